@@ -1,0 +1,5 @@
+import sys
+
+from safeupdate.cli import main
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+"""A machine as data: a root directory, the files below it, and a runner of programs.
+
+Nothing else in the program opens a file of the machine that it judges. Paths are absolute *inside* the machine;
+symbolic links are followed inside the root as the machine itself would follow them, and never lead out of it.
+Device nodes, sockets and FIFOs are never opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from safeupdate.errors import Missing, ProgramFailed, Unreadable
+
+TEXT_LIMIT = 64 << 20
+"""Bytes that `read` takes at most: the largest text that a check reads (a `modules.dep` of every module, a
+captured `mountinfo`) is under 4 MB."""
+
+_LINK_LIMIT = 40
+"""Links followed in one path before it counts as a loop; the kernel's own limit (path_resolution(7))."""
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program that ended left behind."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The world below `root`. `live` means that it is the machine that this program runs on."""
+
+    root: str = "/"
+    live: bool = False
+    _directories: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The machine that this program runs on."""
+        return cls("/", live=True)
+
+    @classmethod
+    def tree(cls, directory: str) -> Machine:
+        """A machine's files below `directory` (DESIGN: `--root DIR`)."""
+        return cls(os.path.realpath(directory), live=False)
+
+    # -- paths ---------------------------------------------------------------------------------------------
+
+    def host_path(self, path: str, *, follow: bool = True) -> str:
+        """Where `path` really is, on the host, with every link resolved inside the root.
+
+        The last component need not exist, nor be followed (`follow=False`). Raises `Missing` when a directory
+        on the way is not there, a link loops or the name cannot be one.
+        """
+        inside = self.resolve(path, follow=follow)
+        return inside if self.root == "/" else self.root + (inside if inside != "/" else "")
+
+    def resolve(self, path: str, *, follow: bool = True) -> str:
+        """`path` with every link resolved, as a path inside the machine (realpath(3), but inside the root)."""
+        if "\0" in path:
+            raise Missing(path)
+        links = 0
+        done: list[str] = []
+        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            parent = "/" + "/".join(done)
+            key = f"{parent}\0{part}"
+            if pending and key in self._directories:
+                done = self._directories[key].split("/")[1:]
+                continue
+            done.append(part)
+            if not pending and not follow:
+                break
+            host = self._join(done)
+            try:
+                mode = os.lstat(host).st_mode
+            except OSError as error:
+                if error.errno in _ABSENT and not pending:
+                    break
+                raise self._problem(path, error) from None
+            if not stat.S_ISLNK(mode):
+                if pending and not stat.S_ISDIR(mode):
+                    raise Missing(path)
+                if pending:
+                    self._directories[key] = "/" + "/".join(done)
+                continue
+            links += 1
+            if links > _LINK_LIMIT:
+                raise Missing(path)
+            try:
+                target = os.readlink(host)
+            except OSError as error:
+                raise self._problem(path, error) from None
+            done.pop()
+            if target.startswith("/"):
+                done = []
+            pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        return "/" + "/".join(done)
+
+    def _join(self, parts: list[str]) -> str:
+        return ("" if self.root == "/" else self.root) + "/" + "/".join(parts)
+
+    @staticmethod
+    def _problem(path: str, error: OSError) -> Missing | Unreadable:
+        if error.errno in _ABSENT:
+            return Missing(path)
+        return Unreadable(path, os.strerror(error.errno or 0))
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def stat(self, path: str, *, follow: bool = True) -> os.stat_result | None:
+        """The file's status, or None where there is no such file. Raises `Unreadable` on any other error."""
+        try:
+            return os.lstat(self.host_path(path, follow=follow))
+        except Missing:
+            return None
+        except OSError as error:
+            problem = self._problem(path, error)
+            if isinstance(problem, Missing):
+                return None
+            raise problem from None
+
+    def exists(self, path: str) -> bool:
+        """Whether `path`, links followed, names anything."""
+        return self.stat(path) is not None
+
+    def is_file(self, path: str) -> bool:
+        """Whether `path`, links followed, is a regular file."""
+        status = self.stat(path)
+        return status is not None and stat.S_ISREG(status.st_mode)
+
+    def is_dir(self, path: str) -> bool:
+        """Whether `path`, links followed, is a directory."""
+        status = self.stat(path)
+        return status is not None and stat.S_ISDIR(status.st_mode)
+
+    def is_link(self, path: str) -> bool:
+        """Whether `path` itself is a symbolic link."""
+        status = self.stat(path, follow=False)
+        return status is not None and stat.S_ISLNK(status.st_mode)
+
+    def size(self, path: str) -> int:
+        """The file's length in bytes. Raises `Missing`."""
+        status = self.stat(path)
+        if status is None:
+            raise Missing(path)
+        return status.st_size
+
+    def readlink(self, path: str) -> str:
+        """Where the link points, as written. Raises `Missing` where there is none."""
+        try:
+            return os.readlink(self.host_path(path, follow=False))
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise Missing(path) from None
+            raise self._problem(path, error) from None
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, sorted; none where there is no such directory."""
+        try:
+            return sorted(os.listdir(self.host_path(path)))
+        except Missing:
+            return []
+        except OSError as error:
+            problem = self._problem(path, error)
+            if isinstance(problem, Missing):
+                return []
+            raise problem from None
+
+    def walk(self, path: str, *, limit: int = 200_000) -> Iterator[os.DirEntry[str]]:
+        """Every entry below a directory, links not followed, at most `limit`; nothing where it is missing."""
+        try:
+            pending = [self.host_path(path)]
+        except Missing:
+            return
+        while pending:
+            directory = pending.pop()
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        limit -= 1
+                        if limit < 0:
+                            raise Unreadable(path, "it holds too many files")
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        yield entry
+            except OSError as error:
+                problem = self._problem(path, error)
+                if isinstance(problem, Unreadable):
+                    raise problem from None
+
+    def populated(self, path: str) -> bool:
+        """Whether a directory of facts was captured: it is there and holds something."""
+        return bool(self.listdir(path))
+
+    @cached_property
+    def has_sysfs(self) -> bool:
+        """Whether the tree holds this machine's hardware (`/sys/class/block` has entries)."""
+        return self.populated("/sys/class/block")
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def open(self, path: str) -> io.BufferedReader:
+        """The file, opened for reading. Raises `Missing`, or `Unreadable` for whatever is no regular file."""
+        try:
+            host = self.host_path(path)
+            descriptor = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise Unreadable(path, "it is not a regular file") from None
+            raise self._problem(path, error) from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unreadable(path, "it is not a regular file")
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
+        """The file's bytes. Raises `Missing`, and `Unreadable` for errors or more than `limit` bytes."""
+        with self.open(path) as file:
+            try:
+                data = file.read(limit + 1)
+            except OSError as error:
+                raise Unreadable(path, os.strerror(error.errno or 0)) from None
+        if len(data) > limit:
+            raise Unreadable(path, f"it is larger than {limit} bytes")
+        return data
+
+    def read_if_there(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes | None:
+        """The file's bytes, or None where there is no such file."""
+        try:
+            return self.read(path, limit=limit)
+        except Missing:
+            return None
+
+    def text(self, path: str) -> str | None:
+        """A small text file, bytes that are not UTF-8 kept as surrogates; None where there is none."""
+        data = self.read_if_there(path)
+        return None if data is None else data.decode("utf-8", "surrogateescape")
+
+    def value(self, path: str) -> str | None:
+        """The one line of a sysfs or procfs attribute, stripped; None where there is none."""
+        text = self.text(path)
+        return None if text is None else text.strip("\n\0 ")
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(self, command: Sequence[str], *, timeout: float = 30.0, stdin: bytes = b"") -> Completed:
+        """Run a program with a time-out in seconds, in the C locale, and return how it ended.
+
+        Raises `ProgramFailed` when it cannot be started or does not end in time; its own exit code is the
+        caller's to judge. A tree's programs are never run: the caller passes only programs that read the files
+        they are given.
+        """
+        environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
+        try:
+            done = subprocess.run(
+                list(command), input=stdin, capture_output=True, timeout=timeout, env=environment, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ProgramFailed(f"{command[0]} did not end within {timeout:g} seconds") from None
+        except OSError as error:
+            raise ProgramFailed(f"{command[0]} cannot be started: {error.strerror}") from None
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    # -- what it is ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def running_kernel(self) -> str | None:
+        """The release that is running now, where that is known."""
+        return self.value("/proc/sys/kernel/osrelease") or None
+
+    @cached_property
+    def distribution(self) -> str | None:
+        """`ID VERSION_ID` of os-release(5), as `debian 12`; None without one."""
+        text = self.text("/etc/os-release") or self.text("/usr/lib/os-release")
+        if text is None:
+            return None
+        fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        parts = (fields.get(key, "").strip("\"' ") for key in ("ID", "VERSION_ID"))
+        return " ".join(part for part in parts if part) or None
