@@ -122,6 +122,10 @@ class Machine:
             return Missing(path)
         return Unreadable(path, os.strerror(error.errno or 0))
 
+    def left_out(self, path: str) -> bool:
+        """Whether `safeupdate capture` knew of this file and did not copy it (its manifest says so)."""
+        return False
+
     # -- looking -------------------------------------------------------------------------------------------
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result | None:

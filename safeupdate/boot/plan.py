@@ -13,13 +13,15 @@ class BootFile:
 
     `spec` is the name as the loader's configuration has it. `path` is where the file is on this machine; None when the
     file system that the loader reads is not to be seen here. `absent` says that the loader surely does not find it
-    (its file system does not exist, or the file is not on it).
+    (its file system does not exist, or the file is not on it). `volume` names the file system as the loader does
+    (`UUID=…`), where it does.
     """
 
     spec: str
     path: str | None
     absent: bool = False
     why: str = ""
+    volume: str | None = None
 
 
 @dataclass(frozen=True)

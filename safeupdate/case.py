@@ -1,0 +1,144 @@
+"""All that a check may look at, and what a check is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Callable
+
+from safeupdate import initramfs
+from safeupdate.boot.firmware import Firmware
+from safeupdate.boot.plan import BootEntry, BootPlan
+from safeupdate.errors import FormatError, Missing, Unreadable
+from safeupdate.formats import elf
+from safeupdate.initramfs import Index
+from safeupdate.kernels import Kernel
+from safeupdate.machine import Machine
+from safeupdate.report import CheckResult, Finding, Quality, Recovery
+from safeupdate.volumes import Volumes
+
+
+class Shelf:
+    """The initramfs images of one run: each is read once, in the background if asked early, and then shared."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="initramfs")
+        self._images: dict[str, Future[Index]] = {}
+
+    def prepare(self, path: str) -> Future[Index]:
+        """Start to read the image at `path`, unless that was done before."""
+        path = self._machine.resolve(path)
+        if path not in self._images:
+            self._images[path] = self._readers.submit(self._read, path)
+        return self._images[path]
+
+    def image(self, path: str) -> Index:
+        """The image's index. Raises `Missing` and `Unreadable`; a damaged image is an index that says so."""
+        return self.prepare(path).result()
+
+    def close(self) -> None:
+        """Start nothing more, and wait for what is running."""
+        self._readers.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, path: str) -> Index:
+        size = self._machine.size(path)
+        with self._machine.open(path) as file:
+            return initramfs.read_image(file, size=size)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The best other entry: what it is worth, and what the same checks said of it."""
+
+    entry: BootEntry
+    quality: Quality
+    recovery: Recovery
+    results: tuple[CheckResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel, started by one boot entry, on one machine."""
+
+    machine: Machine
+    volumes: Volumes
+    firmware: Firmware
+    plan: BootPlan
+    entry: BootEntry | None
+    kernel: Kernel | None
+    shelf: Shelf
+    kernels: tuple[Kernel, ...] = ()
+    required_drivers: tuple[str, ...] | None = None
+    is_target: bool = True
+    fallback: Fallback | None = None
+    tried: tuple[Fallback, ...] = ()
+    """Every other entry that was judged, the fallback among them."""
+
+    @property
+    def release(self) -> str | None:
+        """The kernel release that is judged, where it is known."""
+        if self.kernel is not None:
+            return self.kernel.release
+        return self.entry.release if self.entry is not None else None
+
+    @cached_property
+    def images(self) -> tuple[tuple[str, Index], ...]:
+        """Path and index of every initramfs image that the entry loads, in the loader's order.
+
+        One that is not there is left out: `boot-entry` speaks of it. Raises `Unreadable`.
+        """
+        found = []
+        for file in self.entry.initramfs if self.entry is not None else ():
+            if file.path is None or file.absent:
+                continue
+            try:
+                found.append((file.path, self.shelf.image(file.path)))
+            except Missing:
+                continue
+        return tuple(found)
+
+    @cached_property
+    def index(self) -> Index | None:
+        """What early user space finds: all images of the entry, laid over one another. None without any."""
+        indexes = [index for _, index in self.images]
+        return initramfs.merge(indexes) if indexes else None
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """The architecture of this machine's programs, by /sbin/init; None where that tells nothing."""
+        for program in ("/sbin/init", "/usr/lib/systemd/systemd", "/bin/sh"):
+            try:
+                with self.machine.open(program) as file:
+                    return elf.parse(file).architecture
+            except (Missing, Unreadable, FormatError):
+                continue
+        return None
+
+    @cached_property
+    def modules_in_use(self) -> frozenset[str]:
+        """Modules that are loaded now, or that configuration asks for at boot (modules-load.d(5), /etc/modules)."""
+        names = {line.split()[0] for line in (self.machine.text("/proc/modules") or "").splitlines() if line.strip()}
+        lists = ["/etc/modules"]
+        for directory in ("/etc/modules-load.d", "/usr/lib/modules-load.d", "/lib/modules-load.d"):
+            lists += [f"{directory}/{name}" for name in self.machine.listdir(directory) if name.endswith(".conf")]
+        for path in lists:
+            for line in (self.machine.text(path) or "").splitlines():
+                word = line.strip().split(" ")[0]
+                if word and word[0] not in "#;":
+                    names.add(word.replace("-", "_"))
+        return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question. `essential`: an `unknown` here makes the verdict unknown. `per_entry`: its answer depends on the
+    boot entry, so that it is asked of the fallback too."""
+
+    id: str
+    title: str
+    essential: bool
+    run: Callable[[Case], Iterator[Finding]]
+    per_entry: bool = True

@@ -1,0 +1,14 @@
+"""The questions, in the order in which they are asked and reported. A new check is one file and one line."""
+
+from __future__ import annotations
+
+from safeupdate.case import Check
+from safeupdate.checks import boot_entry, fallback, initramfs, kernel_files, mounts
+
+CHECKS: tuple[Check, ...] = (
+    kernel_files.CHECK,
+    initramfs.CHECK,
+    boot_entry.CHECK,
+    fallback.CHECK,
+    mounts.CHECK,
+)

@@ -1,0 +1,521 @@
+"""Does the entry that starts next resolve: its files where the loader looks, its root on a device that exists?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from safeupdate.boot.plan import BootEntry, BootFile
+from safeupdate.case import Case, Check
+from safeupdate.formats import cmdline
+from safeupdate.formats.cmdline import CommandLine
+from safeupdate.kernels import kernel_at
+from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
+from safeupdate.volumes import TAGS
+
+_CAP = 10
+
+_REMOTE = ("nfs", "nfs4", "nbd", "iscsi", "fcoe", "cifs", "live", "http", "https", "ftp", "virtiofs", "block", "aoe")
+"""Roots that no block device of this machine holds (dracut.cmdline(7), initramfs-tools(7))."""
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """The plan, the entry's files, the command line against devices, fstab and mounts, then the other entries."""
+    if case.is_target:
+        yield from case.plan.findings
+    entry = case.entry
+    if entry is None:
+        if not any(finding.level in ("blocker", "unknown") for finding in case.plan.findings):
+            yield unknown(
+                "boot-entry.none",
+                case.plan.config or "boot loader",
+                "Nothing tells which entry the boot loader starts next.",
+                "The kernel that boots next cannot be judged.",
+            )
+        return
+    for place in entry.unresolved:
+        yield unknown(
+            "boot-entry.unresolved",
+            entry.title,
+            f"A variable in the entry's definition has no value that is known: {place}.",
+            "What the loader makes of this entry cannot be told.",
+        )
+    if entry.kernel is None:
+        yield blocker(
+            "boot-entry.not-linux",
+            entry.title,
+            f'The boot loader starts "{entry.title}" next, which is no Linux kernel of this machine ({entry.source}).',
+            "This system does not come back by itself.",
+            remedy=_regenerate(case),
+        )
+        return
+    yield from _file(case, entry, entry.kernel, "kernel")
+    for file in entry.initramfs:
+        yield from _file(case, entry, file, "initramfs")
+    if entry.devicetree is not None:
+        yield from _file(case, entry, entry.devicetree, "devicetree")
+    yield from _root(case, entry)
+    if case.is_target:
+        yield from _others(case, entry)
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[Finding]:
+    if file.path is not None and not file.absent and case.machine.exists(file.path):
+        if case.machine.is_file(file.path):
+            return
+        yield blocker(
+            "boot-entry.not-a-file",
+            file.path,
+            f"{file.path}, the {kind} of the entry \"{entry.title}\", is not a regular file.",
+            "The boot loader cannot load it.",
+            remedy=_regenerate(case),
+        )
+        return
+    if file.path is None and not file.absent:
+        yield unknown(
+            "boot-entry.file-not-visible",
+            file.spec,
+            f"The {kind} {file.spec} of the entry \"{entry.title}\" cannot be seen here: "
+            f"{file.why or 'the file system that the loader reads it from is not mounted'}.",
+            "Whether the loader finds it cannot be told.",
+        )
+        return
+    if case.machine.left_out(file.path or file.spec):
+        yield unknown(
+            "boot-entry.file-not-captured",
+            file.spec,
+            f"The {kind} {file.spec} was left out when this machine was captured.",
+            "Whether the loader finds it cannot be told.",
+        )
+        return
+    where = f" ({file.why})" if file.why else ""
+    if kind == "kernel":
+        yield blocker(
+            "boot-entry.kernel-missing",
+            file.path or file.spec,
+            f"The boot entry \"{entry.title}\" loads the kernel {file.spec}, which does not exist{where}.",
+            "The boot loader stops with an error and waits for a person, or starts another entry.",
+            evidence=[f"{entry.source}: {file.spec}"],
+            remedy=_regenerate(case),
+        )
+    elif kind == "initramfs":
+        yield blocker(
+            "boot-entry.initramfs-missing",
+            file.path or file.spec,
+            f"The boot entry \"{entry.title}\" loads the initramfs {file.spec}, which does not exist{where}.",
+            "The kernel starts without it, finds no root file system and panics.",
+            evidence=[f"{entry.source}: {file.spec}"],
+            remedy=make_initramfs(case),
+        )
+    else:
+        yield blocker(
+            "boot-entry.devicetree-missing",
+            file.path or file.spec,
+            f"The boot entry \"{entry.title}\" loads the device tree {file.spec}, which does not exist{where}.",
+            "The boot loader stops with an error, or the kernel starts without knowing its hardware.",
+            remedy=_regenerate(case),
+        )
+
+
+def make_initramfs(case: Case) -> Remedy:
+    """How this machine builds the image of the judged release."""
+    release = case.release or "RELEASE"
+    if case.machine.exists("/usr/sbin/update-initramfs"):
+        if case.entry is not None and any(file.path and case.machine.exists(file.path) for file in case.entry.initramfs):
+            return Remedy("Build the initramfs anew.", (("update-initramfs", "-u", "-k", release),))
+        return Remedy("Build the initramfs.", (("update-initramfs", "-c", "-k", release),))
+    if case.machine.exists("/usr/bin/dracut") or case.machine.exists("/usr/sbin/dracut"):
+        return Remedy("Build the initramfs anew.", (("dracut", "--force", "--kver", release),))
+    if case.machine.exists("/usr/bin/mkinitcpio"):
+        return Remedy("Build the initramfs anew.", (("mkinitcpio", "-P"),))
+    return Remedy("Build the initramfs anew with this distribution's tool.")
+
+
+def _regenerate(case: Case) -> Remedy:
+    """How this machine writes its boot menu."""
+    if case.plan.loader == "grub":
+        if case.machine.exists("/usr/sbin/update-grub"):
+            return Remedy("Write the boot menu anew.", (("update-grub",),))
+        return Remedy(
+            "Write the boot menu anew.", (("grub2-mkconfig", "-o", case.plan.config or "/boot/grub2/grub.cfg"),)
+        )
+    if case.plan.loader == "systemd-boot" and case.release:
+        image = case.kernel.image if case.kernel is not None else f"/boot/vmlinuz-{case.release}"
+        return Remedy("Add the kernel to the boot menu again.", (("kernel-install", "add", case.release, image),))
+    return Remedy("Write the boot menu anew.")
+
+
+# -- root ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Root:
+    """What the machine itself says of `/`: its line in fstab and what is mounted there now."""
+
+    spec: str | None
+    fstype: str | None
+    subvolume: str | None
+    devices: frozenset[str]
+    mounted: frozenset[str]
+    mounted_subvolume: str | None
+    mounted_fstype: str | None
+
+
+def _known_root(case: Case) -> _Root:
+    line = next((line for line in case.volumes.fstab if line.point == "/"), None)
+    mount = next((mount for mount in reversed(case.volumes.mounts) if mount.point == "/"), None)
+    return _Root(
+        spec=line.spec if line is not None else None,
+        fstype=line.fstype if line is not None else None,
+        subvolume=_subvolume(",".join(line.options)) if line is not None else None,
+        devices=case.volumes.source_devices(line.spec) if line is not None else frozenset(),
+        mounted=case.volumes.source_devices(mount.source, mount.device) if mount is not None else frozenset(),
+        mounted_subvolume=mount.root if mount is not None and mount.fstype == "btrfs" else None,
+        mounted_fstype=mount.fstype if mount is not None else None,
+    )
+
+
+def _subvolume(options: str) -> str | None:
+    match = re.search(r"(?:^|,)subvol=([^,]*)", options)
+    return "/" + match.group(1).strip("/") if match else None
+
+
+def command_line(case: Case, entry: BootEntry) -> CommandLine:
+    """The parameters that early user space sees: the entry's, after those that dracut put into the image."""
+    embedded = []
+    if case.index is not None:
+        for name, text in sorted(case.index.texts.items()):
+            if re.match(r"etc/cmdline(\.d/[^/]*\.conf)?$", name):
+                embedded += text.decode("utf-8", "surrogateescape").split("\n")
+    return cmdline.parse(" ".join([*embedded, entry.cmdline]))
+
+
+def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
+    line = command_line(case, entry)
+    root = line.last("root")
+    if root is None or root == "":
+        yield from _no_root(case, entry, given=root is not None)
+        return
+    tag, equals, value = root.partition("=")
+    has_image = bool(entry.initramfs) or entry.embedded
+    if not has_image and (root.startswith(("UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:"))):
+        yield blocker(
+            "boot-entry.root-needs-initramfs",
+            entry.title,
+            f"The entry loads no initramfs, and the kernel by itself does not understand root={root}.",
+            "The kernel panics: VFS: Unable to mount root fs on unknown-block(0,0).",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=make_initramfs(case),
+        )
+        return
+    if root.partition(":")[0] in _REMOTE or root.startswith("/dev/nfs") or line.last("boot") in ("live", "casper"):
+        return  # a root that is not on a disk of this machine
+    if root.startswith(("ZFS=", "zfs:", "zfs=", "rpool/")) or root == "zfs" or tag == "zfs":
+        return
+    known = _known_root(case)
+    if known.mounted_fstype == "zfs":
+        return
+    if equals and tag in TAGS:
+        yield from _tagged_root(case, entry, line, known, tag, value)
+    elif root.startswith("/dev/"):
+        yield from _named_root(case, entry, line, known, root)
+    elif root in ("gpt-auto", "tmpfs", "overlay", "none"):
+        return
+    elif re.fullmatch(r"\d+:\d+|[0-9a-fA-F]{3,4}", root):
+        yield unknown(
+            "boot-entry.root-number",
+            f"root={root}",
+            f"The root device is given by its number ({root}).",
+            "Numbers are given anew at each boot; whether it will name the same device cannot be told.",
+        )
+    else:
+        yield blocker(
+            "boot-entry.root-not-understood",
+            f"root={root}",
+            f"The command line says root={root}, which names no device in any form that is known.",
+            "No root file system is found, and the boot stops.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_regenerate(case),
+        )
+        return
+    yield from _flags(case, entry, line, known)
+    yield from _named_by_dracut(case, entry, line)
+
+
+def _no_root(case: Case, entry: BootEntry, *, given: bool) -> Iterator[Finding]:
+    generator = case.index.generator if case.index is not None else None
+    if given or generator == "initramfs-tools" or not (entry.initramfs or entry.embedded):
+        if generator == "initramfs-tools" and case.index is not None and _conf_root(case):
+            return
+        yield blocker(
+            "boot-entry.no-root",
+            entry.title,
+            f'The command line of the entry "{entry.title}" names no root device.',
+            "No root file system is mounted, and the boot stops in the initramfs or with a panic.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_regenerate(case),
+        )
+    elif not case.machine.is_link("/dev/gpt-auto-root"):
+        yield unknown(
+            "boot-entry.root-discovered",
+            entry.title,
+            "The command line names no root device; the initramfs has to find one by itself.",
+            "Whether it finds today's root cannot be told.",
+        )
+
+
+def _conf_root(case: Case) -> bool:
+    """initramfs-tools sources /conf/conf.d/* and /conf/param.conf, which may set ROOT (initramfs-tools(7))."""
+    texts = case.index.texts if case.index is not None else {}
+    return any(name.startswith("conf/") and re.search(rb"^ROOT=\S", text, re.MULTILINE) for name, text in texts.items())
+
+
+def _tagged_root(
+    case: Case, entry: BootEntry, line: CommandLine, known: _Root, tag: str, value: str
+) -> Iterator[Finding]:
+    root = f"{tag}={value}"
+    volume = case.volumes.tagged(tag, value)
+    if volume is None:
+        yield _missing_root(case, entry, root)
+    elif volume.devices:
+        yield from _other_root(case, entry, root, volume.devices, known)
+    elif not volume.assumed or (known.spec or "").lower() == root.lower():
+        return  # fstab names the same; no fact of the devices says more
+    elif known.spec is not None and known.spec.partition("=")[0] == tag:
+        yield blocker(
+            "boot-entry.root-differs-from-fstab",
+            root,
+            f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
+            "One of the two is wrong: no root file system is found, or it stays read-only.",
+            evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
+            remedy=_regenerate(case),
+        )
+    elif not _searched(case, entry, tag, value):
+        yield _unproved_root(root)
+
+
+def _searched(case: Case, entry: BootEntry, tag: str, value: str) -> bool:
+    """Whether the loader's own configuration takes the kernel from below /boot on that very file system."""
+    kernel = entry.kernel
+    if tag != "UUID" or kernel is None or kernel.volume is None:
+        return False
+    return kernel.volume.lower() == f"uuid={value}".lower() and "/boot/" in kernel.spec
+
+
+def _named_root(case: Case, entry: BootEntry, line: CommandLine, known: _Root, root: str) -> Iterator[Finding]:
+    if root == "/dev/root":
+        return
+    device = case.volumes.device_named(root)
+    if device is not None:
+        yield from _other_root(case, entry, root, frozenset([device]), known)
+    elif case.machine.has_sysfs:
+        yield _missing_root(case, entry, root)
+    elif known.spec == root or (known.mounted and root[len("/dev/") :] in known.mounted):
+        return
+    elif known.spec is not None and known.spec.startswith("/dev/") and not known.spec.startswith("/dev/disk/"):
+        yield blocker(
+            "boot-entry.root-differs-from-fstab",
+            root,
+            f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
+            "One of the two is wrong: no root file system is found, or it stays read-only.",
+            evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
+            remedy=_regenerate(case),
+        )
+    else:
+        yield _unproved_root(root)
+
+
+def _missing_root(case: Case, entry: BootEntry, root: str) -> Finding:
+    return blocker(
+        "boot-entry.root-missing",
+        root,
+        f"The command line says root={root}, but no device of this machine has that name.",
+        "The initramfs waits for the device, gives up, and stops in a shell.",
+        evidence=[f"{entry.source}: {entry.cmdline}"],
+        remedy=_regenerate(case),
+    )
+
+
+def _unproved_root(root: str) -> Finding:
+    return unknown(
+        "boot-entry.root-unproved",
+        root,
+        f"Neither a device nor /etc/fstab confirms that root={root} is this machine's root file system.",
+        "Whether the root file system is found cannot be told.",
+        remedy=Remedy("Run the check on the machine itself, or on a tree that safeupdate capture made."),
+    )
+
+
+def _other_root(
+    case: Case, entry: BootEntry, root: str, devices: frozenset[str], known: _Root
+) -> Iterator[Finding]:
+    """The device exists. Is it the one that fstab means, and the one that is mounted?"""
+    if not known.mounted or known.mounted & devices or (known.devices and known.devices & devices):
+        if known.devices and not known.devices & devices:
+            yield warning(
+                "boot-entry.fstab-root-differs",
+                root,
+                f"root={root} is what is mounted at / now, but /etc/fstab names another device there ({known.spec}).",
+                "The root file system comes up, and systemd may fail to remount it read-write.",
+                evidence=[f"/etc/fstab: {known.spec} /"],
+            )
+        elif known.mounted and not known.mounted & devices:
+            yield warning(
+                "boot-entry.root-moves",
+                root,
+                f"root={root} is another device than the one mounted at / now; /etc/fstab names it as well.",
+                "The machine comes up on that other root file system.",
+            )
+        return
+    yield blocker(
+        "boot-entry.other-root",
+        root,
+        f"root={root} is the device {', '.join(sorted(devices))}; mounted at / now is {', '.join(sorted(known.mounted))}.",
+        "The machine comes up on another root file system than today's, or not at all.",
+        evidence=[f"{entry.source}: {entry.cmdline}"],
+        remedy=_regenerate(case),
+    )
+
+
+def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Iterator[Finding]:
+    """rootfstype= and rootflags=subvol= against what is there."""
+    real = known.mounted_fstype if known.mounted_fstype not in (None, "overlay") else known.fstype
+    wanted = line.last("rootfstype")
+    if wanted and real and real not in ("auto", *wanted.split(",")) and wanted != "auto":
+        if not (real.startswith("ext") and wanted.startswith("ext4")):
+            yield blocker(
+                "boot-entry.rootfstype",
+                f"rootfstype={wanted}",
+                f"The command line says rootfstype={wanted}, the root file system is {real}.",
+                "The root file system cannot be mounted, and the boot stops in the initramfs.",
+                evidence=[f"{entry.source}: {entry.cmdline}"],
+                remedy=_regenerate(case),
+            )
+    subvolume = _subvolume(",".join(line.all("rootflags")))
+    if subvolume is None or real != "btrfs":
+        return
+    if known.mounted_subvolume is not None and known.mounted_subvolume != subvolume and known.subvolume != subvolume:
+        yield blocker(
+            "boot-entry.other-subvolume",
+            f"rootflags=subvol={subvolume}",
+            f"The command line mounts the subvolume {subvolume}, mounted at / now is {known.mounted_subvolume}.",
+            "The machine comes up on another root file system than today's, or not at all.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_regenerate(case),
+        )
+    elif known.mounted_subvolume is None and known.subvolume not in (None, subvolume):
+        yield blocker(
+            "boot-entry.other-subvolume",
+            f"rootflags=subvol={subvolume}",
+            f"The command line mounts the subvolume {subvolume}, /etc/fstab mounts {known.subvolume} at /.",
+            "One of the two is wrong: no root file system is found, or another one.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_regenerate(case),
+        )
+
+
+def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterator[Finding]:
+    """Devices that the initramfs is told to wait for (dracut.cmdline(7)), and the one to resume from."""
+    if case.volumes.knows("UUID"):
+        for value in (*line.all("rd.luks.uuid"), *line.all("rd.luks.name")):
+            uuid = value.partition("=")[0]
+            uuid = uuid[len("luks-") :] if uuid.startswith("luks-") else uuid
+            if uuid and not case.volumes.has_prefix("UUID", uuid):
+                yield blocker(
+                    "boot-entry.luks-missing",
+                    f"rd.luks.uuid={uuid}",
+                    f"The command line asks for the LUKS device {uuid}, which this machine does not have.",
+                    "The initramfs waits for it, gives up, and stops in a shell.",
+                    evidence=[f"{entry.source}: {entry.cmdline}"],
+                )
+    if case.machine.has_sysfs:
+        for value in line.all("rd.lvm.lv"):
+            if value and case.volumes.device_named(f"/dev/{value}") is None:
+                yield blocker(
+                    "boot-entry.volume-missing",
+                    f"rd.lvm.lv={value}",
+                    f"The command line asks for the logical volume {value}, which this machine does not have.",
+                    "The initramfs waits for it, gives up, and stops in a shell.",
+                    evidence=[f"{entry.source}: {entry.cmdline}"],
+                )
+    resume = line.last("resume")
+    if resume and resume != "none" and "noresume" not in line:
+        tag, equals, value = resume.partition("=")
+        gone = (
+            case.volumes.tagged(tag, value) is None
+            if equals and tag in TAGS
+            else case.machine.has_sysfs and case.volumes.device_named(resume) is None
+        )
+        if gone:
+            yield warning(
+                "boot-entry.resume-missing",
+                f"resume={resume}",
+                f"The command line says resume={resume}, but no device of this machine has that name.",
+                "The boot waits for it for up to 90 seconds, and a hibernated system is not resumed.",
+                evidence=[f"{entry.source}: {entry.cmdline}"],
+            )
+
+
+# -- the other entries -----------------------------------------------------------------------------------------
+
+
+def _others(case: Case, entry: BootEntry) -> Iterator[Finding]:
+    stale = []
+    for other in case.plan.entries:
+        if other is entry or other.kernel is None or other.kernel.path == (entry.kernel and entry.kernel.path):
+            continue
+        for file in (other.kernel, *other.initramfs):
+            gone = file.absent or (file.path is not None and not case.machine.exists(file.path))
+            if gone and not case.machine.left_out(file.path or file.spec):
+                stale.append(f'"{other.title}" names {file.spec}')
+                break
+    if stale:
+        yield warning(
+            "boot-entry.stale",
+            case.plan.config or "boot menu",
+            f"{len(stale)} other entries of the boot menu name files that do not exist.",
+            "Whoever chooses them at the console gets an error.",
+            evidence=stale[:_CAP],
+            remedy=_regenerate(case),
+        )
+    yield from _newest(case, entry)
+
+
+def _newest(case: Case, entry: BootEntry) -> Iterator[Finding]:
+    if case.kernel is None:
+        return
+    newest = max(case.kernels, key=lambda kernel: release_key(kernel.release), default=None)
+    if newest is not None and release_key(newest.release) > release_key(case.kernel.release):
+        listed = any(
+            other.kernel is not None
+            and other.kernel.path is not None
+            and (found := kernel_at(case.machine, other.kernel.path)) is not None
+            and found.release == newest.release
+            for other in case.plan.entries
+        )
+        yield (note if listed else warning)(
+            "boot-entry.not-the-newest",
+            newest.release,
+            f"The newest installed kernel is {newest.release}; the loader starts {case.kernel.release}"
+            + ("." if listed else ", and its menu does not have the newest one."),
+            "The machine comes back with the older kernel.",
+            evidence=[case.plan.why],
+            remedy=Remedy() if listed else _regenerate(case),
+        )
+
+
+def release_key(release: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key for kernel releases: runs of digits as numbers, a `~` or `-rc` before the release itself."""
+    release = re.sub(r"-rc(\d)", r"~rc\1", release)
+    return tuple(
+        (2, int(part), "") if part.isdigit() else (-1 if part.startswith("~") else 1, 0, part)
+        for part in re.findall(r"\d+|~?[A-Za-z]+", release)
+    )
+
+
+CHECK = Check("boot-entry", "The boot entry resolves", essential=True, run=check)
+

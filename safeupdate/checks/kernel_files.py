@@ -1,0 +1,290 @@
+"""Is the kernel whole, and does it find its modules?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safeupdate.case import Case, Check
+from safeupdate.errors import FormatError, Missing, NoDecoder
+from safeupdate.formats import authenticode, bzimage, compression, elf, modules
+from safeupdate.formats.bzimage import KernelImage
+from safeupdate.kernels import Kernel
+from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
+
+_NEEDED_INDEXES = ("modules.dep.bin", "modules.alias.bin")
+"""modprobe(8) finds modules by name through the first, udev drivers for hardware through the second."""
+
+_OTHER_INDEXES = ("modules.symbols.bin", "modules.builtin.bin")
+
+_LOST_SHARE = 0.5
+"""Where more than this part of the modules is gone, the directory as such is lost: no selection by hand goes so far."""
+
+_CAP = 10
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """The kernel image, then `/lib/modules/R`."""
+    if case.kernel is None:
+        if case.entry is not None:
+            yield unknown(
+                "kernel-files.release-unknown",
+                case.entry.title,
+                f"Neither the kernel image of this entry nor its file name ({case.entry.kernel.spec if case.entry.kernel else 'none'}) tells a kernel release.",
+                "Its modules and its configuration cannot be looked for.",
+            )
+        return
+    yield from _image(case, case.kernel)
+    yield from _modules(case, case.kernel)
+
+
+def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
+    machine, path = case.machine, kernel.image
+    embedded = case.entry is not None and case.entry.embedded
+    try:
+        file = machine.open(path)
+    except Missing:
+        return  # boot-entry speaks of files that are not there
+    with file:
+        size = machine.size(path)
+        if size == 0:
+            yield blocker(
+                "kernel-files.image-empty",
+                path,
+                f"The kernel image {path} is empty (0 bytes).",
+                "The boot loader cannot load it: this entry does not start.",
+                remedy=_reinstall(case, kernel),
+            )
+            return
+        try:
+            if embedded:
+                image = None
+            else:
+                image = bzimage.parse(file)
+            signed = authenticode.intact(file)
+        except FormatError as error:
+            report = blocker if case.architecture in ("x86_64", "i686", None) else unknown
+            yield report(
+                "kernel-files.image-not-a-kernel",
+                path,
+                f"{path} is no kernel image that can be started: {error}.",
+                "The boot loader refuses it, and this entry does not start.",
+                remedy=_reinstall(case, kernel),
+            )
+            return
+        if image is not None and size < image.extent:
+            yield blocker(
+                "kernel-files.image-truncated",
+                path,
+                f"The kernel image {path} is cut: {size} bytes of {image.extent}.",
+                "The boot loader reports a premature end of file, or the kernel stops while it unpacks itself.",
+                evidence=[f"the image's header promises {image.extent} bytes"],
+                remedy=_reinstall(case, kernel),
+            )
+            return
+        damage = None
+        if signed is not True and image is not None and image.payload is not None:
+            damage = _payload_damage(file, image)
+        if damage is not None:
+            yield blocker(
+                "kernel-files.image-corrupt",
+                path,
+                f"The kernel image {path} is damaged: {damage}.",
+                "The kernel stops while it unpacks itself, before the first message.",
+                remedy=_reinstall(case, kernel),
+            )
+            return
+        if signed is False:
+            report = blocker if case.firmware.secure_boot else warning
+            yield report(
+                "kernel-files.image-changed",
+                path,
+                f"The kernel image {path} is not the file that was signed: its digest differs from the one in its signature.",
+                "With Secure Boot on, the boot loader refuses it; without, the changed code runs.",
+                remedy=_reinstall(case, kernel),
+            )
+    if image is not None and case.architecture and image.architecture != case.architecture:
+        if (image.architecture, case.architecture) != ("x86_64", "i686"):
+            yield blocker(
+                "kernel-files.other-architecture",
+                path,
+                f"The kernel image {path} is for {image.architecture}, the programs of this machine are for {case.architecture}.",
+                "The kernel does not start, or cannot run a single program.",
+                remedy=_reinstall(case, kernel),
+            )
+
+
+def _payload_damage(file: object, image: KernelImage) -> str | None:
+    """Why the packed kernel inside the image does not unpack; None where it does, or where nothing can tell."""
+    return None
+
+
+def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
+    machine, directory = case.machine, kernel.modules
+    config = kernel.config
+    if config is not None and "CONFIG_MODULES" not in config:
+        yield note(
+            "kernel-files.no-module-support", kernel.release, f"The kernel {kernel.release} is built without modules."
+        )
+        return
+    if not machine.is_dir(directory):
+        yield blocker(
+            "kernel-files.no-modules",
+            directory,
+            f"The kernel {kernel.release} has no modules: the directory {directory} does not exist.",
+            "Whatever is not in the initramfs stays without a driver: network, file systems, consoles.",
+            remedy=_reinstall(case, kernel),
+        )
+        return
+    if config is None:
+        yield note(
+            "kernel-files.no-config",
+            kernel.release,
+            f"No file has the configuration of the kernel {kernel.release} ({kernel.modules}/config, /boot/config-{kernel.release}).",
+            "What depends on the kernel's configuration is judged without it.",
+        )
+    depmod = Remedy(
+        f"Write the lists of the modules of {kernel.release} anew.", (("depmod", "-a", kernel.release),)
+    )
+    path = f"{directory}/modules.dep"
+    data = machine.read_if_there(path)
+    present = _files(case, directory)
+    try:
+        if data is None:
+            raise FormatError("the file does not exist")
+        dependencies = modules.parse_dep(data)
+        if not dependencies and any(name.startswith("kernel/") for name in present):
+            raise FormatError("it is empty, although there are modules")
+    except FormatError as error:
+        yield blocker(
+            "kernel-files.modules-dep",
+            path,
+            f"The list of modules {path} cannot be used: {error}.",
+            "modprobe finds no module after the switch to the root file system: no network, no further file systems.",
+            remedy=depmod,
+        )
+        return
+    for name in (*_NEEDED_INDEXES, *_OTHER_INDEXES):
+        data = machine.read_if_there(f"{directory}/{name}")
+        try:
+            if data is None:
+                raise FormatError("the file does not exist")
+            modules.check_index(data)
+        except FormatError as error:
+            needed = name in _NEEDED_INDEXES and bool(dependencies)
+            yield (blocker if needed else warning)(
+                "kernel-files.modules-index",
+                f"{directory}/{name}",
+                f"The index {directory}/{name} cannot be used: {error}.",
+                "modprobe and udev find no driver for the hardware after the switch to the root file system."
+                if needed
+                else "Some modules are not found by name.",
+                remedy=depmod,
+            )
+    yield from _listed(case, kernel, dependencies, present, depmod)
+    yield from _vermagic(case, kernel, dependencies)
+
+
+def _files(case: Case, directory: str) -> dict[str, int]:
+    """Every file below the modules directory, relative to it, with its size in bytes."""
+    try:
+        top = len(case.machine.host_path(directory)) + 1
+    except Missing:
+        return {}
+    return {
+        entry.path[top:]: entry.stat(follow_symlinks=False).st_size
+        for entry in case.machine.walk(directory)
+        if entry.is_file(follow_symlinks=False)
+    }
+
+
+def _listed(
+    case: Case,
+    kernel: Kernel,
+    dependencies: dict[str, tuple[str, ...]],
+    present: dict[str, int],
+    depmod: Remedy,
+) -> Iterator[Finding]:
+    machine, directory = case.machine, kernel.modules
+    gone = []
+    for path in dependencies:
+        size = present.get(path)
+        if size is None:
+            full = path if path.startswith("/") else f"{directory}/{path}"
+            size = machine.size(full) if machine.is_file(full) else 0
+        if size == 0:
+            gone.append(path)
+    if not gone:
+        return
+    evidence = [f"missing or empty: {directory}/{path}" for path in gone[:_CAP]]
+    if len(gone) > _CAP:
+        evidence.append(f"and {len(gone) - _CAP} more")
+    if len(gone) > _LOST_SHARE * len(dependencies):
+        yield blocker(
+            "kernel-files.modules-lost",
+            directory,
+            f"{len(gone)} of the {len(dependencies)} modules of the kernel {kernel.release} are missing or empty.",
+            "Drivers for network, file systems and devices are not found after the switch to the root file system.",
+            evidence=evidence,
+            remedy=_reinstall(case, kernel),
+        )
+        return
+    needed = [path for path in gone if modules.module_name(path) in case.modules_in_use]
+    if needed:
+        yield blocker(
+            "kernel-files.module-in-use-lost",
+            directory,
+            f"{len(needed)} modules that this machine uses are missing or empty in {directory}: "
+            + ", ".join(modules.module_name(path) for path in needed[:_CAP])
+            + ".",
+            "What they drive does not come back after the reboot.",
+            evidence=evidence,
+            remedy=_reinstall(case, kernel),
+        )
+        return
+    yield warning(
+        "kernel-files.module-missing",
+        directory,
+        f"{len(gone)} of the {len(dependencies)} modules that {directory}/modules.dep names are missing or empty.",
+        "They cannot be loaded; no use of them on this machine is known.",
+        evidence=evidence,
+        remedy=depmod,
+    )
+
+
+def _vermagic(case: Case, kernel: Kernel, dependencies: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """One module that came with the kernel says which release all of them were built for."""
+    for path in dependencies:
+        if path.startswith("kernel/") and path.endswith(".ko"):
+            full = f"{kernel.modules}/{path}"
+            try:
+                with case.machine.open(full) as file:
+                    built_for = (elf.module(file).one("vermagic") or "").partition(" ")[0]
+            except (Missing, FormatError):
+                continue
+            if built_for and built_for != kernel.release:
+                yield blocker(
+                    "kernel-files.modules-of-another-release",
+                    kernel.modules,
+                    f"The modules in {kernel.modules} are built for {built_for}, the kernel is {kernel.release}.",
+                    "The kernel refuses every module: no network, no further file systems.",
+                    evidence=[f"vermagic of {full}: {built_for}"],
+                    remedy=_reinstall(case, kernel),
+                )
+            return
+
+
+def _reinstall(case: Case, kernel: Kernel) -> Remedy:
+    """How this distribution puts a kernel's files back."""
+    if case.machine.exists("/var/lib/dpkg/status"):
+        return Remedy(
+            f"Install the kernel {kernel.release} again.",
+            (("apt-get", "install", "--reinstall", f"linux-image-{kernel.release}"),),
+        )
+    if case.machine.exists("/usr/bin/dnf") or case.machine.exists("/usr/bin/rpm"):
+        return Remedy(
+            f"Install the kernel {kernel.release} again.", (("dnf", "reinstall", f"kernel-core-{kernel.release}"),)
+        )
+    return Remedy(f"Install the kernel {kernel.release} again.")
+
+
+CHECK = Check("kernel-files", "The kernel and its modules are whole", essential=True, run=check)

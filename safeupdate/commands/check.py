@@ -1,0 +1,93 @@
+"""`safeupdate check`: what boots next, and is it whole?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Callable
+
+from safeupdate.errors import UsageError
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add(verbs: Verbs) -> None:
+    """The verb's arguments."""
+    parser = verbs.add_parser(
+        "check",
+        help="judge the kernel that boots next",
+        description="Judge the kernel that the boot loader starts next. Exit code 0: safe, 1: unsafe, 3: unknown.",
+    )
+    parser.add_argument("--root", metavar="DIR", help="judge the machine whose files lie below DIR")
+    parser.add_argument("--kernel", metavar="RELEASE", help="judge this kernel instead of the one that boots next")
+    parser.add_argument(
+        "--require-driver",
+        metavar="NAME",
+        action="append",
+        help="a driver under the root file system, where DIR holds no /sys; 'none' for none (repeatable)",
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print the report as JSON")
+    shape.add_argument("--quiet", action="store_true", help="print the verdict only")
+    shape.add_argument("--verbose", action="store_true", help="print evidence and notes too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge, print, and return the verdict's exit code."""
+    from safeupdate.judge import judge
+    from safeupdate.machine import Machine
+    from safeupdate.report import EXIT_CODES
+
+    if arguments.root is None:
+        machine = Machine.here()
+    else:
+        if not os.path.isdir(arguments.root):
+            raise UsageError(f"{arguments.root} is not a directory")
+        machine = Machine.tree(arguments.root)
+    drivers = arguments.require_driver
+    with _progress(quiet=arguments.quiet) as tell:
+        report = judge(
+            machine,
+            release=arguments.kernel,
+            required_drivers=None if drivers is None else tuple(name for name in drivers if name != "none"),
+            progress=tell,
+        )
+    if arguments.json:
+        from safeupdate.render.json import render as render_json
+
+        text = render_json(report)
+    else:
+        from safeupdate.render.text import render as render_text
+
+        terminal = sys.stdout.isatty()
+        text = render_text(
+            report,
+            colour=terminal and "NO_COLOR" not in os.environ,
+            verbose=arguments.verbose,
+            quiet=arguments.quiet,
+        )
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    return EXIT_CODES[report.verdict]
+
+
+def _progress(*, quiet: bool) -> AbstractContextManager[Callable[[str], None]]:
+    """What is being done, in one line on a terminal that is rewritten and wiped; nothing in a pipe."""
+    if quiet or not sys.stderr.isatty():
+        return nullcontext(lambda _: None)
+    return _Spinner()
+
+
+class _Spinner(AbstractContextManager[Callable[[str], None]]):
+    def __enter__(self) -> Callable[[str], None]:
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("checking")
+        self._status.__enter__()
+        return lambda text: self._status.update(f"checking: {text}")
+
+    def __exit__(self, *details: Any) -> None:
+        self._status.__exit__(*details)

@@ -1,0 +1,15 @@
+"""A kernel's configuration: `/boot/config-R` (Documentation/kbuild/kconfig-language.rst)."""
+
+from __future__ import annotations
+
+import re
+
+_SET = re.compile(rb"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
+
+
+def parse(data: bytes) -> dict[str, str]:
+    """Option to value (`y`, `m`, a number, a string without its quotes). Options that are not set are absent."""
+    return {
+        match.group(1).decode("ascii"): match.group(2).strip().strip(b'"').decode("utf-8", "surrogateescape")
+        for match in _SET.finditer(data)
+    }

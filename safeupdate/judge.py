@@ -1,0 +1,253 @@
+"""One run: from a machine to a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Optional
+
+from safeupdate import __version__, kernels
+from safeupdate.boot import find_plan
+from safeupdate.boot.firmware import Firmware
+from safeupdate.boot.plan import BootEntry, BootPlan
+from safeupdate.case import Case, Check, Fallback, Shelf
+from safeupdate.checks import CHECKS
+from safeupdate.errors import SafeupdateError, UsageError
+from safeupdate.kernels import Kernel
+from safeupdate.machine import Machine
+from safeupdate.report import (
+    CheckResult,
+    FallbackFacts,
+    Finding,
+    MachineFacts,
+    NotApplicable,
+    Outcome,
+    Quality,
+    Recovery,
+    Report,
+    Target,
+    blocker,
+    outcome_of,
+    unknown,
+    verdict_of,
+)
+from safeupdate.volumes import Volumes
+
+Progress = Callable[[str], None]
+"""Called with what is being done, for a person who waits."""
+
+_FALLBACKS_TRIED = 3
+"""Distributions keep two or three kernels; older entries are not worth the time of a check."""
+
+
+def judge(
+    machine: Machine,
+    *,
+    release: Optional[str] = None,
+    required_drivers: Optional[tuple[str, ...]] = None,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where that is not installed."""
+    progress("reading the boot plan")
+    volumes = Volumes(machine)
+    firmware, plan = find_plan(machine, volumes)
+    found = kernels.installed(machine)
+    if release is not None:
+        plan = _overridden(machine, plan, found, release)
+    if not found and not any(entry.kernel is not None for entry in plan.entries):
+        return _report(machine, firmware, plan, None, (_no_kernel(machine),))
+    shelf = Shelf(machine)
+    try:
+        case = Case(
+            machine=machine,
+            volumes=volumes,
+            firmware=firmware,
+            plan=plan,
+            entry=plan.next,
+            kernel=_kernel(machine, plan.next, found, release),
+            shelf=shelf,
+            kernels=found,
+            required_drivers=required_drivers,
+        )
+        _prepare(shelf, case)
+        candidates = tuple(_candidates(case))
+        for candidate in candidates[:1]:
+            _prepare(shelf, candidate)
+        results = []
+        for check in CHECKS:
+            progress(check.title)
+            if check.id == "fallback":
+                tried = tuple(_judged(candidates))
+                case = replace(case, tried=tried, fallback=next((one for one in tried if one.quality != "none"), None))
+            results.append(_ask(check, case))
+        return _report(machine, firmware, plan, case, tuple(results))
+    finally:
+        shelf.close()
+
+
+def _overridden(machine: Machine, plan: BootPlan, found: tuple[Kernel, ...], release: str) -> BootPlan:
+    if not any(kernel.release == release for kernel in found):
+        installed = ", ".join(kernel.release for kernel in found) or "none"
+        raise UsageError(f"the kernel {release} is not installed", f"installed: {installed}")
+    for entry in plan.entries:
+        kernel = _kernel(machine, entry, found)
+        if kernel is not None and kernel.release == release:
+            return replace(plan, next=entry, why=f"asked for with --kernel {release}", findings=())
+    finding = blocker(
+        "boot-entry.no-entry",
+        release,
+        f"The boot menu has no entry for the kernel {release}.",
+        "It cannot be started.",
+    )
+    return replace(plan, next=None, why=f"asked for with --kernel {release}", findings=(finding,))
+
+
+def _kernel(
+    machine: Machine, entry: BootEntry | None, found: tuple[Kernel, ...], release: Optional[str] = None
+) -> Kernel | None:
+    """The kernel that an entry starts, the release by the image itself where it tells."""
+    if entry is None:
+        return next((kernel for kernel in found if kernel.release == release), None)
+    if entry.kernel is None:
+        return None
+    if entry.kernel.path is not None and not entry.embedded:
+        kernel = kernels.kernel_at(machine, entry.kernel.path)
+        if kernel is not None:
+            return kernel
+    name = entry.release or kernels.release_in_name(entry.kernel.spec)
+    return None if name is None else Kernel(name, entry.kernel.path or entry.kernel.spec, machine)
+
+
+def _prepare(shelf: Shelf, case: Case) -> None:
+    for file in case.entry.initramfs if case.entry is not None else ():
+        if file.path is not None and not file.absent and case.machine.is_file(file.path):
+            shelf.prepare(file.path)
+
+
+def _candidates(case: Case) -> Iterator[Case]:
+    """A case for each other release of the menu: the running one first, then in menu order."""
+    seen = {case.release}
+    cases = []
+    for entry in case.plan.entries:
+        kernel = _kernel(case.machine, entry, case.kernels)
+        if entry is case.entry or entry.kernel is None or kernel is None or kernel.release in seen:
+            continue
+        seen.add(kernel.release)
+        cases.append(replace(case, entry=entry, kernel=kernel, is_target=False))
+    cases.sort(key=lambda one: one.release != case.machine.running_kernel)
+    return iter(cases[:_FALLBACKS_TRIED])
+
+
+def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
+    """Judge one candidate after the other, until one passes."""
+    for case in candidates:
+        assert case.entry is not None
+        results = tuple(_ask(check, case) for check in CHECKS if check.per_entry)
+        quality: Quality = "none"
+        recovery: Recovery = "none"
+        if case.plan.automatic is not None and case.plan.automatic.kernel == case.entry.kernel:
+            recovery = "automatic"
+        elif case.plan.menu:
+            recovery = "manual"
+        if verdict_of(results) == "safe" and recovery != "none":
+            quality = "booted-before" if case.release == case.machine.running_kernel else "unproven"
+        yield Fallback(replace(case.entry, release=case.release), quality, recovery, results)
+        if quality != "none":
+            return
+
+
+def _ask(check: Check, case: Case) -> CheckResult:
+    """One check's answer; one that crashes could not tell, and keeps what it found before."""
+    started = time.perf_counter()
+    findings: list[Finding] = []
+    reason: Optional[str] = None
+    outcome: Optional[Outcome] = None
+    try:
+        for finding in check.run(case):
+            findings.append(finding)
+    except NotApplicable as answer:
+        outcome, reason = "not-applicable", str(answer)
+    except SafeupdateError as error:
+        findings.append(_could_not_tell(check, str(error), error.hint))
+    except Exception as error:  # a defect of a check must not hide the others' answers
+        findings.append(_could_not_tell(check, f"the check crashed: {type(error).__name__}: {error}", ""))
+    return CheckResult(
+        id=check.id,
+        title=check.title,
+        essential=check.essential,
+        outcome=outcome if outcome is not None and not findings else outcome_of(findings),
+        findings=tuple(findings),
+        reason=reason,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _could_not_tell(check: Check, what: str, hint: str) -> Finding:
+    return unknown(
+        f"{check.id}.could-not-tell",
+        check.title,
+        f"This check could not come to an end: {what}.",
+        "What it would have found is not known.",
+        evidence=[hint] if hint else [],
+    )
+
+
+def _no_kernel(machine: Machine) -> CheckResult:
+    finding = unknown(
+        "no-kernel",
+        machine.root,
+        "No kernel is installed here: neither /boot, nor /lib/modules, nor a boot menu has one.",
+        "There is nothing that boots next, as in a container.",
+    )
+    return CheckResult("kernel-files", "The kernel and its modules are whole", True, "unknown", (finding,))
+
+
+def _report(
+    machine: Machine, firmware: Firmware, plan: BootPlan, case: Case | None, results: tuple[CheckResult, ...]
+) -> Report:
+    entry = plan.next
+    fallback = case.fallback if case is not None else None
+    image = kernels.image_at(machine, case.kernel.image) if case is not None and case.kernel is not None else None
+    return Report(
+        version=__version__,
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=MachineFacts(
+            root=machine.root,
+            distribution=machine.distribution,
+            architecture=image.architecture if image is not None else case.architecture if case is not None else None,
+            firmware=firmware.kind,
+            secure_boot=firmware.secure_boot,
+            running_kernel=machine.running_kernel,
+        ),
+        target=Target(
+            kernel=case.release if case is not None else None,
+            loader=plan.loader,
+            entry=entry.id if entry is not None else None,
+            title=entry.title if entry is not None else None,
+            why=plan.why,
+            actual_next=entry.id if entry is not None else None,
+        ),
+        fallback=FallbackFacts()
+        if fallback is None
+        else FallbackFacts(fallback.entry.release, fallback.entry.id, fallback.quality, fallback.recovery),
+        verdict=verdict_of(results),
+        checks=results,
+        boot_path=_boot_path(firmware, plan, case),
+    )
+
+
+def _boot_path(firmware: Firmware, plan: BootPlan, case: Case | None) -> tuple[str, ...]:
+    """Firmware, loader, kernel, initramfs, devices, root: the way that the next boot goes."""
+    if case is None or case.entry is None:
+        return ()
+    names = {"uefi": "UEFI", "bios": "BIOS", "unknown": "firmware"}
+    steps = [names[firmware.kind], plan.loader or "?", case.release or "?"]
+    steps += [file.spec.rsplit("/", 1)[-1] for file in case.entry.initramfs]
+    from safeupdate.formats import cmdline
+
+    root = cmdline.parse(case.entry.cmdline).last("root")
+    if root:
+        steps.append(root)
+    return (*steps, "/")

@@ -1,0 +1,103 @@
+"""Installed kernels: where each distribution puts the image, the modules and the configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from safeupdate.errors import FormatError, Missing, Unreadable
+from safeupdate.formats import bzimage, kconfig
+from safeupdate.formats.bzimage import KernelImage
+from safeupdate.machine import Machine
+
+_IMAGE_NAME = re.compile(r"^(?:vmlinuz|vmlinux|vmlinuz\.efi|Image|image|kernel|linux)-(?P<release>.+?)(?:\.efi|\.old|\.bak)?$")
+_NOT_A_RELEASE = re.compile(r"\.(?:hmac|sig|signed|asc|sha\d+|dpkg-\w+|rpm\w+|new|tmp|img)$")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel image and what belongs to its release."""
+
+    release: str
+    image: str
+    machine: Machine = field(repr=False, compare=False)
+
+    @property
+    def modules(self) -> str:
+        """The directory that the kernel's modules are loaded from (modprobe(8))."""
+        return f"/lib/modules/{self.release}"
+
+    @cached_property
+    def config_path(self) -> str | None:
+        """Where the kernel's configuration is, if it is there at all."""
+        places = (f"/boot/config-{self.release}", f"{self.modules}/config", f"{self.modules}/build/.config")
+        return next((place for place in places if self.machine.is_file(place)), None)
+
+    @cached_property
+    def config(self) -> dict[str, str] | None:
+        """The configuration by option; None where no file has it. Raises `Unreadable`."""
+        return None if self.config_path is None else kconfig.parse(self.machine.read(self.config_path))
+
+
+def release_in_name(path: str) -> str | None:
+    """The release that an image's file name tells: `/boot/vmlinuz-R`, `/lib/modules/R/vmlinuz`, `…/R/linux`."""
+    parts = path.strip("/").split("/")
+    if parts[-1] in ("vmlinuz", "vmlinux", "Image", "linux", "vmlinuz.efi") and len(parts) > 1:
+        return parts[-2] if re.match(r"\d", parts[-2]) else None
+    match = _IMAGE_NAME.match(parts[-1])
+    if match is None or _NOT_A_RELEASE.search(parts[-1]):
+        return None
+    return match.group("release")
+
+
+def image_at(machine: Machine, path: str) -> KernelImage | None:
+    """The image's own headers; None where they cannot be read (`kernel-files` says why)."""
+    try:
+        with machine.open(path) as file:
+            return bzimage.parse(file)
+    except (FormatError, Missing, Unreadable):
+        return None
+
+
+def kernel_at(machine: Machine, path: str) -> Kernel | None:
+    """The kernel in the image at `path`. Its release is the one that the image names, else the one in its file name.
+
+    None where neither tells. The image need not be whole, nor be there.
+    """
+    image = image_at(machine, path)
+    try:
+        resolved = machine.resolve(path)
+    except (Missing, Unreadable):
+        resolved = path
+    release = image.release if image is not None else None
+    release = release or release_in_name(resolved)
+    return None if release is None else Kernel(release, path, machine)
+
+
+def installed(machine: Machine) -> tuple[Kernel, ...]:
+    """Every kernel image on this machine with a release, in the order of the places; one a release."""
+    found: dict[str, Kernel] = {}
+    for path in _images(machine):
+        kernel = kernel_at(machine, path)
+        if kernel is not None:
+            found.setdefault(kernel.release, kernel)
+    return tuple(found.values())
+
+
+def _images(machine: Machine) -> list[str]:
+    paths = []
+    for name in machine.listdir("/boot"):
+        if release_in_name(f"/boot/{name}") is not None and machine.is_file(f"/boot/{name}"):
+            paths.append(f"/boot/{name}")
+    for release in machine.listdir("/lib/modules"):
+        paths += [path for name in ("vmlinuz", "Image") if machine.is_file(path := f"/lib/modules/{release}/{name}")]
+    for place in ("/boot", "/efi", "/boot/efi"):
+        for token in machine.listdir(place):
+            if machine.is_link(f"{place}/{token}") or not machine.is_dir(f"{place}/{token}"):
+                continue
+            for release in machine.listdir(f"{place}/{token}"):
+                path = f"{place}/{token}/{release}/linux"
+                if machine.is_file(path):
+                    paths.append(path)
+    return paths

@@ -1,0 +1,119 @@
+"""The report for a person: the verdict, each problem with the command that mends it, one line for the rest."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator
+
+from safeupdate.report import CheckResult, Finding, Level, Report
+
+WIDTH = 80
+
+_STYLES = {"safe": "1;32", "unsafe": "1;31", "unknown": "1;33", "blocker": "31", "warning": "33", "note": "2", "bold": "1"}
+"""ECMA-48 graphic renditions."""
+
+_MARKS: dict[Level, str] = {"blocker": "BLOCKER", "unknown": "UNKNOWN", "warning": "warning", "note": "note"}
+_ORDER: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
+
+
+def render(report: Report, *, colour: bool = False, verbose: bool = False, quiet: bool = False, width: int = WIDTH) -> str:
+    """The report as lines of at most `width` columns; commands are never broken. `quiet`: the verdict alone."""
+    pen = _Pen(colour, min(width, 100))
+    lines = [*_head(report, pen)]
+    if not quiet:
+        findings = [(result, finding) for result in report.checks for finding in result.findings]
+        for level in _ORDER:
+            if level == "note" and not verbose:
+                continue
+            for result, finding in findings:
+                if finding.level == level:
+                    lines += ["", *_finding(result, finding, pen, verbose)]
+        lines += ["", *_foot(report, pen, verbose)]
+    return "\n".join(lines) + "\n"
+
+
+class _Pen:
+    """Colour and width."""
+
+    def __init__(self, colour: bool, width: int) -> None:
+        self._colour = colour
+        self._width = width
+
+    def style(self, name: str, text: str) -> str:
+        return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self._colour and name in _STYLES else text
+
+    def wrap(self, text: str, indent: str = "", hanging: str | None = None) -> list[str]:
+        return textwrap.wrap(
+            visible(text),
+            self._width,
+            initial_indent=indent,
+            subsequent_indent=indent if hanging is None else hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [indent.rstrip()]
+
+
+def visible(text: str) -> str:
+    r"""The text with bytes that are not UTF-8 and control characters as `\xNN`: a file name must not steer a terminal."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _head(report: Report, pen: _Pen) -> Iterator[str]:
+    word = pen.style(report.verdict, report.verdict.upper())
+    kernel = visible(report.target.kernel or "no known kernel")
+    sentence = {
+        "safe": f"the next boot starts {kernel}, and everything it needs is there.",
+        "unsafe": f"do not reboot: the next boot ({kernel}) will fail or lose something it needs.",
+        "unknown": f"whether the next boot ({kernel}) comes up could not be told.",
+    }[report.verdict]
+    first, *rest = pen.wrap(f"{report.verdict.upper()}: {sentence}")
+    yield first.replace(report.verdict.upper(), word, 1)
+    yield from rest
+    if report.target.why:
+        yield from pen.wrap(f"Next: {report.target.why}", "  ", "  ")
+
+
+def _finding(result: CheckResult, finding: Finding, pen: _Pen, verbose: bool) -> Iterator[str]:
+    mark = _MARKS[finding.level]
+    first, *rest = pen.wrap(f"{mark}: {finding.problem}", "", "  ")
+    yield first.replace(mark, pen.style(finding.level if finding.level in _STYLES else "unknown", mark), 1)
+    yield from rest
+    if finding.consequence:
+        yield from pen.wrap(finding.consequence, "  ")
+    if finding.remedy.text:
+        yield from pen.wrap(finding.remedy.text, "  ")
+    for command in finding.remedy.commands:
+        yield "      " + pen.style("bold", visible(shlex.join(command)))
+    if verbose:
+        yield from pen.wrap(f"[{finding.id}, check {result.id}]", "  ")
+        for line in finding.evidence:
+            yield from pen.wrap(line, "  | ")
+
+
+def _foot(report: Report, pen: _Pen, verbose: bool) -> Iterator[str]:
+    passed = [result.id for result in report.checks if result.outcome == "passed"]
+    warned = [result.id for result in report.checks if result.outcome == "warned"]
+    if passed:
+        yield from pen.wrap(f"Passed: {', '.join(passed)}.", "", "  ")
+    if warned:
+        yield from pen.wrap(f"Passed with warnings: {', '.join(warned)}.", "", "  ")
+    for result in report.checks:
+        if result.outcome in ("not-applicable", "skipped"):
+            yield from pen.wrap(f"{result.outcome.capitalize()}: {result.id} ({result.reason}).", "", "  ")
+    yield from pen.wrap(_fallback(report), "", "  ")
+    if report.boot_path:
+        yield from pen.wrap("Boot path: " + " → ".join(report.boot_path), "", "  ")
+    notes = sum(finding.level == "note" for result in report.checks for finding in result.findings)
+    if notes and not verbose:
+        yield pen.style("note", f"{notes} note{'s' if notes > 1 else ''}: see --verbose.")
+
+
+def _fallback(report: Report) -> str:
+    fallback = report.fallback
+    if fallback.quality == "none":
+        return "Fallback: none."
+    known = {"proven": "proven", "booted-before": "has booted before", "unproven": "never seen to boot"}[fallback.quality]
+    way = {"automatic": "taken by itself", "manual": "chosen in the boot menu", "none": "out of reach"}[fallback.recovery]
+    return f"Fallback: {fallback.kernel} ({known}; {way})."
