@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
-from safeupdate import initramfs
+from safeupdate import initramfs, kernels
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.errors import FormatError, Missing, Unreadable
@@ -26,26 +26,25 @@ class Shelf:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="initramfs")
-        self._images: dict[str, Future[Index]] = {}
+        self._images: dict[tuple[str, str | None], Future[Index]] = {}
 
-    def prepare(self, path: str) -> Future[Index]:
-        """Start to read the image at `path`, unless that was done before."""
-        path = self._machine.resolve(path)
-        if path not in self._images:
-            self._images[path] = self._readers.submit(self._read, path)
-        return self._images[path]
+    def prepare(self, path: str, section: str | None = None) -> Future[Index]:
+        """Start to read the image at `path`, or in that section of a unified kernel image, unless that was done."""
+        place = self._machine.resolve(path), section
+        if place not in self._images:
+            self._images[place] = self._readers.submit(self._read, *place)
+        return self._images[place]
 
-    def image(self, path: str) -> Index:
+    def image(self, path: str, section: str | None = None) -> Index:
         """The image's index. Raises `Missing` and `Unreadable`; a damaged image is an index that says so."""
-        return self.prepare(path).result()
+        return self.prepare(path, section).result()
 
     def close(self) -> None:
         """Start nothing more, and wait for what is running."""
         self._readers.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, path: str) -> Index:
-        size = self._machine.size(path)
-        with self._machine.open(path) as file:
+    def _read(self, path: str, section: str | None) -> Index:
+        with kernels.part(self._machine, path, section) as (file, size):
             return initramfs.read_image(file, size=size)
 
 
@@ -85,17 +84,27 @@ class Case:
         return self.entry.release if self.entry is not None else None
 
     @cached_property
+    def image_places(self) -> tuple[tuple[str, str | None], ...]:
+        """Where the images that the entry loads are, in the loader's order: a path, and a section inside it or None."""
+        entry = self.entry
+        if entry is None:
+            return ()
+        places: list[tuple[str, str | None]] = []
+        if entry.embedded and entry.kernel is not None and entry.kernel.path is not None:
+            places.append((entry.kernel.path, ".initrd"))
+        places += [(file.path, None) for file in entry.initramfs if file.path is not None and not file.absent]
+        return tuple(places)
+
+    @cached_property
     def images(self) -> tuple[tuple[str, Index], ...]:
         """Path and index of every initramfs image that the entry loads, in the loader's order.
 
         One that is not there is left out: `boot-entry` speaks of it. Raises `Unreadable`.
         """
         found = []
-        for file in self.entry.initramfs if self.entry is not None else ():
-            if file.path is None or file.absent:
-                continue
+        for path, section in self.image_places:
             try:
-                found.append((file.path, self.shelf.image(file.path)))
+                found.append((path, self.shelf.image(path, section)))
             except Missing:
                 continue
         return tuple(found)

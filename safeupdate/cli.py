@@ -19,9 +19,7 @@ COMMANDS = (check, capture)
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one verb. Exit codes are the verb's own; 2 is a usage error, with nothing on stdout."""
-    parser = argparse.ArgumentParser(
-        prog="safeupdate", description="If this machine reboots now, will it come back?"
-    )
+    parser = argparse.ArgumentParser(prog="safeupdate", description="If this machine reboots now, will it come back?")
     parser.add_argument("--version", action="version", version=f"safeupdate {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for command in COMMANDS:

@@ -15,6 +15,7 @@ from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.case import Case, Check, Fallback, Shelf
 from safeupdate.checks import CHECKS
 from safeupdate.errors import SafeupdateError, UsageError
+from safeupdate.formats import cmdline
 from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
 from safeupdate.report import (
@@ -112,8 +113,8 @@ def _kernel(
         return next((kernel for kernel in found if kernel.release == release), None)
     if entry.kernel is None:
         return None
-    if entry.kernel.path is not None and not entry.embedded:
-        kernel = kernels.kernel_at(machine, entry.kernel.path)
+    if entry.kernel.path is not None:
+        kernel = kernels.kernel_at(machine, entry.kernel.path, embedded=entry.embedded)
         if kernel is not None:
             return kernel
     name = entry.release or kernels.release_in_name(entry.kernel.spec)
@@ -121,9 +122,9 @@ def _kernel(
 
 
 def _prepare(shelf: Shelf, case: Case) -> None:
-    for file in case.entry.initramfs if case.entry is not None else ():
-        if file.path is not None and not file.absent and case.machine.is_file(file.path):
-            shelf.prepare(file.path)
+    for path, section in case.image_places:
+        if case.machine.is_file(path):
+            shelf.prepare(path, section)
 
 
 def _candidates(case: Case) -> Iterator[Case]:
@@ -209,7 +210,12 @@ def _report(
 ) -> Report:
     entry = plan.next
     fallback = case.fallback if case is not None else None
-    image = kernels.image_at(machine, case.kernel.image) if case is not None and case.kernel is not None else None
+    embedded = entry is not None and entry.embedded
+    image = (
+        kernels.image_at(machine, case.kernel.image, embedded=embedded)
+        if case is not None and case.kernel is not None
+        else None
+    )
     return Report(
         version=__version__,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -245,8 +251,6 @@ def _boot_path(firmware: Firmware, plan: BootPlan, case: Case | None) -> tuple[s
     names = {"uefi": "UEFI", "bios": "BIOS", "unknown": "firmware"}
     steps = [names[firmware.kind], plan.loader or "?", case.release or "?"]
     steps += [file.spec.rsplit("/", 1)[-1] for file in case.entry.initramfs]
-    from safeupdate.formats import cmdline
-
     root = cmdline.parse(case.entry.cmdline).last("root")
     if root:
         steps.append(root)

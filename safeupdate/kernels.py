@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import BinaryIO
 
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import bzimage, kconfig
 from safeupdate.formats.bzimage import KernelImage
 from safeupdate.machine import Machine
 
-_IMAGE_NAME = re.compile(r"^(?:vmlinuz|vmlinux|vmlinuz\.efi|Image|image|kernel|linux)-(?P<release>.+?)(?:\.efi|\.old|\.bak)?$")
+_IMAGE_NAME = re.compile(
+    r"^(?:vmlinuz|vmlinux|vmlinuz\.efi|Image|image|kernel|linux)-(?P<release>.+?)(?:\.efi|\.old|\.bak)?$"
+)
 _NOT_A_RELEASE = re.compile(r"\.(?:hmac|sig|signed|asc|sha\d+|dpkg-\w+|rpm\w+|new|tmp|img)$")
 
 
@@ -51,21 +56,39 @@ def release_in_name(path: str) -> str | None:
     return match.group("release")
 
 
-def image_at(machine: Machine, path: str) -> KernelImage | None:
+@contextmanager
+def part(machine: Machine, path: str, section: str | None) -> Iterator[tuple[BinaryIO, int]]:
+    """A file, or one section of the unified kernel image in it (`.linux`, `.initrd`), and its length in bytes.
+
+    Raises `Missing` also for a section that is not there, `Unreadable`, and `FormatError` for what is no such image.
+    """
+    with machine.open(path) as file:
+        if section is None:
+            yield file, machine.size(path)
+            return
+        from safeupdate.formats import uki  # pefile is slow to import, and few machines start such images
+
+        found = next((one for one in uki.parse(file).sections if one.name == section), None)
+        if found is None:
+            raise Missing(f"{path}, section {section}")
+        yield uki.open_section(file, found), found.size
+
+
+def image_at(machine: Machine, path: str, *, embedded: bool = False) -> KernelImage | None:
     """The image's own headers; None where they cannot be read (`kernel-files` says why)."""
     try:
-        with machine.open(path) as file:
+        with part(machine, path, ".linux" if embedded else None) as (file, _):
             return bzimage.parse(file)
     except (FormatError, Missing, Unreadable):
         return None
 
 
-def kernel_at(machine: Machine, path: str) -> Kernel | None:
+def kernel_at(machine: Machine, path: str, *, embedded: bool = False) -> Kernel | None:
     """The kernel in the image at `path`. Its release is the one that the image names, else the one in its file name.
 
     None where neither tells. The image need not be whole, nor be there.
     """
-    image = image_at(machine, path)
+    image = image_at(machine, path, embedded=embedded)
     try:
         resolved = machine.resolve(path)
     except (Missing, Unreadable):

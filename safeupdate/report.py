@@ -62,7 +62,13 @@ def warning(
 
 
 def note(
-    id: str, subject: str, problem: str, consequence: str = "", *, evidence: Iterable[str] = (), remedy: Remedy = Remedy()
+    id: str,
+    subject: str,
+    problem: str,
+    consequence: str = "",
+    *,
+    evidence: Iterable[str] = (),
+    remedy: Remedy = Remedy(),
 ) -> Finding:
     """Worth knowing, nothing to do."""
     return Finding(id, "note", subject, problem, consequence, tuple(evidence), remedy)

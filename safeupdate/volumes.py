@@ -230,7 +230,9 @@ class Volumes:
                 return volume
         if self.knows(tag):
             return None
-        return Volume(f"{tag}={value}", trees=(("/", "/boot"), ("/", "/"), *(("/", p) for p in _ESP_PLACES)), assumed=True)
+        return Volume(
+            f"{tag}={value}", trees=(("/", "/boot"), ("/", "/"), *(("/", p) for p in _ESP_PLACES)), assumed=True
+        )
 
     def holding(self, path: str) -> tuple[Volume, str]:
         """The file system that holds a machine path, and the path as a loader finds it on that file system."""

@@ -70,7 +70,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         yield blocker(
             "boot-entry.not-a-file",
             file.path,
-            f"{file.path}, the {kind} of the entry \"{entry.title}\", is not a regular file.",
+            f'{file.path}, the {kind} of the entry "{entry.title}", is not a regular file.',
             "The boot loader cannot load it.",
             remedy=_regenerate(case),
         )
@@ -79,7 +79,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         yield unknown(
             "boot-entry.file-not-visible",
             file.spec,
-            f"The {kind} {file.spec} of the entry \"{entry.title}\" cannot be seen here: "
+            f'The {kind} {file.spec} of the entry "{entry.title}" cannot be seen here: '
             f"{file.why or 'the file system that the loader reads it from is not mounted'}.",
             "Whether the loader finds it cannot be told.",
         )
@@ -97,7 +97,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         yield blocker(
             "boot-entry.kernel-missing",
             file.path or file.spec,
-            f"The boot entry \"{entry.title}\" loads the kernel {file.spec}, which does not exist{where}.",
+            f'The boot entry "{entry.title}" loads the kernel {file.spec}, which does not exist{where}.',
             "The boot loader stops with an error and waits for a person, or starts another entry.",
             evidence=[f"{entry.source}: {file.spec}"],
             remedy=_regenerate(case),
@@ -106,7 +106,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         yield blocker(
             "boot-entry.initramfs-missing",
             file.path or file.spec,
-            f"The boot entry \"{entry.title}\" loads the initramfs {file.spec}, which does not exist{where}.",
+            f'The boot entry "{entry.title}" loads the initramfs {file.spec}, which does not exist{where}.',
             "The kernel starts without it, finds no root file system and panics.",
             evidence=[f"{entry.source}: {file.spec}"],
             remedy=make_initramfs(case),
@@ -115,7 +115,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         yield blocker(
             "boot-entry.devicetree-missing",
             file.path or file.spec,
-            f"The boot entry \"{entry.title}\" loads the device tree {file.spec}, which does not exist{where}.",
+            f'The boot entry "{entry.title}" loads the device tree {file.spec}, which does not exist{where}.',
             "The boot loader stops with an error, or the kernel starts without knowing its hardware.",
             remedy=_regenerate(case),
         )
@@ -125,7 +125,9 @@ def make_initramfs(case: Case) -> Remedy:
     """How this machine builds the image of the judged release."""
     release = case.release or "RELEASE"
     if case.machine.exists("/usr/sbin/update-initramfs"):
-        if case.entry is not None and any(file.path and case.machine.exists(file.path) for file in case.entry.initramfs):
+        if case.entry is not None and any(
+            file.path and case.machine.exists(file.path) for file in case.entry.initramfs
+        ):
             return Remedy("Build the initramfs anew.", (("update-initramfs", "-u", "-k", release),))
         return Remedy("Build the initramfs.", (("update-initramfs", "-c", "-k", release),))
     if case.machine.exists("/usr/bin/dracut") or case.machine.exists("/usr/sbin/dracut"):
@@ -350,9 +352,7 @@ def _unproved_root(root: str) -> Finding:
     )
 
 
-def _other_root(
-    case: Case, entry: BootEntry, root: str, devices: frozenset[str], known: _Root
-) -> Iterator[Finding]:
+def _other_root(case: Case, entry: BootEntry, root: str, devices: frozenset[str], known: _Root) -> Iterator[Finding]:
     """The device exists. Is it the one that fstab means, and the one that is mounted?"""
     if not known.mounted or known.mounted & devices or (known.devices and known.devices & devices):
         if known.devices and not known.devices & devices:
@@ -518,4 +518,3 @@ def release_key(release: str) -> tuple[tuple[int, int, str], ...]:
 
 
 CHECK = Check("boot-entry", "The boot entry resolves", essential=True, run=check)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from safeupdate import kernels
 from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, NoDecoder
 from safeupdate.formats import authenticode, bzimage, compression, elf, modules
@@ -40,11 +41,9 @@ def check(case: Case) -> Iterator[Finding]:
 def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
     machine, path = case.machine, kernel.image
     embedded = case.entry is not None and case.entry.embedded
-    try:
-        file = machine.open(path)
-    except Missing:
+    if not machine.exists(path):
         return  # boot-entry speaks of files that are not there
-    with file:
+    with machine.open(path) as file:
         size = machine.size(path)
         if size == 0:
             yield blocker(
@@ -56,10 +55,8 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
             )
             return
         try:
-            if embedded:
-                image = None
-            else:
-                image = bzimage.parse(file)
+            with kernels.part(machine, path, ".linux" if embedded else None) as (linux, size):
+                image = bzimage.parse(linux)
             signed = authenticode.intact(file)
         except FormatError as error:
             report = blocker if case.architecture in ("x86_64", "i686", None) else unknown
@@ -71,7 +68,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 remedy=_reinstall(case, kernel),
             )
             return
-        if image is not None and size < image.extent:
+        if size < image.extent:
             yield blocker(
                 "kernel-files.image-truncated",
                 path,
@@ -82,7 +79,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
             )
             return
         damage = None
-        if signed is not True and image is not None and image.payload is not None:
+        if signed is not True and image.payload is not None and not embedded:
             damage = _payload_damage(file, image)
         if damage is not None:
             yield blocker(
@@ -102,7 +99,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 "With Secure Boot on, the boot loader refuses it; without, the changed code runs.",
                 remedy=_reinstall(case, kernel),
             )
-    if image is not None and case.architecture and image.architecture != case.architecture:
+    if case.architecture and image.architecture != case.architecture:
         if (image.architecture, case.architecture) != ("x86_64", "i686"):
             yield blocker(
                 "kernel-files.other-architecture",
@@ -142,9 +139,7 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
             f"No file has the configuration of the kernel {kernel.release} ({kernel.modules}/config, /boot/config-{kernel.release}).",
             "What depends on the kernel's configuration is judged without it.",
         )
-    depmod = Remedy(
-        f"Write the lists of the modules of {kernel.release} anew.", (("depmod", "-a", kernel.release),)
-    )
+    depmod = Remedy(f"Write the lists of the modules of {kernel.release} anew.", (("depmod", "-a", kernel.release),))
     path = f"{directory}/modules.dep"
     data = machine.read_if_there(path)
     present = _files(case, directory)

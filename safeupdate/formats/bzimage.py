@@ -26,7 +26,15 @@ _COMPRESSORS = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
 
-_ELF_MACHINES = {3: "i686", 21: "ppc64le", 22: "s390x", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+_ELF_MACHINES = {
+    3: "i686",
+    21: "ppc64le",
+    22: "s390x",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,9 @@ def _zboot(file: BinaryIO, head: bytes) -> KernelImage:
     if signature[:4] != b"PE\0\0" or len(signature) < 6:
         raise FormatError("the PE header is not where the image says", f"offset {pe:#x}")
     (machine,) = struct.unpack_from("<H", signature, 4)
-    return KernelImage(machines.get(machine, f"PE machine {machine:#x}"), offset + length, payload=(offset, length, kind))
+    return KernelImage(
+        machines.get(machine, f"PE machine {machine:#x}"), offset + length, payload=(offset, length, kind)
+    )
 
 
 def _compressor(magic: bytes) -> Optional[str]:

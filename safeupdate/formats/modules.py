@@ -53,6 +53,4 @@ def module_name(path: str) -> str:
 
 def parse_builtin(data: bytes) -> frozenset[str]:
     """Names of the modules in `modules.builtin`, as the kernel writes them."""
-    return frozenset(
-        module_name(line.decode("utf-8", "surrogateescape")) for line in data.split(b"\n") if line.strip()
-    )
+    return frozenset(module_name(line.decode("utf-8", "surrogateescape")) for line in data.split(b"\n") if line.strip())

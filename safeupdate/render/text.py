@@ -10,14 +10,24 @@ from safeupdate.report import CheckResult, Finding, Level, Report
 
 WIDTH = 80
 
-_STYLES = {"safe": "1;32", "unsafe": "1;31", "unknown": "1;33", "blocker": "31", "warning": "33", "note": "2", "bold": "1"}
+_STYLES = {
+    "safe": "1;32",
+    "unsafe": "1;31",
+    "unknown": "1;33",
+    "blocker": "31",
+    "warning": "33",
+    "note": "2",
+    "bold": "1",
+}
 """ECMA-48 graphic renditions."""
 
 _MARKS: dict[Level, str] = {"blocker": "BLOCKER", "unknown": "UNKNOWN", "warning": "warning", "note": "note"}
 _ORDER: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
 
 
-def render(report: Report, *, colour: bool = False, verbose: bool = False, quiet: bool = False, width: int = WIDTH) -> str:
+def render(
+    report: Report, *, colour: bool = False, verbose: bool = False, quiet: bool = False, width: int = WIDTH
+) -> str:
     """The report as lines of at most `width` columns; commands are never broken. `quiet`: the verdict alone."""
     pen = _Pen(colour, min(width, 100))
     lines = [*_head(report, pen)]
@@ -114,6 +124,10 @@ def _fallback(report: Report) -> str:
     fallback = report.fallback
     if fallback.quality == "none":
         return "Fallback: none."
-    known = {"proven": "proven", "booted-before": "has booted before", "unproven": "never seen to boot"}[fallback.quality]
-    way = {"automatic": "taken by itself", "manual": "chosen in the boot menu", "none": "out of reach"}[fallback.recovery]
+    known = {"proven": "proven", "booted-before": "has booted before", "unproven": "never seen to boot"}[
+        fallback.quality
+    ]
+    way = {"automatic": "taken by itself", "manual": "chosen in the boot menu", "none": "out of reach"}[
+        fallback.recovery
+    ]
     return f"Fallback: {fallback.kernel} ({known}; {way})."
