@@ -1,0 +1,766 @@
+"""What an initramfs image holds, read in one pass into an index that every check shares.
+
+The buffer's grammar is in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst. Where the image is
+not sound, the index says where, and holds what the kernel would have unpacked before: the kernel stops at the first
+error and runs on with that (init/initramfs.c).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import BinaryIO, Literal
+
+from safeupdate.closure import script_interpreter
+from safeupdate.errors import FormatError, NoDecoder
+from safeupdate.formats import compression, cpio, elf
+from safeupdate.formats.compression import Refused, Source, Truncated
+from safeupdate.formats.elf import Elf
+
+UNPACKED_LIMIT = 4 << 30
+"""Unpacked bytes that are looked at. The largest images (every firmware file, graphics drivers) are near 1 GB."""
+
+ENTRY_LIMIT = 100_000
+"""Files in one image that are looked at; a dracut image with everything has some 6000."""
+
+_ELF_LIMIT = 48 << 20
+"""Larger ELF files are indexed without their headers: a file is held in memory while it is parsed."""
+
+_TEXT_LIMIT = 256 << 10
+_MODULE_LIST_LIMIT = 4 << 20
+_TEXTS_LIMIT = 16 << 20
+"""Bytes of text that are kept in all; an image of Debian or Fedora has 2 to 3 MB of what `_wants_text` names."""
+
+_LINK_LIMIT = 40
+_NESTED_LIMIT = 512 << 20
+_NESTED = {"squash-root.img": "squashfs", "squashfs-root.img": "squashfs", "erofs-root.img": "erofs"}
+_HASH_CHUNK = 1 << 20
+
+_TEXT_PLACES = re.compile(
+    r"""(?x) (?: etc | conf | scripts | cryptroot | hooks | cmdline\.d )/ | [^/]+$ | early_hooks/
+    | (?: usr/ )? lib/ (?: dracut | modprobe\.d | modules-load\.d | initrd-release$ | os-release$ | systemd/system/
+        | udev/rules\.d/ | initcpio )
+    | var/lib/dracut/"""
+)
+_MODULE_LIST = re.compile(
+    r"(?:usr/)?lib/modules/[^/]+/modules\.(?:dep|alias|softdep|builtin|order|weakdep|builtin\.modinfo)$"
+)
+_MODULE_NAME = re.compile(r"\.ko(?P<suffix>\.gz|\.xz|\.zst|\.bz2|\.lzma)?$")
+
+_SIGNATURE_MARK = b"~Module signature appended~\n"
+_SIGNATURE_LIMIT = 64 << 10
+
+ProblemKind = Literal["truncated", "corrupt", "refused", "no-decoder", "junk", "too-large", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why reading stopped. `offset` is in the image file, `place` in what `message` speaks of.
+
+    `refused`: the kernel's decoder does not take it. `no-decoder`, `too-large`, `unreadable`: it could not be told
+    whether the image is sound. `during` is the file that was being unpacked.
+    """
+
+    kind: ProblemKind
+    message: str
+    offset: int
+    place: str = ""
+    during: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One part of the buffer: a cpio archive, or several in one compressed stream. Sizes are in bytes."""
+
+    offset: int
+    end: int
+    compressor: str | None
+    unpacked: int
+    files: int
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a kernel module says of itself. `signature` is what stands behind the ELF file, with the closing mark."""
+
+    vermagic: str | None
+    build_id: str | None
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file. `path` has no leading slash. `crc32` is None where the content was not read.
+
+    `content` is kept of small texts only; `script` is what stands behind `#!`.
+    """
+
+    path: str
+    mode: int
+    size: int = 0
+    crc32: int | None = None
+    target: str = ""
+    content: bytes | None = None
+    script: str | None = None
+    elf: Elf | None = None
+    module: Module | None = None
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A file system image inside the image. `index` is what it holds; None, with the reason, where none could look."""
+
+    path: str
+    kind: str
+    index: Index | None
+    reason: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What one image, or several laid over one another, hold. Nothing of it changes once it is made.
+
+    `members` are all entries in the order of the image, `entries` the files that are there in the end, by path. `lost`
+    are entries that the kernel cannot create, because their directory is not there.
+    """
+
+    size: int
+    sha256: str
+    segments: tuple[Segment, ...]
+    members: tuple[Entry, ...] = field(repr=False)
+    entries: Mapping[str, Entry] = field(repr=False)
+    nested: tuple[Nested, ...] = ()
+    lost: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes that the kernel unpacks."""
+        return sum(segment.unpacked for segment in self.segments)
+
+    @property
+    def problem(self) -> Problem | None:
+        """The first reason why the index may not be complete."""
+        return next((segment.problem for segment in self.segments if segment.problem is not None), None)
+
+    @cached_property
+    def generator(self) -> str:
+        """The program that made the image, by the files that it leaves; empty where none is recognised."""
+        for marks, name in _GENERATORS:
+            if any(self.find(mark) is not None for mark in marks):
+                return name
+        return ""
+
+    # -- files (closure.Files) ---------------------------------------------------------------------------------
+
+    def find(self, path: str) -> Entry | None:
+        """The entry that `path` leads to, links followed inside the image; None where there is none."""
+        real = _walk(self.entries, path)
+        return None if real is None else self.entries.get(real)
+
+    def resolve(self, path: str) -> str | None:
+        """The absolute path of the regular file that `path` leads to, None where it leads to none."""
+        real = _walk(self.entries, path)
+        entry = None if real is None else self.entries.get(real)
+        return f"/{real}" if entry is not None and entry.is_file else None
+
+    def elf(self, path: str) -> Elf | None:
+        """A resolved file's headers, None where it is no ELF file or a broken one."""
+        entry = self.entries.get(path.strip("/"))
+        return None if entry is None else entry.elf
+
+    def script(self, path: str) -> str | None:
+        """What a resolved file has behind `#!`, None for no script."""
+        entry = self.entries.get(path.strip("/"))
+        return None if entry is None else entry.script
+
+    def content(self, path: str) -> bytes | None:
+        """A small text's bytes; None where there is none, or where it is of a kind that is not kept."""
+        entry = self.find(path)
+        return None if entry is None else entry.content
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The names in a directory, sorted; none where there is no such directory."""
+        real = _walk(self.entries, directory)
+        return () if real is None else self._names.get(real, ())
+
+    @cached_property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for path in self.entries:
+            directory, _, name = path.rpartition("/")
+            found.setdefault(directory, []).append(name)
+        return {directory: tuple(sorted(names)) for directory, names in found.items()}
+
+    # -- modules -----------------------------------------------------------------------------------------------
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The kernel releases that the image has a modules directory of."""
+        return tuple(name for name in self.names("/lib/modules") if self.modules(name) or self._has_lists(name))
+
+    def _has_lists(self, release: str) -> bool:
+        return any(name.startswith("modules.") for name in self.names(f"/lib/modules/{release}"))
+
+    def modules(self, release: str) -> Mapping[str, Entry]:
+        """The kernel modules for `release`, by path relative to the modules directory."""
+        return self._modules.get(release, MappingProxyType({}))
+
+    @cached_property
+    def _modules(self) -> dict[str, Mapping[str, Entry]]:
+        top = _walk(self.entries, "/lib/modules")
+        found: dict[str, dict[str, Entry]] = {}
+        if top is None:
+            return {}
+        for path, entry in self.entries.items():
+            if path.startswith(f"{top}/") and entry.is_file and _MODULE_NAME.search(path):
+                release, _, rest = path[len(top) + 1 :].partition("/")
+                found.setdefault(release, {})[rest] = entry
+        return {release: MappingProxyType(modules) for release, modules in found.items()}
+
+
+_GENERATORS = (
+    (("/usr/lib/dracut", "/lib/dracut", "/lib/dracut-lib.sh"), "dracut"),
+    (("/conf/initramfs.conf", "/scripts/functions"), "initramfs-tools"),
+    (("/buildconfig", "/init_functions"), "mkinitcpio"),
+    (("/etc/booster.init.yaml",), "booster"),
+)
+
+
+def read_image(file: BinaryIO, *, size: int) -> Index:
+    """Read an image of `size` bytes once, from its start to its end or to where the kernel would give up.
+
+    Raises nothing for an image that is damaged: `Index.problem` says so.
+    """
+    source = Source(file, size)
+    hasher = _Hasher(source)
+    reader = _Reader(source)
+    reader.read()
+    digest = hasher.finish()
+    segments = tuple(reader.segments)
+    if digest is None and not any(segment.problem for segment in segments):
+        segments += (Segment(size, size, None, 0, 0, Problem("unreadable", "it cannot be read to its end", size)),)
+    tree = _Tree()
+    for entry in reader.members:
+        tree.add(entry)
+    return Index(
+        size=size,
+        sha256=digest or "",
+        segments=segments,
+        members=tuple(reader.members),
+        entries=MappingProxyType(tree.entries),
+        nested=tuple(reader.nested),
+        lost=tuple(tree.lost),
+    )
+
+
+def merge(indexes: Iterable[Index]) -> Index:
+    """What early user space finds where a loader hands over several images: they are one buffer, one after another.
+
+    An image after one at which the kernel gives up adds nothing.
+    """
+    indexes = tuple(indexes)
+    if len(indexes) == 1:
+        return indexes[0]
+    tree = _Tree()
+    members: list[Entry] = []
+    segments: list[Segment] = []
+    nested: list[Nested] = []
+    offset = 0
+    for index in indexes:
+        segments += [replace(part, offset=part.offset + offset, end=part.end + offset) for part in index.segments]
+        for entry in index.members:
+            tree.add(entry)
+        members += index.members
+        nested += index.nested
+        offset += index.size
+        if index.problem is not None and index.problem.kind not in ("no-decoder", "too-large"):
+            break
+    return Index(
+        size=offset,
+        sha256="",
+        segments=tuple(segments),
+        members=tuple(members),
+        entries=MappingProxyType(tree.entries),
+        nested=tuple(nested),
+        lost=tuple(tree.lost),
+    )
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+
+class _Hasher:
+    """SHA-256 of the image, beside the unpacking: hashing and reading both let other threads run."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._digest: str | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def finish(self) -> str | None:
+        self._thread.join()
+        return self._digest
+
+    def _run(self) -> None:
+        import hashlib
+
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(_HASH_CHUNK))
+        offset = 0
+        try:
+            while count := self._source.readinto(offset, buffer):
+                digest.update(buffer[:count])
+                offset += count
+        except OSError:
+            return
+        if offset == self._source.size:
+            self._digest = digest.hexdigest()
+
+
+class _TooLarge(FormatError):
+    """More than this program looks at."""
+
+
+class _Reader:
+    """Walks the buffer's segments and keeps what the index needs of each file."""
+
+    def __init__(self, source: Source) -> None:
+        self.segments: list[Segment] = []
+        self.members: list[Entry] = []
+        self.nested: list[Nested] = []
+        self._source = source
+        self._during = ""
+        self._unpacked = 0
+        self._texts = 0
+        self._links: dict[tuple[int, int, int, int], list[int]] = {}
+        self._trailers = 0
+
+    def read(self) -> None:
+        offset = 0
+        while offset < self._source.size:
+            try:
+                head = self._source.read(offset, 4096)
+            except OSError as error:
+                self._stop(offset, offset, None, _unreadable(error, offset))
+                return
+            if not head:
+                self._stop(
+                    offset, offset, None, Problem("truncated", "the file became shorter while it was read", offset)
+                )
+                return
+            if head[0] == 0:
+                offset += len(head) - len(head.lstrip(b"\0"))
+                continue
+            plain = head[0] == 0x30 and offset % 4 == 0
+            end = self._plain(offset) if plain else self._compressed(offset, head[:4])
+            if end is None:
+                return
+            offset = end
+
+    def _stop(
+        self, offset: int, end: int, compressor: str | None, problem: Problem | None, unpacked: int = 0, files: int = 0
+    ) -> None:
+        self.segments.append(Segment(offset, end, compressor, unpacked, files, problem))
+
+    def _plain(self, start: int) -> int | None:
+        """Archives that are not compressed, each a segment of its own; where they end, None at an error."""
+        position = start
+
+        def fill(view: memoryview) -> int:
+            nonlocal position
+            count = self._source.readinto(position, view)
+            position += count
+            return count
+
+        archive = cpio.Archive(fill, start=start, mixed=True)
+        first, segment, trailers = len(self.members), start, 0
+        problem = None
+        try:
+            for member in archive:
+                if archive.trailers != trailers:
+                    trailers = archive.trailers
+                    self._stop(segment, member.offset, None, None, member.offset - segment, len(self.members) - first)
+                    first, segment = len(self.members), member.offset
+                self._member(archive, member)
+        except (FormatError, OSError) as error:
+            problem = self._problem(error, start)
+        end = archive.position if problem is None else self._source.size
+        self._stop(segment, end, None, problem, archive.position - segment, len(self.members) - first)
+        return end if problem is None else None
+
+    def _compressed(self, start: int, magic: bytes) -> int | None:
+        """One compressed segment; where it ends, None where the kernel stops or nobody can tell where it ends."""
+        source = self._source
+        kind = compression.recognise(magic)
+        if kind is None:
+            what = "a cpio archive that is not aligned to 4 bytes" if magic[:1] == b"0" else "junk"
+            message = f"{what} stands where the next segment should begin"
+            self._stop(start, source.size, None, Problem("junk", message, start, f"offset {start}"))
+            return None
+        try:
+            decoder = compression.unpack(source, start)
+        except NoDecoder as error:
+            self._stop(start, source.size, kind, Problem("no-decoder", str(error), start, package=error.package))
+            try:
+                return compression.end_of(source, start)
+            except (FormatError, OSError):
+                return None
+        except (FormatError, OSError) as error:
+            self._stop(start, source.size, kind, self._problem(error, start))
+            return None
+        budget = UNPACKED_LIMIT - self._unpacked
+        unpacked = 0
+
+        def fill(view: memoryview) -> int:
+            nonlocal unpacked
+            count = decoder.readinto(view)
+            unpacked += count
+            if unpacked > budget:
+                raise _TooLarge(f"it unpacks to more than {UNPACKED_LIMIT >> 30} GiB")
+            return count
+
+        archive = cpio.Archive(fill)
+        first = len(self.members)
+        problem = None
+        try:
+            for member in archive:
+                self._member(archive, member)
+        except NoDecoder as error:
+            problem = Problem("no-decoder", str(error), start, package=error.package)
+        except (FormatError, OSError) as error:
+            problem = self._problem(error, start)
+        finally:
+            decoder.close()
+        self._unpacked += unpacked
+        end = decoder.end if problem is None else source.size
+        self._stop(start, end, kind, problem, unpacked, len(self.members) - first)
+        return end if problem is None else None
+
+    def _problem(self, error: FormatError | OSError, offset: int) -> Problem:
+        if isinstance(error, OSError):
+            return _unreadable(error, offset, self._during)
+        kind: ProblemKind = "corrupt"
+        if isinstance(error, Truncated):
+            kind = "truncated"
+        elif isinstance(error, Refused):
+            kind = "refused"
+        elif isinstance(error, _TooLarge):
+            kind = "too-large"
+        return Problem(kind, error.message, offset, error.place, self._during)
+
+    def _member(self, archive: cpio.Archive, member: cpio.Member) -> None:
+        if len(self.members) >= ENTRY_LIMIT:
+            raise _TooLarge(f"it holds more than {ENTRY_LIMIT} files")
+        if archive.trailers != self._trailers:
+            self._trailers = archive.trailers
+            self._links.clear()
+        path = _normal(member.name)
+        self._during = path
+        if stat.S_ISREG(member.mode):
+            self._file(archive, member, path)
+        elif stat.S_ISLNK(member.mode):
+            target = bytes(archive.peek(member.size)).partition(b"\0")[0].decode("utf-8", "surrogateescape")
+            self.members.append(Entry(path, member.mode, len(target), target=target))
+        else:
+            self.members.append(Entry(path, member.mode))
+        self._during = ""
+
+    def _file(self, archive: cpio.Archive, member: cpio.Member, path: str) -> None:
+        entry = self._look(archive, member, path)
+        if member.links < 2:
+            self.members.append(entry)
+            return
+        # One of the names carries the content, in GNU cpio's archives the last; it then is that of all.
+        names = self._links.setdefault((*member.inode, stat.S_IFMT(member.mode)), [])
+        if names and not member.size:
+            entry = replace(self.members[names[0]], path=path)
+        earlier = [self.members[at].path for at in names] if member.size else []
+        names[:] = (
+            [*names, len(self.members)] if not earlier else [len(self.members) + at for at in range(len(earlier) + 1)]
+        )
+        self.members.append(entry)
+        self.members += [replace(entry, path=name) for name in earlier]
+
+    def _look(self, archive: cpio.Archive, member: cpio.Member, path: str) -> Entry:
+        """Read a regular file: its checksum, and what the index keeps of its content."""
+        size = member.size
+        header: Elf | None = None
+        module: Module | None = None
+        content: bytes | None = None
+        script: str | None = None
+        head = bytes(archive.peek(4))
+        if head == b"\x7fELF" and size <= _ELF_LIMIT:
+            data = archive.peek(size)
+            try:
+                if path.endswith(".ko"):
+                    module = _module(data)
+                else:
+                    header = elf.parse(data)  # type: ignore[arg-type]
+            except FormatError:
+                pass
+        elif head[:2] == b"#!":
+            script = script_interpreter(bytes(archive.peek(256)))
+        if _wants_text(path, size) and self._texts + size <= _TEXTS_LIMIT:
+            content = bytes(archive.peek(size))
+            self._texts += size
+        kind = _NESTED.get(path)
+        if kind is not None:
+            with _NestedFile(path, kind, size) as nested:
+                crc = archive.crc32(member.checksum, nested.write)
+                self.nested.append(nested.look())
+        else:
+            crc = archive.crc32(member.checksum)
+        return Entry(path, member.mode, size, crc, "", content, script, header, module)
+
+
+def _unreadable(error: OSError, offset: int, during: str = "") -> Problem:
+    return Problem("unreadable", f"it cannot be read: {error.strerror}", offset, "", during)
+
+
+def _normal(name: bytes) -> str:
+    text = name.decode("utf-8", "surrogateescape")
+    if text[:1] not in ("/", ".") and "//" not in text and "/." not in text and text[-1:] != "/":
+        return text
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+def _wants_text(path: str, size: int) -> bool:
+    if size <= _TEXT_LIMIT and _TEXT_PLACES.match(path):
+        return not path.endswith((".bin", ".img", ".hwdb"))
+    return size <= _MODULE_LIST_LIMIT and "/modules." in path and _MODULE_LIST.match(path) is not None
+
+
+_SECTION_TABLES = {
+    1: (32, "I", struct.Struct("IIIIII16x"), 46),
+    2: (40, "Q", struct.Struct("IIQQQQ24x"), 58),
+}
+"""By ELF class: where the header has the section table's offset, its type, a section header, where its numbers are."""
+
+
+def _module(data: memoryview) -> Module:
+    """What the index keeps of a kernel module: `elf.module` reads far more, and an image has 1500 of them."""
+    signature = b""
+    tail = len(_SIGNATURE_MARK) + 12
+    end = len(data)
+    if end > tail and data[-len(_SIGNATURE_MARK) :] == _SIGNATURE_MARK:
+        (length,) = struct.unpack_from(">I", data, end - len(_SIGNATURE_MARK) - 4)
+        if length <= min(_SIGNATURE_LIMIT, end - tail):
+            signature = bytes(data[end - tail - length :])
+    vermagic = build_id = None
+    try:
+        for name, part in _module_sections(data):
+            if name == b".modinfo":
+                texts = b"\0" + bytes(part) + b"\0"
+                at = texts.find(b"\0vermagic=")
+                if at >= 0:
+                    vermagic = texts[at + 10 : texts.index(b"\0", at + 1)].decode("utf-8", "surrogateescape")
+            else:
+                build_id = bytes(part[16:]).hex()
+    except (struct.error, KeyError, ValueError):
+        pass
+    return Module(vermagic, build_id, signature)
+
+
+def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """The two sections that tell of a module. Raises `struct.error`, `KeyError` or `ValueError` for a broken file."""
+    at, word, section, numbers = _SECTION_TABLES[data[4]]
+    order = "<" if data[5] == 1 else ">"
+    (offset,) = struct.unpack_from(order + word, data, at)
+    size, count, names_index = struct.unpack_from(order + "HHH", data, numbers)
+    if size != section.size:
+        raise ValueError(size)
+    table = list(struct.Struct(order + str(section.format)).iter_unpack(data[offset : offset + count * size]))
+    if names_index >= len(table):
+        raise ValueError(names_index)
+    names = bytes(data[table[names_index][4] :][: table[names_index][5]])
+    for name_at, _kind, _flags, _address, start, length in table:
+        for wanted in (b".modinfo", b".note.gnu.build-id"):
+            if names.startswith(wanted + b"\0", name_at):
+                yield wanted, data[start : start + length]
+
+
+# -- the kernel's view -----------------------------------------------------------------------------------------
+
+
+class _Tree:
+    """The root file system while the kernel unpacks entries into it."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.lost: list[str] = []
+        self._parents: dict[str, str] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Create the entry as the kernel would: links in its directory followed, another kind of file replaced."""
+        directory, _, name = entry.path.rpartition("/")
+        parent = self._parents.get(directory)
+        if parent is None:
+            parent = self._parent(directory)
+            if parent is None:
+                self.lost.append(entry.path)
+                return
+            self._parents[directory] = parent
+        if name in ("", ".."):
+            return
+        path = f"{parent}/{name}" if parent else name
+        old = self.entries.get(path)
+        if old is not None and stat.S_IFMT(old.mode) != stat.S_IFMT(entry.mode):
+            if old.is_dir and any(other.startswith(f"{path}/") for other in self.entries):
+                self.lost.append(entry.path)
+                return
+            self._parents.clear()
+        self.entries[path] = entry if path == entry.path else replace(entry, path=path)
+
+    def _parent(self, directory: str) -> str | None:
+        if directory in ("", "dev", "root") and directory not in self.entries:
+            # The kernel's own, built-in archive has these (usr/default_cpio_list).
+            return directory
+        real = _walk(self.entries, directory)
+        if real is None:
+            return None
+        entry = self.entries.get(real)
+        return real if not real or (entry is not None and entry.is_dir) else None
+
+
+def _walk(entries: Mapping[str, Entry], path: str) -> str | None:
+    """The key of the entry that `path` leads to, links followed (path_resolution(7)); empty for the root."""
+    links = 0
+    real = ""
+    pending = path.split("/")
+    pending.reverse()
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            real = real.rpartition("/")[0]
+            continue
+        here = f"{real}/{part}" if real else part
+        entry = entries.get(here)
+        if entry is None:
+            return None
+        if entry.is_link:
+            links += 1
+            if links > _LINK_LIMIT or not entry.target or len(pending) > cpio.PATH_LIMIT:
+                return None
+            if entry.target.startswith("/"):
+                real = ""
+            pending += reversed(entry.target.split("/"))
+            continue
+        if pending and not entry.is_dir and any(pending):
+            return None
+        real = here
+    return real
+
+
+# -- nested images ---------------------------------------------------------------------------------------------
+
+
+class _NestedFile:
+    """A file system image inside the image, held in anonymous memory while another program lists it."""
+
+    def __init__(self, path: str, kind: str, size: int) -> None:
+        self._path = path
+        self._kind = kind
+        self._reason = ""
+        self._descriptor = -1
+        if size > _NESTED_LIMIT:
+            self._reason = f"it is larger than {_NESTED_LIMIT >> 20} MiB"
+        elif kind == "squashfs":
+            self._descriptor = os.memfd_create("safeupdate-nested")
+
+    def __enter__(self) -> _NestedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def write(self, data: memoryview) -> None:
+        while data and self._descriptor >= 0:
+            data = data[os.write(self._descriptor, data) :]
+
+    def look(self) -> Nested:
+        """List what is inside, where a program can."""
+        if self._descriptor < 0:
+            return Nested(self._path, self._kind, None, self._reason or "no program here lists it")
+        return _squashfs(self._path, self._descriptor)
+
+
+_SQUASHFS_SECONDS = 60
+_LISTING_LIMIT = 32 << 20
+_LISTED = re.compile(
+    r"(?P<kind>[-dlcbps])(?P<mode>[-rwxsStT]{9}) \S+ +(?P<size>\d+(?:, *\d+)?) \S+ \S+ "
+    r"root(?:/(?P<path>.*?))?(?: -> (?P<target>.*))?$"
+)
+_KINDS = {
+    "-": stat.S_IFREG,
+    "d": stat.S_IFDIR,
+    "l": stat.S_IFLNK,
+    "c": stat.S_IFCHR,
+    "b": stat.S_IFBLK,
+    "p": stat.S_IFIFO,
+    "s": stat.S_IFSOCK,
+}
+
+
+def _squashfs(path: str, descriptor: int) -> Nested:
+    """What `unsquashfs -lln` lists: names, modes, sizes and links, no content."""
+    import subprocess
+    from shutil import which
+
+    program = which("unsquashfs")
+    if program is None:
+        return Nested(path, "squashfs", None, "unsquashfs is not installed", "squashfs-tools")
+    command = [program, "-d", "root", "-lln", f"/proc/self/fd/{descriptor}"]
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(descriptor,),
+            timeout=_SQUASHFS_SECONDS,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Nested(path, "squashfs", None, f"unsquashfs failed: {error}")
+    if done.returncode:
+        return Nested(path, "squashfs", None, "unsquashfs finds it damaged, or cannot read its compressor")
+    tree = _Tree()
+    for line in done.stdout[:_LISTING_LIMIT].decode("utf-8", "surrogateescape").split("\n"):
+        match = _LISTED.match(line)
+        if match is None or not match["path"] or len(tree.entries) >= ENTRY_LIMIT:
+            continue
+        mode = _KINDS[match["kind"]] | sum(
+            1 << (8 - at) for at, letter in enumerate(match["mode"]) if letter in "rwxst"
+        )
+        size = int(match["size"]) if match["kind"] == "-" else 0
+        tree.add(Entry(match["path"], mode, size, target=match["target"] or ""))
+    entries = MappingProxyType(tree.entries)
+    return Nested(path, "squashfs", Index(os.fstat(descriptor).st_size, "", (), tuple(entries.values()), entries))
