@@ -1,0 +1,182 @@
+"""Builds root trees with mmdebstrap into the cache, each once, until its recipe changes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from machines.namespace import private_mounts
+from machines.recipes import RECIPES, Recipe
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_SCRIPTS = (os.path.join(_HERE, "prepare.sh"), os.path.join(_HERE, "customize.sh"))
+_UNUSED = ("doc", "doc-base", "man", "locale", "info", "lintian", "bash-completion", "zsh", "bug")
+"""Below /usr/share: a third of the files, and none that a boot reads."""
+
+TIMEOUT = 1800
+"""Seconds for one root: two minutes on two processors with a near mirror, with room for a slow one."""
+
+
+class BuildError(Exception):
+    """A root could not be built; the message has the end of the builder's own output."""
+
+
+def cache() -> str:
+    """The directory for what is made once: `$SAFEUPDATE_CACHE`, else safeupdate in the user's cache directory."""
+    given = os.environ.get("SAFEUPDATE_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return given or os.path.join(base, "safeupdate")
+
+
+def names() -> tuple[str, ...]:
+    """The machines that can be built."""
+    return tuple(name for name, recipe in RECIPES.items() if recipe.kernels)
+
+
+def path(name: str) -> str:
+    """Where the root of this recipe is, or will be."""
+    digest = hashlib.sha256(repr((RECIPES[name], _UNUSED)).encode())
+    for script in _SCRIPTS if RECIPES[name].kernels else ():
+        with open(script, "rb") as file:
+            digest.update(file.read())
+    return os.path.join(cache(), "machines", f"{name}-{digest.hexdigest()[:12]}")
+
+
+def root(name: str) -> str:
+    """The directory of a complete root tree, built first where it is missing. Raises `BuildError`.
+
+    The tree is shared: nothing may be changed in it (see `machines.copy`).
+    """
+    tree = path(name)
+    if not os.path.isdir(tree):
+        with _locked(f"{os.path.dirname(tree)}/{name}.lock"):
+            if not os.path.isdir(tree):
+                _make(RECIPES[name], tree)
+    return tree
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build the machines named (all without a name), and print the directory of each."""
+    for name in arguments or names():
+        if name not in RECIPES:
+            print(f"machines: there is no {name}; there are {', '.join(RECIPES)}", file=sys.stderr)
+            return 2
+        try:
+            print(root(name), flush=True)
+        except BuildError as error:
+            print(f"machines: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    os.makedirs(os.path.dirname(name), exist_ok=True)
+    with open(name, "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(recipe: Recipe, tree: str) -> None:
+    if os.geteuid() != 0:
+        _make_as_root(recipe, tree)
+        return
+    print(f"machines: building {recipe.name}, a root tree of Debian {recipe.suite} (minutes, once)", file=sys.stderr)
+    private_mounts()
+    for old in os.listdir(os.path.dirname(tree)):
+        if old.rpartition("-")[0] == recipe.name or old.startswith(f"{recipe.name}.new."):
+            shutil.rmtree(os.path.join(os.path.dirname(tree), old))
+    with tempfile.TemporaryDirectory(prefix=f"{recipe.name}.new.", dir=os.path.dirname(tree)) as work:
+        new = os.path.join(work, "root")
+        with _root_device(recipe, work) as device:
+            _mmdebstrap(recipe, new, device)
+        _clean(new)
+        os.rename(new, tree)
+
+
+def _make_as_root(recipe: Recipe, tree: str) -> None:
+    """A root tree has files of several owners. A lock is held, so the other process must not take it."""
+    command = ["sudo", "env", f"SAFEUPDATE_CACHE={cache()}", sys.executable, "-c"]
+    code = f"from machines import build; build._make(build.RECIPES[{recipe.name!r}], {tree!r})"
+    if subprocess.run([*command, code], cwd=os.path.dirname(_HERE), check=False).returncode != 0:
+        raise BuildError(f"{recipe.name} could not be built")
+
+
+@contextlib.contextmanager
+def _root_device(recipe: Recipe, work: str) -> Iterator[str]:
+    """The number of a block device with a small file system of the root's type and UUID, as `7:0`.
+
+    Empty where loop devices are not to be had: the images then lack fsck, as in any chroot.
+    """
+    if not recipe.kernels:
+        yield ""
+        return
+    image = os.path.join(work, "disk")
+    with open(image, "wb") as file:
+        file.truncate(64 << 20)
+    _run(["mkfs.ext4", "-q", "-F", "-U", recipe.root_uuid, image], {}, timeout=60)
+    try:
+        loop = _run(["losetup", "--find", "--show", image], {}, timeout=60).strip()
+    except BuildError:
+        yield ""
+        return
+    # Detached while it is open, a loop device goes with the last process that has it open: nothing is left behind.
+    with open(loop, "rb") as device:
+        _run(["losetup", "--detach", loop], {}, timeout=60)
+        number = os.fstat(device.fileno()).st_rdev
+        yield f"{os.major(number)}:{os.minor(number)}"
+
+
+def _mmdebstrap(recipe: Recipe, directory: str, device: str) -> None:
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
+    command += [f"--components={','.join(recipe.components)}", f"--include={','.join(recipe.packages)}"]
+    command += ["--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3"]
+    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNUSED]
+    if recipe.kernels:
+        prepare, customize = _SCRIPTS
+        command += [f'--essential-hook={prepare} "$1"', f'--customize-hook={customize} "$1"']
+    environment = {"MACHINE": recipe.name, "ROOT_UUID": recipe.root_uuid, "ROOT_DEVICE": device}
+    _run([*command, recipe.suite, directory], environment, timeout=TIMEOUT)
+
+
+def _clean(tree: str) -> None:
+    """Take out what belongs to the build and not to the machine, device nodes among it."""
+    for directory in ("dev", "run", "tmp", "var/log", "var/cache/debconf"):
+        for entry in os.scandir(os.path.join(tree, directory)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif directory != "var/cache/debconf" or entry.name.endswith("-old"):
+                os.unlink(entry.path)
+    os.chmod(tree, 0o755)
+
+
+def _run(command: Sequence[str], environment: dict[str, str], *, timeout: float) -> str:
+    """Run a program to its end, with nothing to read, and return what it printed. Raises `BuildError`."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException as error:
+            # Asked to end, mmdebstrap ends its helpers and takes its mounts away.
+            process.terminate()
+            output, _ = process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildError(f"{command[0]} did not end within {timeout:g} seconds:\n{output[-4000:]}") from None
+            raise
+    if process.returncode != 0:
+        raise BuildError(f"{command[0]} ended with {process.returncode}:\n{output[-4000:]}")
+    return output

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Installs what is missing to run, test and check this program: packages of the system (apt-get or dnf), and .venv,
+# which sees the system's own Python modules. Does nothing when this was done before and nothing has changed since.
+set -eu
+cd "$(dirname "$0")/.."
+
+python=/usr/bin/python3
+key=$({ cat tools/setup.sh pyproject.toml && readlink -f "$python" && pwd; } | sha256sum | cut -c 1-16)
+stamp=.venv/setup-$key
+if [ -e "$stamp" ]; then
+	exit 0
+fi
+
+if [ "$(id -u)" = 0 ]; then
+	as_root() { "$@"; }
+elif command -v sudo > /dev/null; then
+	as_root() { sudo "$@"; }
+else
+	as_root() {
+		echo "setup: $* needs root, and there is no sudo" >&2
+		exit 1
+	}
+fi
+
+# mmdebstrap, the keyring, e2fsprogs and mount build the root trees of machines/; shellcheck is for make lint.
+with_apt() {
+	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd shellcheck"
+	missing=
+	for package in $wanted; do
+		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
+		ii*) ;;
+		*) missing="$missing $package" ;;
+		esac
+	done
+	if [ -n "$missing" ]; then
+		echo "setup: installing$missing"
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update
+		# shellcheck disable=SC2086 # a list of words
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends $missing
+	fi
+}
+
+with_dnf() {
+	echo "setup: installing packages"
+	as_root dnf --assumeyes --quiet install python3 python3-pip python3-dnf zstd e2fsprogs util-linux
+	# Not in every repository (EPEL, Fedora). Only the root trees and make lint need them.
+	for package in mmdebstrap debian-keyring ShellCheck; do
+		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
+	done
+}
+
+if command -v apt-get > /dev/null; then
+	with_apt
+elif command -v dnf > /dev/null; then
+	with_dnf
+else
+	echo "setup: neither apt-get nor dnf is here; see tools/setup.sh for the packages" >&2
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' || {
+	echo "setup: $python is older than Python 3.9" >&2
+	exit 1
+}
+echo "setup: making .venv"
+rm -rf .venv
+"$python" -m venv --system-site-packages .venv
+.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[zstd,dev]'
+: > "$stamp"
