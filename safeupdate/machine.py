@@ -68,6 +68,10 @@ class Machine:
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
         """`path` with every link resolved, as a path inside the machine (realpath(3), but inside the root)."""
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise Missing(path) from None
         if "\0" in path:
             raise Missing(path)
         links = 0
@@ -222,12 +226,13 @@ class Machine:
 
     def open(self, path: str) -> io.BufferedReader:
         """The file, opened for reading. Raises `Missing`, or `Unreadable` for whatever is no regular file."""
+        host = self.host_path(path)
         try:
-            host = self.host_path(path)
+            # To open a device may act on it (a watchdog starts, a tape rewinds), so that it is looked at first.
+            if not stat.S_ISREG(os.lstat(host).st_mode):
+                raise Unreadable(path, "it is not a regular file")
             descriptor = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.ENXIO:
-                raise Unreadable(path, "it is not a regular file") from None
             raise self._problem(path, error) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -290,14 +295,19 @@ class Machine:
     @cached_property
     def running_kernel(self) -> str | None:
         """The release that is running now, where that is known."""
-        return self.value("/proc/sys/kernel/osrelease") or None
+        return self._fact("/proc/sys/kernel/osrelease").strip() or None
 
     @cached_property
     def distribution(self) -> str | None:
         """`ID VERSION_ID` of os-release(5), as `debian 12`; None without one."""
-        text = self.text("/etc/os-release") or self.text("/usr/lib/os-release")
-        if text is None:
-            return None
+        text = self._fact("/etc/os-release") or self._fact("/usr/lib/os-release")
         fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         parts = (fields.get(key, "").strip("\"' ") for key in ("ID", "VERSION_ID"))
         return " ".join(part for part in parts if part) or None
+
+    def _fact(self, path: str) -> str:
+        """A text that a report may do without: nothing where it cannot be read."""
+        try:
+            return self.text(path) or ""
+        except Unreadable:
+            return ""
