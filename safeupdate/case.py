@@ -144,10 +144,11 @@ class Case:
 @dataclass(frozen=True)
 class Check:
     """One question. `essential`: an `unknown` here makes the verdict unknown. `per_entry`: its answer depends on the
-    boot entry, so that it is asked of the fallback too."""
+    boot entry, so that it is asked of the fallback too. `asked`: whether the report lists it at all for this case."""
 
     id: str
     title: str
     essential: bool
     run: Callable[[Case], Iterator[Finding]]
     per_entry: bool = True
+    asked: Callable[[Case], bool] = lambda _: True

@@ -78,6 +78,8 @@ def judge(
             _prepare(shelf, candidate)
         results = []
         for check in CHECKS:
+            if not check.asked(case):
+                continue
             progress(check.title)
             if check.id == "fallback":
                 tried = tuple(_judged(candidates))
@@ -145,7 +147,7 @@ def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
     """Judge one candidate after the other, until one passes."""
     for case in candidates:
         assert case.entry is not None
-        results = tuple(_ask(check, case) for check in CHECKS if check.per_entry)
+        results = tuple(_ask(check, case) for check in CHECKS if check.per_entry and check.asked(case))
         quality: Quality = "none"
         recovery: Recovery = "none"
         if case.plan.automatic is not None and case.plan.automatic.kernel == case.entry.kernel:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from safeupdate.case import Check
-from safeupdate.checks import boot_entry, fallback, initramfs, kernel_files, mounts
+from safeupdate.checks import boot_entry, fallback, initramfs, kernel_files, mounts, root_storage
 
 CHECKS: tuple[Check, ...] = (
     kernel_files.CHECK,
     initramfs.CHECK,
+    root_storage.CHECK,
     boot_entry.CHECK,
     fallback.CHECK,
     mounts.CHECK,

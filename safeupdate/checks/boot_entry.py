@@ -11,6 +11,7 @@ from safeupdate.case import Case, Check
 from safeupdate.formats import cmdline
 from safeupdate.formats.cmdline import CommandLine
 from safeupdate.kernels import kernel_at
+from safeupdate.remedies import make_initramfs, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 from safeupdate.volumes import TAGS
 
@@ -109,7 +110,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
             f'The boot entry "{entry.title}" loads the initramfs {file.spec}, which does not exist{where}.',
             "The kernel starts without it, finds no root file system and panics.",
             evidence=[f"{entry.source}: {file.spec}"],
-            remedy=make_initramfs(case),
+            remedy=make_initramfs(case.machine, case.release or "RELEASE"),
         )
     else:
         yield blocker(
@@ -121,34 +122,8 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         )
 
 
-def make_initramfs(case: Case) -> Remedy:
-    """How this machine builds the image of the judged release."""
-    release = case.release or "RELEASE"
-    if case.machine.exists("/usr/sbin/update-initramfs"):
-        if case.entry is not None and any(
-            file.path and case.machine.exists(file.path) for file in case.entry.initramfs
-        ):
-            return Remedy("Build the initramfs anew.", (("update-initramfs", "-u", "-k", release),))
-        return Remedy("Build the initramfs.", (("update-initramfs", "-c", "-k", release),))
-    if case.machine.exists("/usr/bin/dracut") or case.machine.exists("/usr/sbin/dracut"):
-        return Remedy("Build the initramfs anew.", (("dracut", "--force", "--kver", release),))
-    if case.machine.exists("/usr/bin/mkinitcpio"):
-        return Remedy("Build the initramfs anew.", (("mkinitcpio", "-P"),))
-    return Remedy("Build the initramfs anew with this distribution's tool.")
-
-
 def _regenerate(case: Case) -> Remedy:
-    """How this machine writes its boot menu."""
-    if case.plan.loader == "grub":
-        if case.machine.exists("/usr/sbin/update-grub"):
-            return Remedy("Write the boot menu anew.", (("update-grub",),))
-        return Remedy(
-            "Write the boot menu anew.", (("grub2-mkconfig", "-o", case.plan.config or "/boot/grub2/grub.cfg"),)
-        )
-    if case.plan.loader == "systemd-boot" and case.release:
-        image = case.kernel.image if case.kernel is not None else f"/boot/vmlinuz-{case.release}"
-        return Remedy("Add the kernel to the boot menu again.", (("kernel-install", "add", case.release, image),))
-    return Remedy("Write the boot menu anew.")
+    return write_boot_menu(case.machine, case.plan.loader, case.plan.config, case.release)
 
 
 # -- root ------------------------------------------------------------------------------------------------------
@@ -188,11 +163,12 @@ def _subvolume(options: str) -> str | None:
 
 def command_line(case: Case, entry: BootEntry) -> CommandLine:
     """The parameters that early user space sees: the entry's, after those that dracut put into the image."""
-    embedded = []
+    embedded: list[str] = []
     if case.index is not None:
-        for name, text in sorted(case.index.texts.items()):
-            if re.match(r"etc/cmdline(\.d/[^/]*\.conf)?$", name):
-                embedded += text.decode("utf-8", "surrogateescape").split("\n")
+        paths = ["/etc/cmdline"]
+        paths += [f"/etc/cmdline.d/{name}" for name in case.index.names("/etc/cmdline.d") if name.endswith(".conf")]
+        for path in paths:
+            embedded += (case.index.content(path) or b"").decode("utf-8", "surrogateescape").split("\n")
     return cmdline.parse(" ".join([*embedded, entry.cmdline]))
 
 
@@ -211,7 +187,7 @@ def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
             f"The entry loads no initramfs, and the kernel by itself does not understand root={root}.",
             "The kernel panics: VFS: Unable to mount root fs on unknown-block(0,0).",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=make_initramfs(case),
+            remedy=make_initramfs(case.machine, case.release or "RELEASE"),
         )
         return
     if root.partition(":")[0] in _REMOTE or root.startswith("/dev/nfs") or line.last("boot") in ("live", "casper"):
@@ -272,8 +248,11 @@ def _no_root(case: Case, entry: BootEntry, *, given: bool) -> Iterator[Finding]:
 
 def _conf_root(case: Case) -> bool:
     """initramfs-tools sources /conf/conf.d/* and /conf/param.conf, which may set ROOT (initramfs-tools(7))."""
-    texts = case.index.texts if case.index is not None else {}
-    return any(name.startswith("conf/") and re.search(rb"^ROOT=\S", text, re.MULTILINE) for name, text in texts.items())
+    index = case.index
+    if index is None:
+        return False
+    paths = ["/conf/param.conf", *(f"/conf/conf.d/{name}" for name in index.names("/conf/conf.d"))]
+    return any(re.search(rb"^ROOT=\S", index.content(path) or b"", re.MULTILINE) for path in paths)
 
 
 def _tagged_root(

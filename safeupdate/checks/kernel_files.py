@@ -10,6 +10,7 @@ from safeupdate.errors import FormatError, Missing, NoDecoder
 from safeupdate.formats import authenticode, bzimage, compression, elf, modules
 from safeupdate.formats.bzimage import KernelImage
 from safeupdate.kernels import Kernel
+from safeupdate.remedies import reinstall_kernel
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 
 _NEEDED_INDEXES = ("modules.dep.bin", "modules.alias.bin")
@@ -51,7 +52,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 path,
                 f"The kernel image {path} is empty (0 bytes).",
                 "The boot loader cannot load it: this entry does not start.",
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
         try:
@@ -65,7 +66,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 path,
                 f"{path} is no kernel image that can be started: {error}.",
                 "The boot loader refuses it, and this entry does not start.",
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
         if size < image.extent:
@@ -75,7 +76,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 f"The kernel image {path} is cut: {size} bytes of {image.extent}.",
                 "The boot loader reports a premature end of file, or the kernel stops while it unpacks itself.",
                 evidence=[f"the image's header promises {image.extent} bytes"],
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
         damage = None
@@ -87,7 +88,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 path,
                 f"The kernel image {path} is damaged: {damage}.",
                 "The kernel stops while it unpacks itself, before the first message.",
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
         if signed is False:
@@ -97,7 +98,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 path,
                 f"The kernel image {path} is not the file that was signed: its digest differs from the one in its signature.",
                 "With Secure Boot on, the boot loader refuses it; without, the changed code runs.",
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
     if case.architecture and image.architecture != case.architecture:
         if (image.architecture, case.architecture) != ("x86_64", "i686"):
@@ -106,7 +107,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 path,
                 f"The kernel image {path} is for {image.architecture}, the programs of this machine are for {case.architecture}.",
                 "The kernel does not start, or cannot run a single program.",
-                remedy=_reinstall(case, kernel),
+                remedy=reinstall_kernel(case.machine, kernel.release),
             )
 
 
@@ -129,7 +130,7 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
             directory,
             f"The kernel {kernel.release} has no modules: the directory {directory} does not exist.",
             "Whatever is not in the initramfs stays without a driver: network, file systems, consoles.",
-            remedy=_reinstall(case, kernel),
+            remedy=reinstall_kernel(case.machine, kernel.release),
         )
         return
     if config is None:
@@ -220,7 +221,7 @@ def _listed(
             f"{len(gone)} of the {len(dependencies)} modules of the kernel {kernel.release} are missing or empty.",
             "Drivers for network, file systems and devices are not found after the switch to the root file system.",
             evidence=evidence,
-            remedy=_reinstall(case, kernel),
+            remedy=reinstall_kernel(case.machine, kernel.release),
         )
         return
     needed = [path for path in gone if modules.module_name(path) in case.modules_in_use]
@@ -233,7 +234,7 @@ def _listed(
             + ".",
             "What they drive does not come back after the reboot.",
             evidence=evidence,
-            remedy=_reinstall(case, kernel),
+            remedy=reinstall_kernel(case.machine, kernel.release),
         )
         return
     yield warning(
@@ -263,23 +264,9 @@ def _vermagic(case: Case, kernel: Kernel, dependencies: dict[str, tuple[str, ...
                     f"The modules in {kernel.modules} are built for {built_for}, the kernel is {kernel.release}.",
                     "The kernel refuses every module: no network, no further file systems.",
                     evidence=[f"vermagic of {full}: {built_for}"],
-                    remedy=_reinstall(case, kernel),
+                    remedy=reinstall_kernel(case.machine, kernel.release),
                 )
             return
-
-
-def _reinstall(case: Case, kernel: Kernel) -> Remedy:
-    """How this distribution puts a kernel's files back."""
-    if case.machine.exists("/var/lib/dpkg/status"):
-        return Remedy(
-            f"Install the kernel {kernel.release} again.",
-            (("apt-get", "install", "--reinstall", f"linux-image-{kernel.release}"),),
-        )
-    if case.machine.exists("/usr/bin/dnf") or case.machine.exists("/usr/bin/rpm"):
-        return Remedy(
-            f"Install the kernel {kernel.release} again.", (("dnf", "reinstall", f"kernel-core-{kernel.release}"),)
-        )
-    return Remedy(f"Install the kernel {kernel.release} again.")
 
 
 CHECK = Check("kernel-files", "The kernel and its modules are whole", essential=True, run=check)
