@@ -81,22 +81,37 @@ def missing(files: Files, program: str, *, search: Sequence[str] = ()) -> tuple[
     `search` are directories beside the loader's defaults (see `library_directories`). Raises what `files` raises for
     files that cannot be read.
     """
+    return _follow(files, program, search)[1]
+
+
+def loaded(files: Files, program: str, *, search: Sequence[str] = ()) -> tuple[str, ...]:
+    """Every file that starting `program` reads, by the name under which it is looked for (links not followed)."""
+    return _follow(files, program, search)[0]
+
+
+def _follow(files: Files, program: str, search: Sequence[str]) -> tuple[tuple[str, ...], tuple[MissingFile, ...]]:
+    found: list[str] = []
     path, needed_by = program, program
     for _depth in range(_SCRIPT_DEPTH):
         real = files.resolve(path)
         if real is None:
-            return (MissingFile(path, needed_by),)
+            return tuple(found), (MissingFile(path, needed_by),)
+        found.append(path)
         header = files.elf(real)
         if header is not None:
             if header.unloadable:
-                return (MissingFile(path, needed_by, _cut(header)),)
-            return _Loader(files, real, header, search).missing()
+                return tuple(found), (MissingFile(path, needed_by, _cut(header)),)
+            loader = _Loader(files, real, header, search)
+            lost = loader.missing()
+            return (*found, *loader.found), lost
         line = files.script(real)
         words = line.split() if line else []
         if not words:
-            return (MissingFile(path, needed_by, "is neither a program nor a script with an interpreter"),)
+            why = "is neither a program nor a script with an interpreter"
+            return tuple(found), (MissingFile(path, needed_by, why),)
         path, needed_by = words[0], real
-    return (MissingFile(path, program, "is a script whose interpreters are scripts again, too many in a row"),)
+    why = "is a script whose interpreters are scripts again, too many in a row"
+    return tuple(found), (MissingFile(path, program, why),)
 
 
 def library(files: Files, name: str, *, program: str, search: Sequence[str] = ()) -> str | None:
@@ -185,6 +200,7 @@ class _Loader:
         self._program = _Object(path, header)
         self._search = tuple(search)
         self._musl = "ld-musl" in posixpath.basename(header.interpreter or "")
+        self.found: list[str] = []
 
     def missing(self) -> tuple[MissingFile, ...]:
         """The interpreter and the libraries, breadth first."""
@@ -224,6 +240,7 @@ class _Loader:
             return MissingFile(path, self._program.path, f"is for another machine ({header.architecture})")
         if header.unloadable:
             return MissingFile(path, self._program.path, _cut(header))
+        self.found.append(path)
         return _Object(real, header)
 
     def find(self, name: str, asking: _Object) -> _Object | MissingFile:
@@ -242,6 +259,7 @@ class _Loader:
                 continue
             if header.unloadable:
                 return MissingFile(name, asking.path, f"{_cut(header)} ({candidate})")
+            self.found.append(candidate)
             return _Object(real, header, asking)
         return MissingFile(name, asking.path, stranger or "does not exist")
 

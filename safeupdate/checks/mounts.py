@@ -521,7 +521,7 @@ def _waited_for(world: _World, line: Line, support: _Support, unproved: list[Lin
         yield level(
             "mounts.type",
             _place(line),
-            f"{_place(line)} mounts a {line.fstype} file system at {line.point}, and {lacking}.",
+            f"{_place(line)} mounts {line.spec} at {line.point} as {line.fstype}, and {lacking}.",
             f"It is not mounted: {stops}",
             remedy=_correct(line),
         )
@@ -791,7 +791,8 @@ class _Support:
             name = modules.module_name(path)
             if name not in wanted and not name.startswith("nls_") and "/fs/" not in path:
                 continue
-            if all(machine.is_file(f"{directory}/{each}") for each in (path, *needed)):
+            files = (machine.stat(f"{directory}/{each}") for each in (path, *needed))
+            if all(status is not None and status.st_size for status in files):
                 found.add(name)
         for alias, module in pairs:
             if module.decode("ascii", "replace").replace("-", "_") in found:

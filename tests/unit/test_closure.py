@@ -7,7 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from safeupdate.closure import MachineFiles, MissingFile, library, library_directories, missing, script_interpreter
+from safeupdate.closure import (
+    MachineFiles,
+    MissingFile,
+    library,
+    library_directories,
+    loaded,
+    missing,
+    script_interpreter,
+)
 from safeupdate.formats.elf import Elf
 from safeupdate.machine import Machine
 
@@ -193,3 +201,8 @@ def test_this_machines_own_program_and_a_copy_without_its_libraries(tmp_path: Pa
     copy.write_bytes(Path(sys.executable).read_bytes())
     lost = missing(MachineFiles(Machine.tree(str(tmp_path))), "/bin/python")
     assert "libc.so.6" in {each.name for each in lost}
+
+
+def test_files_that_a_program_loads() -> None:
+    world = World({"/init": "/bin/sh -e", "/bin/sh": program("liba.so"), "/lib/liba.so": PLAIN, LOADER: PLAIN})
+    assert loaded(world, "/init") == ("/init", "/bin/sh", LOADER, "/lib/liba.so")
