@@ -11,5 +11,4 @@ from machines.build import names, root
 from machines.copies import copy, remove, replace
 from machines.facts import add_facts
 
-
 __all__ = ["add_facts", "copy", "names", "remove", "replace", "root"]

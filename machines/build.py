@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from machines.namespace import private_mounts
-from machines.recipes import RECIPES, Recipe
+from machines.recipes import RECIPES, WHEELS_FOR, Recipe
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SCRIPTS = (os.path.join(_HERE, "prepare.sh"), os.path.join(_HERE, "customize.sh"))
@@ -37,13 +40,13 @@ def cache() -> str:
 
 def names() -> tuple[str, ...]:
     """The machines that can be built."""
-    return tuple(name for name, recipe in RECIPES.items() if recipe.kernels)
+    return tuple(name for name, recipe in RECIPES.items() if not recipe.wheels)
 
 
 def path(name: str) -> str:
     """Where the root of this recipe is, or will be."""
     digest = hashlib.sha256(repr((RECIPES[name], _UNUSED)).encode())
-    for script in _SCRIPTS if RECIPES[name].kernels else ():
+    for script in _SCRIPTS if not RECIPES[name].wheels else ():
         with open(script, "rb") as file:
             digest.update(file.read())
     return os.path.join(cache(), "machines", f"{name}-{digest.hexdigest()[:12]}")
@@ -64,7 +67,7 @@ def root(name: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Build the machines named (all without a name), and print the directory of each."""
-    for name in arguments or names():
+    for name in arguments or RECIPES:
         if name not in RECIPES:
             print(f"machines: there is no {name}; there are {', '.join(RECIPES)}", file=sys.stderr)
             return 2
@@ -86,27 +89,21 @@ def _locked(name: str) -> Iterator[None]:
 
 def _make(recipe: Recipe, tree: str) -> None:
     if os.geteuid() != 0:
-        _make_as_root(recipe, tree)
-        return
+        raise BuildError(f"only root can build {recipe.name}, whose files have several owners")
     print(f"machines: building {recipe.name}, a root tree of Debian {recipe.suite} (minutes, once)", file=sys.stderr)
     private_mounts()
-    for old in os.listdir(os.path.dirname(tree)):
-        if old.rpartition("-")[0] == recipe.name or old.startswith(f"{recipe.name}.new."):
-            shutil.rmtree(os.path.join(os.path.dirname(tree), old))
-    with tempfile.TemporaryDirectory(prefix=f"{recipe.name}.new.", dir=os.path.dirname(tree)) as work:
+    machines = os.path.dirname(tree)
+    for interrupted in glob.glob(f"{machines}/{recipe.name}.new.*"):
+        shutil.rmtree(interrupted)
+    with tempfile.TemporaryDirectory(prefix=f"{recipe.name}.new.", dir=machines) as work:
         new = os.path.join(work, "root")
         with _root_device(recipe, work) as device:
-            _mmdebstrap(recipe, new, device)
-        _clean(new)
+            _mmdebstrap(recipe, new, device, _wheels(recipe, work))
+        if not recipe.wheels:
+            _clean(new)
         os.rename(new, tree)
-
-
-def _make_as_root(recipe: Recipe, tree: str) -> None:
-    """A root tree has files of several owners. A lock is held, so the other process must not take it."""
-    command = ["sudo", "env", f"SAFEUPDATE_CACHE={cache()}", sys.executable, "-c"]
-    code = f"from machines import build; build._make(build.RECIPES[{recipe.name!r}], {tree!r})"
-    if subprocess.run([*command, code], cwd=os.path.dirname(_HERE), check=False).returncode != 0:
-        raise BuildError(f"{recipe.name} could not be built")
+    for outdated in set(glob.glob(f"{machines}/{recipe.name}-{'[0-9a-f]' * 12}")) - {tree}:
+        shutil.rmtree(outdated)
 
 
 @contextlib.contextmanager
@@ -115,7 +112,7 @@ def _root_device(recipe: Recipe, work: str) -> Iterator[str]:
 
     Empty where loop devices are not to be had: the images then lack fsck, as in any chroot.
     """
-    if not recipe.kernels:
+    if recipe.wheels:
         yield ""
         return
     image = os.path.join(work, "disk")
@@ -134,15 +131,35 @@ def _root_device(recipe: Recipe, work: str) -> Iterator[str]:
         yield f"{os.major(number)}:{os.minor(number)}"
 
 
-def _mmdebstrap(recipe: Recipe, directory: str, device: str) -> None:
+def _wheels(recipe: Recipe, work: str) -> str:
+    directory = os.path.join(work, "wheels")
+    if recipe.wheels:
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+        _run([*pip, *WHEELS_FOR, f"--dest={directory}", *recipe.wheels], {}, timeout=TIMEOUT)
+    return directory
+
+
+def _mmdebstrap(recipe: Recipe, directory: str, device: str, wheels: str) -> None:
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
     command += [f"--components={','.join(recipe.components)}", f"--include={','.join(recipe.packages)}"]
     command += ["--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNUSED]
-    if recipe.kernels:
+    if not recipe.wheels:
         prepare, customize = _SCRIPTS
         command += [f'--essential-hook={prepare} "$1"', f'--customize-hook={customize} "$1"']
-    environment = {"MACHINE": recipe.name, "ROOT_UUID": recipe.root_uuid, "ROOT_DEVICE": device}
+    else:
+        install = f"/venv/bin/pip install --quiet --no-index --find-links=/wheels {shlex.join(recipe.wheels)}"
+        command += [
+            f"--customize-hook=copy-in {shlex.quote(wheels)} /",
+            f'--customize-hook=chroot "$1" sh -c {shlex.quote(f"python3 -m venv /venv && {install}")}',
+            '--customize-hook=rm -r "$1/wheels"',
+        ]
+    environment = {
+        "MACHINE": recipe.name,
+        "ROOT_UUID": recipe.root_uuid,
+        "ROOT_DISK": recipe.root_disk,
+        "ROOT_DEVICE": device,
+    }
     _run([*command, recipe.suite, directory], environment, timeout=TIMEOUT)
 
 
@@ -157,11 +174,17 @@ def _clean(tree: str) -> None:
     os.chmod(tree, 0o755)
 
 
+def releases(tree: str) -> list[str]:
+    """The kernel releases of a root tree, the oldest first: of one series, so that numbers decide."""
+    found = os.listdir(os.path.join(tree, "usr/lib/modules"))
+    return sorted(found, key=lambda release: [int(number) for number in re.findall("[0-9]+", release)])
+
+
 def _run(command: Sequence[str], environment: dict[str, str], *, timeout: float) -> str:
     """Run a program to its end, with nothing to read, and return what it printed. Raises `BuildError`."""
     with subprocess.Popen(
         command,
-        env={**os.environ, **environment},
+        env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

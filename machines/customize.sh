@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs outside the new root, as a customize hook of mmdebstrap: the kernels, and GRUB's menu.
-# usage: customize.sh ROOT   (environment: ROOT_UUID, MMDEBSTRAP_APT_CONFIG)
+# usage: customize.sh ROOT   (environment: ROOT_DISK, ROOT_UUID, MMDEBSTRAP_APT_CONFIG)
 set -eu
 root=$1
 export LC_ALL=C.UTF-8
@@ -27,8 +27,19 @@ for kernel in "$older" linux-image-amd64; do
 	apt_of_root apt-get --yes --no-install-recommends install "$kernel"
 done
 
-# grub-probe needs the disk that this root will be on, and there is none: its answers are those of the disk that
-# docs/machines.md describes (vda with one partition, vda1, ext4). Everything else in grub.cfg is GRUB's own work.
+# grub-probe needs the disk that this root will be on, and there is none. It is replaced for a moment by a stand-in
+# with the answers that it gives on a real one, as docs/machines.md tells; the rest of grub.cfg is GRUB's own work.
+# It has hints for disks that go by the names of SCSI disks, and none for those of virtio-blk.
+case $ROOT_DISK in
+sd?)
+	drive=hd0,msdos1
+	hints="--hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 --hint-baremetal=ahci0,msdos1 "
+	;;
+*)
+	drive=
+	hints=
+	;;
+esac
 probe=$root/usr/sbin/grub-probe
 mv "$probe" "$probe.real"
 cat > "$probe" <<END
@@ -40,16 +51,16 @@ for word in "\$@"; do
 	esac
 done
 case \$target in
-device) echo /dev/vda1 ;;
-disk) echo /dev/vda ;;
+device) echo /dev/${ROOT_DISK}1 ;;
+disk) echo /dev/$ROOT_DISK ;;
+drive) echo "(hostdisk//dev/$ROOT_DISK,msdos1)" ;;
 fs) echo ext2 ;;
 fs_uuid) echo $ROOT_UUID ;;
 partuuid) echo ${ROOT_UUID%%-*}-01 ;;
-fs_label | abstraction | cryptodisk_uuid) ;;
 partmap) echo msdos ;;
-drive) echo '(hd0,msdos1)' ;;
-compatibility_hint) echo hd0,msdos1 ;;
-hints_string) echo "--hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 --hint-baremetal=ahci0,msdos1 " ;;
+fs_label | abstraction | cryptodisk_uuid) ;;
+compatibility_hint) echo "$drive" ;;
+hints_string) echo "$hints" ;;
 *)
 	echo "the stand-in for grub-probe does not know \$target" >&2
 	exit 1
@@ -59,8 +70,9 @@ END
 chmod 755 "$probe"
 # 10_linux asks only whether these two exist.
 mkdir -p "$root/dev/disk/by-uuid"
-[ -e "$root/dev/vda1" ] || : > "$root/dev/vda1"
-ln -sf ../../vda1 "$root/dev/disk/by-uuid/$ROOT_UUID"
+device=$root/dev/${ROOT_DISK}1
+[ -e "$device" ] || : > "$device"
+ln -sf "../../${ROOT_DISK}1" "$root/dev/disk/by-uuid/$ROOT_UUID"
 
 # What grub-install leaves below /boot/grub, but for core.img, which is made for one disk.
 mkdir -p "$root/boot/grub/i386-pc" "$root/boot/grub/fonts"
@@ -70,4 +82,4 @@ chroot "$root" grub-editenv /boot/grub/grubenv create
 LC_ALL='' LANG=en_US.UTF-8 chroot "$root" update-grub
 mv "$probe.real" "$probe"
 
-rm -f "$root/dev/vda1"
+rm -f "$device"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs outside the new root, as an essential hook of mmdebstrap: what the installer would have written, and the disk.
-# usage: prepare.sh ROOT   (environment: MACHINE, ROOT_UUID; ROOT_DEVICE: its device number, as 7:0, or empty)
+# usage: prepare.sh ROOT   (environment: MACHINE, ROOT_UUID, ROOT_DISK; ROOT_DEVICE: its number, as 7:0, or empty)
 set -eu
 root=$1
 cat > "$root/etc/fstab" <<END
@@ -13,5 +13,5 @@ echo 'grub-pc grub-pc/install_devices_empty boolean true' | chroot "$root" debco
 
 # The hook of initramfs-tools that copies fsck looks at the root device.
 if [ -n "$ROOT_DEVICE" ]; then
-	mknod "$root/dev/vda1" b "${ROOT_DEVICE%:*}" "${ROOT_DEVICE#*:}"
+	mknod "$root/dev/${ROOT_DISK}1" b "${ROOT_DEVICE%:*}" "${ROOT_DEVICE#*:}"
 fi

@@ -10,14 +10,19 @@ _INITRAMFS_TOOLS = ("initramfs-tools", "busybox")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Debian release and the packages that a machine has beside the kernels and what is always there."""
+    """A Debian release, and the packages that a machine has beside the kernels and what is always there.
+
+    `root_disk` is virtio's `vda` or `sda` behind AHCI; the root file system is ext4 on its one partition. A recipe
+    with `wheels` has no kernels: it is a Python with these packages in /venv.
+    """
 
     name: str
     suite: str
     packages: tuple[str, ...]
     components: tuple[str, ...] = ("main",)
     root_uuid: str = ""
-    kernels: bool = True
+    root_disk: str = "vda"
+    wheels: tuple[str, ...] = ()
 
 
 RECIPES = {
@@ -36,6 +41,7 @@ RECIPES = {
             (*_BOOTABLE, *_INITRAMFS_TOOLS, "amd64-microcode", "intel-microcode"),
             components=("main", "non-free-firmware"),
             root_uuid="5afe0bda-0013-4000-8000-000000000001",
+            root_disk="sda",
         ),
         Recipe(
             "debian12-dracut",
@@ -49,7 +55,15 @@ RECIPES = {
             (*_BOOTABLE, "dracut"),
             root_uuid="5afe0bda-0013-4000-8000-00000000000d",
         ),
-        # No machine: an old Python, for the tests.
-        Recipe("debian11-python", "bullseye", ("python3", "python3-venv"), kernels=False),
+        # The oldest Python and the oldest cryptography that pyproject.toml promises.
+        Recipe(
+            "debian11-python",
+            "bullseye",
+            ("python3", "python3-venv", "zstd"),
+            wheels=("cryptography==36.*", "pefile", "rich", "tomli", "zstandard", "hypothesis", "jsonschema", "pytest"),
+        ),
     )
 }
+
+WHEELS_FOR = ("--python-version=3.9", "--only-binary=:all:", "--platform=manylinux2014_x86_64")
+"""What pip is told to look for: the Python of Debian 11."""

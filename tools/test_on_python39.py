@@ -1,0 +1,35 @@
+"""The unit tests on the oldest Python and the oldest `cryptography` that are promised, in a root of Debian 11."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, HERE)
+
+import machines  # noqa: E402
+
+COMMAND = "cd /src && exec /venv/bin/python -m pytest -q -p no:cacheprovider -m 'not vm and not machines' tests/unit"
+
+
+def main() -> int:
+    """pytest's own exit code."""
+    with machines.copy("debian11-python") as tree:
+        source = os.path.join(tree, "src")
+        os.mkdir(source)
+        for name in ("safeupdate", "tests", "machines", "pyproject.toml"):
+            if os.path.isdir(os.path.join(HERE, name)):
+                shutil.copytree(os.path.join(HERE, name), os.path.join(source, name))
+            else:
+                shutil.copy(os.path.join(HERE, name), source)
+        print("the unit tests on Python 3.9 with cryptography 36:", flush=True)
+        environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+        command = ["chroot", tree, "sh", "-c", COMMAND]
+        return subprocess.run(command, env=environment, timeout=1800, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
