@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from safeupdate import kernels
 from safeupdate.case import Case, Check
@@ -20,6 +21,18 @@ _OTHER_INDEXES = ("modules.symbols.bin", "modules.builtin.bin")
 
 _LOST_SHARE = 0.5
 """Where more than this part of the modules is gone, the directory as such is lost: no selection by hand goes so far."""
+
+_UNPACKED_LIMIT = 1 << 30
+"""Bytes: no architecture maps a larger kernel image (x86: KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h)."""
+
+_RUNS = {
+    "x86_64": ("x86_64", "i386"),
+    "i686": ("i386",),
+    "aarch64": ("aarch64", "arm"),
+    "ppc64": ("ppc64", "ppc"),
+    "sparc64": ("sparc64", "sparc"),
+}
+"""Whose programs a kernel starts, where that is more than its own architecture's, or has another name."""
 
 _CAP = 10
 
@@ -58,9 +71,10 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
         try:
             with kernels.part(machine, path, ".linux" if embedded else None) as (linux, size):
                 image = bzimage.parse(linux)
-            signed = authenticode.intact(file)
+                signed = authenticode.intact(file)
+                damage = None if signed or size < image.extent else _payload_damage(linux, image)
         except FormatError as error:
-            report = blocker if case.architecture in ("x86_64", "i686", None) else unknown
+            report = blocker if case.architecture in ("x86_64", "i386", None) else unknown
             yield report(
                 "kernel-files.image-not-a-kernel",
                 path,
@@ -79,9 +93,6 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
-        damage = None
-        if signed is not True and image.payload is not None and not embedded:
-            damage = _payload_damage(file, image)
         if damage is not None:
             yield blocker(
                 "kernel-files.image-corrupt",
@@ -100,19 +111,41 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 "With Secure Boot on, the boot loader refuses it; without, the changed code runs.",
                 remedy=reinstall_kernel(case.machine, kernel.release),
             )
-    if case.architecture and image.architecture != case.architecture:
-        if (image.architecture, case.architecture) != ("x86_64", "i686"):
-            yield blocker(
-                "kernel-files.other-architecture",
-                path,
-                f"The kernel image {path} is for {image.architecture}, the programs of this machine are for {case.architecture}.",
-                "The kernel does not start, or cannot run a single program.",
-                remedy=reinstall_kernel(case.machine, kernel.release),
-            )
+    if case.architecture and case.architecture not in _RUNS.get(image.architecture, (image.architecture,)):
+        yield blocker(
+            "kernel-files.other-architecture",
+            path,
+            f"The kernel image {path} is for {image.architecture}, "
+            f"the programs of this machine are for {case.architecture}.",
+            "The kernel does not start, or cannot run a single program.",
+            remedy=reinstall_kernel(case.machine, kernel.release),
+        )
 
 
-def _payload_damage(file: object, image: KernelImage) -> str | None:
+def _payload_damage(file: BinaryIO, image: KernelImage) -> str | None:
     """Why the packed kernel inside the image does not unpack; None where it does, or where nothing can tell."""
+    payload = image.payload
+    if payload is None:
+        return None
+    if payload.compressor is None:
+        return f"the packed kernel inside it begins with no compressor's mark (offset {payload.offset:#x})"
+    source = compression.Source(file, payload.offset + payload.length)
+    bound = _UNPACKED_LIMIT if payload.unpacked is None else min(payload.unpacked, _UNPACKED_LIMIT)
+    total = 0
+    view = memoryview(bytearray(1 << 18))
+    try:
+        decoder = compression.unpack(source, payload.offset)
+        try:
+            while total <= bound and (count := decoder.readinto(view)):
+                total += count
+        finally:
+            decoder.close()
+    except (NoDecoder, compression.Refused):
+        return None  # what is refused in an initramfs, such as a wide zstd window, may be in a kernel image
+    except FormatError as error:
+        return str(error)
+    if payload.unpacked is not None and total != payload.unpacked:
+        return f"the packed kernel inside it does not have the {payload.unpacked} bytes that the image promises"
     return None
 
 
