@@ -1,30 +1,26 @@
 """What a check reads, copied from a machine into a tree that `check --root` judges the same way.
 
 `docs/capture.md` lists what goes in and what never does. Of a file whose content is left out, the tree holds its name,
-its mode and its size (a sparse file); `safeupdate-capture.json` at the top of the tree lists those, so that a check
-cannot take the empty file for the real one, and lists what could not be read at all.
+its mode and its size (a sparse file). `safeupdate-capture.json` at the top of the tree lists those, so that a check
+cannot take the empty file for the real one, and what could not be read at all (`formats/capture_manifest.py`).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from safeupdate import __version__, closure
 from safeupdate.closure import MachineFiles
 from safeupdate.errors import FormatError, Missing, SafeupdateError, Unreadable, UsageError
-from safeupdate.formats import cmdline, fstab, mountinfo
+from safeupdate.formats import capture_manifest, cmdline, fstab, mountinfo
 from safeupdate.machine import Machine
-
-MANIFEST = "/safeupdate-capture.json"
-FORMAT = 1
 
 _FILES_LIMIT = 250_000
 _BYTES_LIMIT = 16 << 30
@@ -252,16 +248,15 @@ class _Copy:
 
     def write_manifest(self) -> None:
         """What the tree does not tell, for `Machine` to read."""
-        manifest = {
-            "format": FORMAT,
-            "safeupdate": __version__,
-            "boot": self._boot,
-            "left_out": sorted(self.left_out),
-            "unreadable": sorted(self.unreadable),
-        }
-        with open(self._place + MANIFEST, "x", encoding="utf-8", errors="surrogateescape") as file:
-            json.dump(manifest, file, indent=1, ensure_ascii=True)
-            file.write("\n")
+        with open(self._place + capture_manifest.PATH, "xb") as file:
+            file.write(
+                capture_manifest.compose(
+                    version=__version__,
+                    boot=self._boot,
+                    left_out=frozenset(self.left_out),
+                    unreadable=frozenset(self.unreadable),
+                )
+            )
 
     # -- what ----------------------------------------------------------------------------------------------
 
@@ -586,13 +581,3 @@ def _without_serials(path: str, data: bytes) -> bytes:
         lines = data.decode("utf-8", "surrogateescape").split("\n")
         return "\n".join(line for line in lines if not _UDEV_SECRET.match(line)).encode("utf-8", "surrogateescape")
     return _scrubbed(data) if path in ("/proc/cmdline", "/proc/self/mountinfo") else data
-
-
-def left_out(data: bytes) -> Iterator[str]:
-    """The paths that a manifest names as not captured: by content, or at all. Raises `FormatError`."""
-    try:
-        manifest = json.loads(data)
-        paths = [*manifest["left_out"], *manifest["unreadable"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise FormatError("it is no manifest of a capture", MANIFEST) from None
-    yield from (path for path in paths if isinstance(path, str))

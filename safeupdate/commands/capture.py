@@ -36,7 +36,8 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Capture, and say what went in and what did not."""
-    from safeupdate.capture import MANIFEST, capture
+    from safeupdate.capture import capture
+    from safeupdate.formats import capture_manifest
     from safeupdate.machine import Machine
 
     if arguments.tree is not None and not os.path.isdir(arguments.tree):
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = Machine.here() if arguments.tree is None else Machine.tree(arguments.tree)
     summary = capture(machine, arguments.directory, boot=arguments.boot)
     print(f"Captured {summary.files} files and {summary.links} links in {summary.destination} ({_size(summary.size)}).")
-    print(f"Of {summary.left_out} files only name and size went in; {MANIFEST[1:]} there lists them.")
+    print(f"Of {summary.left_out} files only name and size went in; {capture_manifest.PATH[1:]} there lists them.")
     if not summary.boot:
         print("Kernels, initramfs images and modules are among those; --boot takes them with their content.")
     else:
