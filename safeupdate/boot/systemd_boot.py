@@ -80,9 +80,11 @@ class _Wishes:
 
 @dataclass(frozen=True)
 class _Choice:
+    """The entry that starts, and why. `unmet`: what was wished for in vain, by the variable or file that says it."""
+
     candidate: _Candidate | None
     why: str
-    unmatched: tuple[str, ...] = ()
+    unmet: tuple[tuple[str, str], ...] = ()
 
 
 def program(machine: Machine, volumes: Volumes, esp: Volume) -> tuple[str, Program] | None:
@@ -140,7 +142,7 @@ def plan(machine: Machine, volumes: Volumes, firmware: Firmware, *, esp: Volume 
     if not entries and not any(finding.level == "unknown" for finding in findings):
         findings.append(_empty(conf_path))
     next_entry = choice.candidate.entry if choice.candidate is not None else None
-    why = "; ".join([*choice.unmatched, choice.why])
+    why = "; ".join([*(said for _, said in choice.unmet), choice.why])
     if firmware.kind == "uefi" and not firmware.captured and machine.has_sysfs and len(_releases(entries)) > 1:
         findings.append(_variables_unknown())
         next_entry = None
@@ -150,6 +152,7 @@ def plan(machine: Machine, volumes: Volumes, firmware: Firmware, *, esp: Volume 
     if next_entry is not None and choice.candidate is not None:
         about = list(_about(machine, choice.candidate))
         findings += about
+        findings += [_names_nothing(origin, said, next_entry) for origin, said in choice.unmet]
         if any(finding.level == "unknown" for finding in about):
             next_entry = None
     return BootPlan(
@@ -496,31 +499,29 @@ def _wishes(firmware: Firmware, conf: LoaderConf, version: int | None) -> _Wishe
 
 def _choose(candidates: Sequence[_Candidate], wishes: _Wishes) -> _Choice:
     """The entry that is started when nobody touches the keyboard, and what was wished for in vain."""
-    steps: list[tuple[str, str | None, bool]] = [("the variable LoaderEntryOneShot", wishes.oneshot, False)]
+    steps = [("LoaderEntryOneShot", wishes.oneshot)]
     if wishes.knows_preferred:
-        steps.append(("the variable LoaderEntryPreferred", wishes.preferred, True))
-        steps.append(("`preferred` in loader.conf", wishes.conf.preferred, True))
-    steps.append(("the variable LoaderEntryDefault", wishes.default, False))
+        steps += [("LoaderEntryPreferred", wishes.preferred), ("`preferred` in loader.conf", wishes.conf.preferred)]
+    steps.append(("LoaderEntryDefault", wishes.default))
     if not (wishes.default == "@saved" and wishes.conf.default == "@saved"):
-        steps.append(("`default` in loader.conf", wishes.conf.default, False))
-    unmatched: list[str] = []
-    for origin, pattern, skips_bad in steps:
-        if pattern is None:
-            continue
+        steps.append(("`default` in loader.conf", wishes.conf.default))
+    unmet: list[tuple[str, str]] = []
+    for origin, pattern in steps:
         wanted = wishes.saved if pattern == "@saved" else pattern
-        if pattern == "@saved":
-            origin += " (@saved, by LoaderEntryLastBooted)"
+        if not wanted:
+            continue
+        said = f'{origin} says @saved, and LoaderEntryLastBooted "{wanted}"' if pattern == "@saved" else ""
+        said = said or f'{origin} says "{wanted}"'
+        # Only `preferred` passes over what boot counting has found to be broken.
+        skips = "referred" in origin
         for candidate in candidates:
-            if skips_bad and candidate.entry.tries_left == 0:
-                continue
-            if wanted is not None and loader_conf.matches(wanted, candidate.entry.id):
-                return _Choice(candidate, f"{origin} names it", tuple(unmatched))
-        if wanted:
-            unmatched.append(f'{origin} says "{wanted}", which no entry matches')
+            if loader_conf.matches(wanted, candidate.entry.id) and not (skips and candidate.entry.tries_left == 0):
+                return _Choice(candidate, said, tuple(unmet))
+        unmet.append((origin, f"{said}, which no entry {'that has tries left ' if skips else ''}matches"))
     for candidate in candidates:
         if not candidate.automatic:
-            return _Choice(candidate, "it is the first in systemd-boot's order", tuple(unmatched))
-    return _Choice(None, "there is no entry that it would take by itself", tuple(unmatched))
+            return _Choice(candidate, "it is the first in systemd-boot's order", tuple(unmet))
+    return _Choice(None, "there is no entry that systemd-boot would take by itself", tuple(unmet))
 
 
 def _after_failures(candidates: Sequence[_Candidate], wishes: _Wishes, choice: _Choice) -> _Candidate | None:
@@ -658,6 +659,23 @@ def _empty(path: str) -> Finding:
     )
 
 
+def _names_nothing(origin: str, said: str, instead: BootEntry) -> Finding:
+    commands = {
+        "LoaderEntryDefault": "set-default",
+        "LoaderEntryPreferred": "set-preferred",
+        "LoaderEntryOneShot": "set-oneshot",
+    }
+    return warning(
+        "boot-entry.default-names-nothing",
+        origin,
+        f"{said}.",
+        f'systemd-boot says nothing and starts "{instead.title}" instead.',
+        remedy=Remedy("Take the variable away.", (("bootctl", commands[origin], ""),))
+        if origin in commands
+        else Remedy("Name an entry of the menu, with its suffix, in loader.conf.", (("bootctl", "list"),)),
+    )
+
+
 def _menu_waits(origin: str, path: str) -> Finding:
     once = "OneShot" in origin
     command = ("bootctl", "set-timeout-oneshot", "") if once else ("bootctl", "set-timeout", "")
@@ -667,7 +685,7 @@ def _menu_waits(origin: str, path: str) -> Finding:
         else Remedy("Take the variable away.", (command,))
     )
     return warning(
-        "boot-entry.menu-waits",
+        "boot-entry.waits-for-person",
         path,
         f"The boot menu stays until a person chooses: {origin} asks for it.",
         "The machine does not come back unattended.",
