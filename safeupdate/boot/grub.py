@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from safeupdate.boot.grub_commands import COMMANDS
 from safeupdate.boot.grub_script import Answers, Loaded, MenuEntry, Run, Sight, is_unknown, readable, split_path
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.errors import FormatError, Missing, Unreadable
@@ -107,7 +108,7 @@ def _handed_to(machine: Machine, volumes: Volumes, config: str) -> str | None:
     try:
         if machine.size(config) > 4096:
             return config
-        run = Run(sight, Answers())
+        run = Run(sight, Answers(), COMMANDS)
         run.read(config)
     except (Missing, Unreadable, FormatError):
         return config
@@ -162,7 +163,7 @@ class _World:
         return entry.id, entry.kernel, entry.initramfs, entry.cmdline, entry.cmdline_without_initramfs
 
     def _start(self, blocks: Mapping[str, dict[str, str]]) -> Run:
-        run = Run(self.sight, self.answers, blocks=blocks, platform=self._platform, id_first=self._id_first)
+        run = Run(self.sight, self.answers, COMMANDS, blocks=blocks, platform=self._platform, id_first=self._id_first)
         run.read(self.config)
         return run
 
@@ -183,11 +184,9 @@ class _World:
             if (choice.submenu or started.shown) and len(position) < _NESTED:
                 self._list(started, position, path, (*titles, choice.title))
             else:
-                self.entries[position] = self._entry(choice, started, position, ">".join(path), titles)
+                self.entries[position] = self._entry(choice, started, ">".join(path), titles)
 
-    def _entry(
-        self, choice: MenuEntry, started: Run, position: tuple[int, ...], identity: str, titles: tuple[str, ...]
-    ) -> BootEntry:
+    def _entry(self, choice: MenuEntry, started: Run, identity: str, titles: tuple[str, ...]) -> BootEntry:
         loaded = started.loaded
         version = None if choice.entry is None else choice.entry.grub.first("version")
         entry = BootEntry(
@@ -527,7 +526,7 @@ def _release(machine: Machine, loaded: Loaded, version: str | None) -> str | Non
     for path in names:
         name = path.rpartition("/")[2]
         for suffix in _SUFFIXES:
-            name = name[: -len(suffix)] if name.endswith(suffix) else name
+            name = name.removesuffix(suffix)
         found = _KERNEL.fullmatch(name)
         release = found.group(1) if found else None
         inside = re.search(r"/modules/([^/]+)/vmlinu[xz]$|/([^/]+)/linux$", path)

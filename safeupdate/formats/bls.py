@@ -7,8 +7,8 @@ value, an empty one too, and orders entries by their file names alone (rpm-like,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 from safeupdate.errors import FormatError
 
@@ -63,7 +63,7 @@ def parse(data: bytes, *, name: str) -> BlsEntry:
     """
     if len(data) > _LIMIT:
         raise FormatError("this is too large for a boot loader entry", f"{len(data)} bytes")
-    name = name[: -len(".conf")] if name.endswith(".conf") else name
+    name = name.removesuffix(".conf")
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     pairs = []
     for line in lines:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, NoReturn, Optional, Tuple, Union
+from typing import Literal, NamedTuple, NoReturn, Union
 
 from safeupdate.errors import FormatError
 
@@ -108,7 +108,7 @@ class Broken:
 
 
 Statement = Union[Command, If, For, While, Function, Broken]
-Block = Tuple[Statement, ...]
+Block = tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Error(Exception):
 
 class _Token(NamedTuple):
     kind: str
-    word: Optional[Word]
+    word: Word | None
     line: int
 
 
@@ -159,7 +159,12 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?#*@])|\{([A-Za-z_
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _DOUBLE = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SYMBOLS = ("||", "&&", ";;", "|", "&", ";", "<", ">", "{", "}", "\n")
-_RESERVED = frozenset("[[ ]] case do done elif else esac fi for if in select then until while function".split())
+_RESERVED = frozenset(
+    [
+        *("[[", "]]", "case", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select"),
+        *("then", "until", "while"),
+    ]
+)
 _ARGUMENTS = (_RESERVED - {"[[", "]]"}) | {"name", "word"}
 _STARTS = frozenset({"name", "word", "if", "for", "while", "until"})
 
