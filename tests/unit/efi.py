@@ -123,9 +123,10 @@ def variables(
     current: int | None = None,
     following: int | None = None,
     secure_boot: bool | None = False,
-    **loader: str,
+    loader: Mapping[str, str] | None = None,
+    **named: str,
 ) -> dict[str, Content]:
-    """efivarfs with these variables; `loader` are the texts of the Loader* ones."""
+    """efivarfs with these variables; `loader` and `named` are the texts of the Loader* ones."""
     values: dict[str, bytes] = {f"Boot{n:04X}-{GLOBAL}": value for n, value in (options or {}).items()}
     if order is not None:
         values[f"BootOrder-{GLOBAL}"] = struct.pack(f"<{len(order)}H", *order)
@@ -134,7 +135,9 @@ def variables(
             values[f"{name}-{GLOBAL}"] = struct.pack("<H", number)
     if secure_boot is not None:
         values[f"SecureBoot-{GLOBAL}"] = bytes([secure_boot])
-    values.update({f"{name}-{LOADER}": text.encode("utf-16-le") + b"\0\0" for name, text in loader.items()})
+    values.update(
+        {f"{name}-{LOADER}": text.encode("utf-16-le") + b"\0\0" for name, text in {**(loader or {}), **named}.items()}
+    )
     return {f"{VARIABLES}/{name}": b"\7\0\0\0" + value for name, value in values.items()}
 
 
