@@ -8,6 +8,7 @@ import pytest
 
 from safeupdate.boot import firmware
 from safeupdate.errors import Missing, Unreadable
+from safeupdate.formats.efi_variables import GLOBAL
 from tests.unit import efi
 from tests.unit.trees import tree, x86_image
 
@@ -50,14 +51,14 @@ def test_all_variables(tmp_path: Path) -> None:
 
 def test_setup_mode_is_not_secure(tmp_path: Path) -> None:
     files = efi.variables(secure_boot=True)
-    files[f"{efi.VARIABLES}/SetupMode-{efi.GLOBAL}"] = b"\6\0\0\0\1"
+    files[f"{efi.VARIABLES}/SetupMode-{GLOBAL}"] = b"\6\0\0\0\1"
     assert firmware.read(tree(tmp_path, files)).secure_boot is False
 
 
 def test_broken_variables_are_findings(tmp_path: Path) -> None:
     files = efi.variables(order=[1], options={1: b"\1\0"}, secure_boot=None)
-    files[f"{efi.VARIABLES}/BootNext-{efi.GLOBAL}"] = b"\7\0\0"
-    files[f"{efi.VARIABLES}/SecureBoot-{efi.GLOBAL}"] = b"\6\0\0\0\x07"
+    files[f"{efi.VARIABLES}/BootNext-{GLOBAL}"] = b"\7\0\0"
+    files[f"{efi.VARIABLES}/SecureBoot-{GLOBAL}"] = b"\6\0\0\0\x07"
     found = firmware.read(tree(tmp_path, files))
     assert (found.order, found.next, found.secure_boot, found.options) == ((1,), None, None, ())
     assert [finding.subject.rsplit("/", 1)[1].split("-")[0] for finding in found.findings] == [

@@ -33,7 +33,12 @@ def files(*releases: str, esp: str = "/boot/efi") -> dict[str, Content]:
 
 
 def plan(
-    root: Path, content: Mapping[str, Content], *, mounts: Mapping[str, Content] | None = None, **loader: str
+    root: Path,
+    content: Mapping[str, Content],
+    loader: Mapping[str, str] | None = None,
+    *,
+    mounts: Mapping[str, Content] | None = None,
+    **named: str,
 ) -> BootPlan:
     """The plan for an ESP on /boot/efi that holds this, and with these variables."""
     everything = {
