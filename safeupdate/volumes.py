@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,14 +77,25 @@ class Volumes:
     @cached_property
     def udev(self) -> dict[str, dict[str, str]]:
         """udev's properties (`E:` lines of /run/udev/data/bMAJOR:MINOR) by kernel name, or by number without one."""
-        properties = {}
-        for name in self.machine.listdir("/run/udev/data"):
-            if not name.startswith("b"):
-                continue
-            text = self.machine.text(f"/run/udev/data/{name}") or ""
-            pairs = (line[2:].split("=", 1) for line in text.splitlines() if line.startswith("E:") and "=" in line)
-            properties[self._by_number.get(name[1:], name[1:])] = {key: value for key, value in pairs}
-        return properties
+        return {device: dict(_pairs(lines)) for device, lines in self._udev_lines.items()}
+
+    @cached_property
+    def _udev_lines(self) -> dict[str, list[str]]:
+        return {
+            self._by_number.get(name[1:], name[1:]): (self.machine.text(f"/run/udev/data/{name}") or "").split("\n")
+            for name in self.machine.listdir("/run/udev/data")
+            if name.startswith("b")
+        }
+
+    @cached_property
+    def _udev_links(self) -> dict[str, str]:
+        """Links below /dev (`S:` lines of udev's database) to kernel names."""
+        return {
+            f"/dev/{line[2:]}": device
+            for device, lines in self._udev_lines.items()
+            for line in lines
+            if line.startswith("S:")
+        }
 
     @cached_property
     def _by_number(self) -> dict[str, str]:
@@ -103,31 +115,36 @@ class Volumes:
                 found[f"/dev/mapper/{mapped}"] = name
         return found
 
-    def _links(self, tag: str) -> dict[str, str]:
-        directory = f"/dev/disk/{TAGS[tag]}"
-        links = {}
-        for name in self.machine.listdir(directory):
-            try:
-                target = self.machine.readlink(f"{directory}/{name}")
-            except Missing:
-                continue
-            links[_unescape(name)] = target.rsplit("/", 1)[-1]
-        return links
+    @cached_property
+    def _links(self) -> dict[str, dict[str, str]]:
+        """For each tag, its values to kernel names, by udev's links in /dev/disk."""
+        found: dict[str, dict[str, str]] = {}
+        for tag, by in TAGS.items():
+            links = found.setdefault(tag, {})
+            for name in self.machine.listdir(f"/dev/disk/{by}"):
+                with suppress(Missing):
+                    links[_unescape(name)] = self.machine.readlink(f"/dev/disk/{by}/{name}").rsplit("/", 1)[-1]
+        return found
 
     def knows(self, tag: str) -> bool:
         """Whether this machine's facts would name every device that has such a tag."""
-        return bool(self._links(tag)) or any(_UDEV_KEYS[tag] in properties for properties in self.udev.values())
+        scanned = "ID_PART_ENTRY_SCHEME" if tag.startswith("PART") else "ID_FS_TYPE"
+        return bool(
+            self._links[tag]
+            or (self.machine.live and self._links["UUID"])
+            or any(scanned in properties for properties in self.udev.values())
+        )
 
     def has_prefix(self, tag: str, prefix: str) -> bool:
         """Whether any device's tag starts so: dracut takes shortened LUKS UUIDs."""
         stored = [properties.get(_UDEV_KEYS[tag], "") for properties in self.udev.values()]
-        return any(name.startswith(prefix.lower()) for name in map(str.lower, [*self._links(tag), *stored]))
+        return any(name.startswith(prefix.lower()) for name in map(str.lower, [*self._links[tag], *stored]))
 
     # -- devices -------------------------------------------------------------------------------------------
 
     def devices_tagged(self, tag: str, value: str) -> frozenset[str]:
         """Kernel names of the devices with this tag; none where no fact names one."""
-        links = self._links(tag)
+        links = self._links[tag]
         wanted = {value, value.lower(), value.upper()} if tag != "LABEL" and tag != "PARTLABEL" else {value}
         found = {links[name] for name in wanted if name in links}
         for device, properties in self.udev.items():
@@ -148,13 +165,8 @@ class Volumes:
                 return next(iter(self.devices_tagged(tag, _unescape(path.rsplit("/", 1)[-1]))), None)
         if path.startswith("/dev/") and self.machine.exists(f"/sys/class/block/{path[5:].replace('/', '!')}"):
             return path[5:].replace("/", "!")
-        link = path[len("/dev/") :]
-        for device, properties in self.udev.items():
-            if path in properties.get("DEVLINKS", "").split():
-                return device
-        for name in self.machine.listdir("/run/udev/data"):
-            if name.startswith("b") and f"S:{link}\n" in (self.machine.text(f"/run/udev/data/{name}") or "") + "\n":
-                return self._by_number.get(name[1:], name[1:])
+        if path in self._udev_links:
+            return self._udev_links[path]
         if path.startswith("/dev/") and path.count("/") == 3:
             group, volume = (part.replace("-", "--") for part in path.split("/")[2:])
             return self._mapper.get(f"/dev/mapper/{group}-{volume}")
@@ -310,6 +322,13 @@ class Volumes:
         if devices:
             return Volume(f"/dev/{min(devices)}", "vfat", "", (), frozenset(devices))
         return None
+
+
+def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        if line.startswith("E:") and "=" in line:
+            name, _, value = line[2:].partition("=")
+            yield name, value
 
 
 def _below(path: str, directory: str) -> str | None:
