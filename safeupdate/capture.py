@@ -20,6 +20,7 @@ from safeupdate import __version__, closure
 from safeupdate.closure import MachineFiles
 from safeupdate.errors import FormatError, Missing, SafeupdateError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest, cmdline, fstab, mountinfo
+from safeupdate.formats.capture_manifest import Manifest
 from safeupdate.machine import Machine
 
 _FILES_LIMIT = 250_000
@@ -248,15 +249,9 @@ class _Copy:
 
     def write_manifest(self) -> None:
         """What the tree does not tell, for `Machine` to read."""
+        contents = Manifest(frozenset(self.left_out), frozenset(self.unreadable))
         with open(self._place + capture_manifest.PATH, "xb") as file:
-            file.write(
-                capture_manifest.compose(
-                    version=__version__,
-                    boot=self._boot,
-                    left_out=frozenset(self.left_out),
-                    unreadable=frozenset(self.unreadable),
-                )
-            )
+            file.write(capture_manifest.compose(contents, version=__version__, boot=self._boot))
 
     # -- what ----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from safeupdate.errors import FormatError
 
@@ -10,26 +11,41 @@ PATH = "/safeupdate-capture.json"
 FORMAT = 1
 
 
-def parse(data: bytes) -> frozenset[str]:
-    """The paths whose content is not in the tree, those that could not be read when it was made among them.
+@dataclass(frozen=True)
+class Manifest:
+    """`left_out`: files of which the tree has the name, mode and size. `unreadable`: files and directories that could
+    not be read when it was made."""
 
-    A directory stands for all that is below it. Raises `FormatError` for what is no manifest.
-    """
+    left_out: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
+
+    def hides(self, path: str) -> bool:
+        """Whether nothing can be said of `path`, as it or a directory above it could not be read."""
+        while self.unreadable and path not in ("", "/"):
+            if path in self.unreadable:
+                return True
+            path = path.rpartition("/")[0]
+        return False
+
+
+def parse(data: bytes) -> Manifest:
+    """The manifest. Raises `FormatError` for what is none."""
     try:
         manifest = json.loads(data)
-        paths = [*manifest["left_out"], *manifest["unreadable"]]
+        paths = (manifest["left_out"], manifest["unreadable"])
+        left_out, unreadable = (frozenset(path for path in group if isinstance(path, str)) for group in paths)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise FormatError("it is no manifest of a capture", PATH) from None
-    return frozenset(path for path in paths if isinstance(path, str))
+    return Manifest(left_out, unreadable)
 
 
-def compose(*, version: str, boot: bool, left_out: frozenset[str], unreadable: frozenset[str]) -> bytes:
+def compose(contents: Manifest, *, version: str, boot: bool) -> bytes:
     """The manifest's text."""
     manifest = {
         "format": FORMAT,
         "safeupdate": version,
         "boot": boot,
-        "left_out": sorted(left_out),
-        "unreadable": sorted(unreadable),
+        "left_out": sorted(contents.left_out),
+        "unreadable": sorted(contents.unreadable),
     }
     return json.dumps(manifest, indent=1).encode("ascii") + b"\n"
