@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"report", "config", "machine"},
     {"formats"},
-    {"closure", "initramfs", "kernels", "packages", "volumes"},
+    {"closure", "initramfs", "kernels", "packages", "remedies", "volumes"},
     {"boot", "storage", "trust"},
     {"ledger"},
     {"case"},
