@@ -39,6 +39,8 @@ from safeupdate.volumes import Volumes
 Progress = Callable[[str], None]
 """Called with what is being done, for a person who waits."""
 
+_LOADERS = {"grub": "GRUB", "systemd-boot": "systemd-boot"}
+
 _FALLBACKS_TRIED = 3
 """Distributions keep two or three kernels; older entries are not worth the time of a check."""
 
@@ -247,13 +249,14 @@ def _report(
 
 
 def _boot_path(firmware: Firmware, plan: BootPlan, case: Case | None) -> tuple[str, ...]:
-    """Firmware, loader, kernel, initramfs, devices, root: the way that the next boot goes."""
+    """Firmware, loader, kernel, initramfs, devices, root: the way that the next boot goes, as far as it is known."""
     if case is None or case.entry is None:
         return ()
-    names = {"uefi": "UEFI", "bios": "BIOS", "unknown": "firmware"}
-    steps = [names[firmware.kind], plan.loader or "?", case.release or "?"]
+    steps = [] if firmware.kind == "unknown" else [firmware.kind.upper()]
+    steps += [_LOADERS.get(plan.loader or "", plan.loader or "boot loader"), case.release or case.entry.title]
     steps += [file.spec.rsplit("/", 1)[-1] for file in case.entry.initramfs]
     root = cmdline.parse(case.entry.cmdline).last("root")
     if root:
-        steps.append(root)
+        devices = sorted(case.volumes.source_devices(root))
+        steps.append(f"{root} ({', '.join(devices)})" if devices and f"/dev/{devices[0]}" != root else root)
     return (*steps, "/")

@@ -56,7 +56,8 @@ def check(case: Case) -> Iterator[Finding]:
         yield from _file(case, entry, file, "initramfs")
     if entry.devicetree is not None:
         yield from _file(case, entry, entry.devicetree, "devicetree")
-    yield from _root(case, entry)
+    if not entry.kernel.absent:
+        yield from _root(case, entry)
     if case.is_target:
         yield from _others(case, entry)
 

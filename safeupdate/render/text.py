@@ -72,17 +72,27 @@ def visible(text: str) -> str:
 
 def _head(report: Report, pen: _Pen) -> Iterator[str]:
     word = pen.style(report.verdict, report.verdict.upper())
-    kernel = visible(report.target.kernel or "no known kernel")
-    sentence = {
-        "safe": f"the next boot starts {kernel}, and everything it needs is there.",
-        "unsafe": f"do not reboot: the next boot ({kernel}) will fail or lose something it needs.",
-        "unknown": f"whether the next boot ({kernel}) comes up could not be told.",
-    }[report.verdict]
+    sentence = _sentence(report)
     first, *rest = pen.wrap(f"{report.verdict.upper()}: {sentence}")
     yield first.replace(report.verdict.upper(), word, 1)
     yield from rest
     if report.target.why:
         yield from pen.wrap(f"Next: {report.target.why}", "  ", "  ")
+
+
+def _sentence(report: Report) -> str:
+    kernel = report.target.kernel
+    if kernel is None:
+        return {
+            "safe": "everything that was asked for is there.",
+            "unsafe": "do not reboot: the boot loader has nothing that it can start.",
+            "unknown": "which kernel boots next could not be told.",
+        }[report.verdict]
+    return {
+        "safe": f"the next boot starts {kernel}, and everything it needs is there.",
+        "unsafe": f"do not reboot: the next boot ({kernel}) will fail or lose something it needs.",
+        "unknown": f"whether the next boot ({kernel}) comes up could not be told.",
+    }[report.verdict]
 
 
 def _finding(result: CheckResult, finding: Finding, pen: _Pen, verbose: bool) -> Iterator[str]:
