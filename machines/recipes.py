@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_BOOTABLE = ("systemd-sysv", "udev", "kmod", "dbus", "login", "passwd", "e2fsprogs", "zstd", "grub-pc", "systemd-boot-efi")
+_BOOTABLE = (
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "dbus",
+    "login",
+    "passwd",
+    "e2fsprogs",
+    "zstd",
+    "grub-pc",
+    "systemd-boot-efi",
+)
 _INITRAMFS_TOOLS = ("initramfs-tools", "busybox")
 
 
