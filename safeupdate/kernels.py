@@ -41,8 +41,11 @@ class Kernel:
 
     @cached_property
     def config(self) -> dict[str, str] | None:
-        """The configuration by option; None where no file has it. Raises `Unreadable`."""
-        return None if self.config_path is None else kconfig.parse(self.machine.read(self.config_path))
+        """The configuration by option; None where no file has it whole. Raises `Unreadable`."""
+        try:
+            return None if self.config_path is None else kconfig.parse(self.machine.read(self.config_path))
+        except FormatError:
+            return None
 
 
 def release_in_name(path: str) -> str | None:
@@ -101,10 +104,10 @@ def kernel_at(machine: Machine, path: str, *, embedded: bool = False) -> Kernel 
 def installed(machine: Machine) -> tuple[Kernel, ...]:
     """Every kernel image on this machine with a release, in the order of the places; one a release."""
     found: dict[str, Kernel] = {}
-    for path in _images(machine):
-        kernel = kernel_at(machine, path)
-        if kernel is not None:
-            found.setdefault(kernel.release, kernel)
+    kernels = [kernel for path in _images(machine) if (kernel := kernel_at(machine, path)) is not None]
+    # A rescue image is a copy of another one, whose name tells the release.
+    for kernel in sorted(kernels, key=lambda kernel: release_in_name(kernel.image) != kernel.release):
+        found.setdefault(kernel.release, kernel)
     return tuple(found.values())
 
 

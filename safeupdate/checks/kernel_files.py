@@ -17,13 +17,16 @@ from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 _NEEDED_INDEXES = ("modules.dep.bin", "modules.alias.bin")
 """modprobe(8) finds modules by name through the first, udev drivers for hardware through the second."""
 
-_OTHER_INDEXES = ("modules.symbols.bin", "modules.builtin.bin")
+_INDEXES = (*_NEEDED_INDEXES, "modules.symbols.bin", "modules.builtin.bin")
 
 _LOST_SHARE = 0.5
 """Where more than this part of the modules is gone, the directory as such is lost: no selection by hand goes so far."""
 
 _UNPACKED_LIMIT = 1 << 30
 """Bytes: no architecture maps a larger kernel image (x86: KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h)."""
+
+_MODULE_LIMIT = 1 << 20
+"""Bytes of one unpacked module: the smallest of a kernel, the one that is looked at, has under 10 KB."""
 
 _RUNS = {
     "x86_64": ("x86_64", "i386"),
@@ -44,7 +47,8 @@ def check(case: Case) -> Iterator[Finding]:
             yield unknown(
                 "kernel-files.release-unknown",
                 case.entry.title,
-                f"Neither the kernel image of this entry nor its file name ({case.entry.kernel.spec if case.entry.kernel else 'none'}) tells a kernel release.",
+                "Neither the kernel image of this entry nor its file name "
+                f"({case.entry.kernel.spec if case.entry.kernel else 'none'}) tells a kernel release.",
                 "Its modules and its configuration cannot be looked for.",
             )
         return
@@ -107,7 +111,8 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
             yield report(
                 "kernel-files.image-changed",
                 path,
-                f"The kernel image {path} is not the file that was signed: its digest differs from the one in its signature.",
+                f"The kernel image {path} is not the file that was signed: "
+                "its digest differs from the one in its signature.",
                 "With Secure Boot on, the boot loader refuses it; without, the changed code runs.",
                 remedy=reinstall_kernel(case.machine, kernel.release),
             )
@@ -152,7 +157,9 @@ def _payload_damage(file: BinaryIO, image: KernelImage) -> str | None:
 def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
     machine, directory = case.machine, kernel.modules
     config = kernel.config
-    if config is not None and "CONFIG_MODULES" not in config:
+    present = _files(case, directory)
+    in_tree = {name for name in present if name.startswith("kernel/") and modules.is_module(name)}
+    if config is not None and "CONFIG_MODULES" not in config and not in_tree:
         yield note(
             "kernel-files.no-module-support", kernel.release, f"The kernel {kernel.release} is built without modules."
         )
@@ -170,47 +177,63 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
         yield note(
             "kernel-files.no-config",
             kernel.release,
-            f"No file has the configuration of the kernel {kernel.release} ({kernel.modules}/config, /boot/config-{kernel.release}).",
+            f"No file has the whole configuration of the kernel {kernel.release} "
+            f"({kernel.config_path or f'/boot/config-{kernel.release}'}).",
             "What depends on the kernel's configuration is judged without it.",
         )
     depmod = Remedy(f"Write the lists of the modules of {kernel.release} anew.", (("depmod", "-a", kernel.release),))
-    path = f"{directory}/modules.dep"
-    data = machine.read_if_there(path)
-    present = _files(case, directory)
-    try:
-        if data is None:
-            raise FormatError("the file does not exist")
-        dependencies = modules.parse_dep(data)
-        if not dependencies and any(name.startswith("kernel/") for name in present):
-            raise FormatError("it is empty, although there are modules")
-    except FormatError as error:
-        yield blocker(
-            "kernel-files.modules-dep",
-            path,
-            f"The list of modules {path} cannot be used: {error}.",
-            "modprobe finds no module after the switch to the root file system: no network, no further file systems.",
-            remedy=depmod,
-        )
-        return
-    for name in (*_NEEDED_INDEXES, *_OTHER_INDEXES):
-        data = machine.read_if_there(f"{directory}/{name}")
+    dependencies: dict[str, tuple[str, ...]] | None = None
+    for name in _INDEXES:
+        path = f"{directory}/{name}"
         try:
+            data = machine.read_if_there(path)
             if data is None:
                 raise FormatError("the file does not exist")
-            modules.check_index(data)
+            if name == "modules.dep.bin":
+                dependencies = modules.read_dep_index(data)
+                if in_tree and not dependencies:
+                    raise FormatError("it is empty, although there are modules")
+            else:
+                modules.check_index(data)
         except FormatError as error:
-            needed = name in _NEEDED_INDEXES and bool(dependencies)
+            needed = name in _NEEDED_INDEXES
             yield (blocker if needed else warning)(
                 "kernel-files.modules-index",
-                f"{directory}/{name}",
-                f"The index {directory}/{name} cannot be used: {error}.",
+                path,
+                f"The index {path} cannot be used: {error}.",
                 "modprobe and udev find no driver for the hardware after the switch to the root file system."
                 if needed
                 else "Some modules are not found by name.",
                 remedy=depmod,
             )
+    path = f"{directory}/modules.dep"
+    try:
+        data = machine.read_if_there(path)
+        if data is None:
+            raise FormatError("the file does not exist")
+        text = modules.parse_dep(data)
+    except FormatError as error:
+        text = {}
+        yield warning(
+            "kernel-files.modules-dep",
+            path,
+            f"The list of modules {path} cannot be used: {error}.",
+            "modprobe reads modules.dep.bin instead; other tools do not find the modules' dependencies.",
+            remedy=depmod,
+        )
+    dependencies = dependencies or text
+    lost = in_tree - dependencies.keys()
+    if dependencies and len(lost) > _LOST_SHARE * len(in_tree):
+        yield blocker(
+            "kernel-files.modules-not-listed",
+            f"{directory}/modules.dep.bin",
+            f"The index {directory}/modules.dep.bin lists only {len(in_tree) - len(lost)} of {len(in_tree)} modules.",
+            "modprobe and udev do not find the others after the switch to the root file system.",
+            evidence=[f"not listed: {name}" for name in sorted(lost)[:_CAP]],
+            remedy=depmod,
+        )
     yield from _listed(case, kernel, dependencies, present, depmod)
-    yield from _vermagic(case, kernel, dependencies)
+    yield from _vermagic(case, kernel, {name: present[name] for name in in_tree})
 
 
 def _files(case: Case, directory: str) -> dict[str, int]:
@@ -280,26 +303,41 @@ def _listed(
     )
 
 
-def _vermagic(case: Case, kernel: Kernel, dependencies: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
-    """One module that came with the kernel says which release all of them were built for."""
-    for path in dependencies:
-        if path.startswith("kernel/") and path.endswith(".ko"):
-            full = f"{kernel.modules}/{path}"
-            try:
-                with case.machine.open(full) as file:
-                    built_for = (elf.module(file).one("vermagic") or "").partition(" ")[0]
-            except (Missing, FormatError):
-                continue
-            if built_for and built_for != kernel.release:
-                yield blocker(
-                    "kernel-files.modules-of-another-release",
-                    kernel.modules,
-                    f"The modules in {kernel.modules} are built for {built_for}, the kernel is {kernel.release}.",
-                    "The kernel refuses every module: no network, no further file systems.",
-                    evidence=[f"vermagic of {full}: {built_for}"],
-                    remedy=reinstall_kernel(case.machine, kernel.release),
-                )
+def _vermagic(case: Case, kernel: Kernel, in_tree: dict[str, int]) -> Iterator[Finding]:
+    """A module that came with the kernel says which release all of them were built for: the smallest that is whole."""
+    for name in sorted((name for name, size in in_tree.items() if size), key=lambda name: in_tree[name])[:_CAP]:
+        path = f"{kernel.modules}/{name}"
+        try:
+            built_for = (_module(case, path).one("vermagic") or "").partition(" ")[0]
+        except NoDecoder:
             return
+        except (Missing, FormatError):
+            continue
+        if built_for and built_for != kernel.release:
+            yield blocker(
+                "kernel-files.modules-of-another-release",
+                kernel.modules,
+                f"The modules in {kernel.modules} are built for {built_for}, the kernel is {kernel.release}.",
+                "The kernel refuses every module: no network, no further file systems.",
+                evidence=[f"vermagic of {path}: {built_for}"],
+                remedy=reinstall_kernel(case.machine, kernel.release),
+            )
+        return
+
+
+def _module(case: Case, path: str) -> elf.Module:
+    with case.machine.open(path) as file:
+        if path.endswith(".ko"):
+            return elf.module(file)
+        decoder = compression.unpack(compression.Source(file, case.machine.size(path)), 0)
+        unpacked = bytearray()
+        view = memoryview(bytearray(1 << 16))
+        try:
+            while len(unpacked) < _MODULE_LIMIT and (count := decoder.readinto(view)):
+                unpacked += view[:count]
+        finally:
+            decoder.close()
+        return elf.module(bytes(unpacked))
 
 
 CHECK = Check("kernel-files", "The kernel and its modules are whole", essential=True, run=check)

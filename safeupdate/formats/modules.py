@@ -12,6 +12,12 @@ INDEX_VERSION = 0x00020001
 """The head of a binary index, big-endian: magic, version, offset of the root node (libkmod/libkmod-index.c)."""
 
 _NODE_OFFSET = 0x0FFFFFFF
+_PREFIX, _VALUES, _CHILDREN = 0x80000000, 0x40000000, 0x20000000
+"""What a node has, in the upper bits of its offset."""
+
+_TEXT_LIMIT = 1 << 20
+"""Bytes of one key or value; the longest line of a modules.dep, amdgpu's, has about 2 KB."""
+
 _SUFFIX = re.compile(r"\.ko(\.gz|\.xz|\.zst|\.bz2|\.lzma)?$")
 
 
@@ -34,7 +40,38 @@ def parse_dep(data: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def check_index(data: bytes) -> None:
-    """Hold the head of a binary index (`modules.dep.bin`) against the file. Raises `FormatError`."""
+    """Hold the head of a binary index (`modules.alias.bin`) and its root against the file. Raises `FormatError`.
+
+    depmod writes the root last: an index that was cut has lost it.
+    """
+    _node(data, _root(data), b"")
+
+
+def read_index(data: bytes) -> dict[str, tuple[str, ...]]:
+    """Every key of a binary index to its values. Raises `FormatError` with the offset of what does not fit."""
+    found: dict[str, tuple[str, ...]] = {}
+    pending = [(_root(data), b"")]
+    seen = {pending[0][0]}
+    while pending:
+        offset, key = pending.pop()
+        key, children, values = _node(data, offset, key)
+        if values:
+            found[key.decode("utf-8", "surrogateescape")] = values
+        for child, letter in children:
+            if child in seen:
+                raise FormatError("two nodes of the index have the same child", f"offset {child & _NODE_OFFSET:#x}")
+            seen.add(child)
+            pending.append((child, key + letter))
+    return found
+
+
+def read_dep_index(data: bytes) -> dict[str, tuple[str, ...]]:
+    """What `parse_dep` returns, from `modules.dep.bin`, which alone modprobe reads. Raises `FormatError`."""
+    lines = (values[0].partition(":") for values in read_index(data).values())
+    return {path: tuple(needed.split()) for path, _, needed in lines}
+
+
+def _root(data: bytes) -> int:
     if len(data) < 12:
         raise FormatError("too short for an index", f"{len(data)} bytes")
     magic, version, root = struct.unpack_from(">III", data)
@@ -44,6 +81,40 @@ def check_index(data: bytes) -> None:
         raise FormatError(f"an index of the unknown version {version:#x}", "offset 4")
     if root & _NODE_OFFSET >= len(data):
         raise FormatError("the root node lies beyond the end of the file", f"offset {root & _NODE_OFFSET:#x}")
+    return int(root)
+
+
+def _node(data: bytes, offset: int, key: bytes) -> tuple[bytes, list[tuple[int, bytes]], tuple[str, ...]]:
+    """The node's whole key, its children with their letters, and its values (libkmod/libkmod-index.c)."""
+    at = offset & _NODE_OFFSET
+    children: list[tuple[int, bytes]] = []
+    values: list[str] = []
+    try:
+        if offset & _PREFIX:
+            end = data.index(0, at, at + _TEXT_LIMIT)
+            key, at = key + data[at:end], end + 1
+        if offset & _CHILDREN:
+            first, last = data[at], data[at + 1]
+            offsets = struct.unpack_from(f">{max(last - first + 1, 0)}I", data, at + 2)
+            children = [(child, bytes([letter])) for letter, child in enumerate(offsets, first) if child]
+            at += 2 + 4 * len(offsets)
+            if not children:
+                raise FormatError("a node of the index has lost its children", f"offset {at:#x}")
+        if offset & _VALUES:
+            (count,) = struct.unpack_from(">I", data, at)
+            at += 4
+            while len(values) < count:
+                end = data.index(0, at + 4, at + 4 + _TEXT_LIMIT)  # before it: the value's priority
+                values.append(data[at + 4 : end].decode("utf-8", "surrogateescape"))
+                at = end + 1
+    except (IndexError, ValueError, struct.error):
+        raise FormatError("a node of the index does not end in the file", f"offset {at:#x}") from None
+    return key, children, tuple(values)
+
+
+def is_module(path: str) -> bool:
+    """Whether a file is a module by its name."""
+    return _SUFFIX.search(path) is not None
 
 
 def module_name(path: str) -> str:

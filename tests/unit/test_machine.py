@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from safeupdate.errors import Missing, ProgramFailed, Unreadable
 from safeupdate.machine import Machine
-from tests.unit.trees import Link, tree
+from tests.unit.trees import Content, Link, tree
 
 HERE = Path(__file__).parents[2]
 
@@ -255,7 +255,13 @@ def test_no_permission_is_unreadable_and_never_missing(tmp_path: Path) -> None:
 
 
 def test_walk_follows_no_link_and_ends_in_a_loop(tmp_path: Path) -> None:
-    files = {"/d/loop": Link("."), "/d/up": Link(".."), "/d/e/f": "x", "/other/g": "y", "/d/out": Link("/other")}
+    files: dict[str, Content] = {
+        "/d/loop": Link("."),
+        "/d/up": Link(".."),
+        "/d/e/f": "x",
+        "/other/g": "y",
+        "/d/out": Link("/other"),
+    }
     machine = tree(tmp_path, files)
     names = {os.path.relpath(entry.path, tmp_path) for entry in machine.walk("/d")}
     assert names == {"d/loop", "d/up", "d/e", "d/e/f", "d/out"}

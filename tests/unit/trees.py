@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from safeupdate.boot.firmware import Firmware
+from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
+from safeupdate.case import Case, Shelf
+from safeupdate.kernels import kernel_at
 from safeupdate.machine import Machine
+from safeupdate.volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,38 @@ def tree(root: Path, files: Mapping[str, Content] | None = None) -> Machine:
     return Machine.tree(str(root))
 
 
+IMAGE = f"/boot/vmlinuz-{RELEASE}"
+INITRD = f"/boot/initrd.img-{RELEASE}"
+BIOS = Firmware("bios", secure_boot=False)
+MODULES = f"/lib/modules/{RELEASE}"
+
+
+def case(
+    machine: Machine,
+    cmdline: str = "",
+    *,
+    image: str = IMAGE,
+    initramfs: tuple[str, ...] = (INITRD,),
+    entry: BootEntry | None = None,
+    others: tuple[BootEntry, ...] = (),
+    firmware: Firmware = BIOS,
+) -> Case:
+    """One kernel and its initramfs images, started by GRUB with this command line."""
+    entry = entry or BootEntry(
+        loader="grub",
+        id="debian",
+        title="Debian GNU/Linux",
+        source="/boot/grub/grub.cfg, line 1",
+        kernel=BootFile(image, image),
+        initramfs=tuple(BootFile(path, path) for path in initramfs),
+        cmdline=cmdline,
+    )
+    kernel = kernel_at(machine, entry.kernel.path) if entry.kernel is not None and entry.kernel.path else None
+    kernels = () if kernel is None else (kernel,)
+    plan = BootPlan("grub", (entry, *others), entry, "GRUB starts its first entry", config="/boot/grub/grub.cfg")
+    return Case(machine, Volumes(machine), firmware, plan, entry, kernel, Shelf(machine), kernels=kernels)
+
+
 def x86_image(release: str = RELEASE, payload: bytes = bytes(64), *, tail: bytes = b"", version: int = 0x020F) -> bytes:
     """A bzImage with one setup sector after the boot sector, and `payload` at the start of its protected-mode part."""
     body = payload + tail
@@ -67,4 +104,21 @@ def x86_image(release: str = RELEASE, payload: bytes = bytes(64), *, tail: bytes
 
 def index() -> bytes:
     """A binary index of depmod's with nothing in it."""
-    return struct.pack(">III", 0xB007F457, 0x00020001, 12) + b"\0\0"
+    return struct.pack(">III", 0xB007F457, 0x00020001, 12) + b"\0"
+
+
+def dep_index(dependencies: Mapping[str, tuple[str, ...]]) -> bytes:
+    """A `modules.dep.bin`: a child of the root for each first letter, which has the rest of the name as its prefix."""
+    data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
+    nodes: dict[int, int] = {}
+    for path, needed in dependencies.items():
+        name = path.rsplit("/", 1)[-1].partition(".")[0].replace("-", "_").encode()
+        assert name[0] not in nodes, "two modules with the same first letter"
+        nodes[name[0]] = len(data) | 0xC0000000
+        data += name[1:] + b"\0" + struct.pack(">II", 1, 0) + f"{path}: {' '.join(needed)}".rstrip().encode() + b"\0"
+    struct.pack_into(">I", data, 8, len(data) | (0x20000000 if nodes else 0))
+    if nodes:
+        first, last = min(nodes), max(nodes)
+        data += bytes([first, last])
+        data += b"".join(struct.pack(">I", nodes.get(letter, 0)) for letter in range(first, last + 1))
+    return bytes(data)
