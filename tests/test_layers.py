@@ -33,7 +33,7 @@ ACTING = {"gate", "hooks", "rehearsal", "snapshots", "commands", "cli"}
 LOOKING = set(RANK) - ACTING - {"__main__"}
 
 # Python's own start has loaded some of these on one system or another: only what the program adds counts.
-HEAVY = {"bz2", "cryptography", "hashlib", "json", "lzma", "pefile", "rich", "sqlite3", "subprocess", "zstandard"}
+HEAVY = {"cryptography", "hashlib", "json", "pefile", "rich", "sqlite3", "subprocess", "zstandard"}
 
 
 def _modules() -> Iterator[str]:

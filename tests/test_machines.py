@@ -6,6 +6,9 @@ import glob
 import os
 import re
 import stat
+import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +94,53 @@ def test_a_link_of_the_machine_does_not_lead_out_of_it() -> None:
 def test_an_unknown_machine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["debian0"]) == 2
     assert "debian0" in capsys.readouterr().err
+
+
+_COMPARE = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin LANG=en_US.UTF-8
+mount -o remount,rw /
+cp /boot/grub/grub.cfg /root/before
+update-grub
+cmp /root/before /boot/grub/grub.cfg && echo "the menu ""is the same"
+sync
+echo o > /proc/sysrq-trigger
+sleep 60
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("name", ["debian12", "debian13"])
+def test_the_menu_is_the_one_that_the_machine_itself_writes(name: str, tmp_path: Path) -> None:
+    """update-grub on the machine's own disk, against the menu that was made with grub-probe's stand-in."""
+    recipe = RECIPES[name]
+    disk = tmp_path / "disk"
+    sectors, first = 2 << 21, 2048
+    entry = struct.pack("<B3sB3sII", 0x80, b"\0\x20\x21", 0x83, b"\xff\xff\xff", first, sectors - first)
+    label = struct.pack("<I", int(recipe.root_uuid[:8], 16))
+    with open(disk, "wb") as file:
+        file.write(bytes(440) + label + bytes(2) + entry + bytes(48) + b"\x55\xaa")
+        file.truncate(sectors * 512)
+    with machines.copy(name) as tree:
+        with open(f"{tree}/usr/sbin/compare", "w", encoding="ascii", opener=_executable) as file:
+            file.write(_COMPARE)
+        offset, blocks = f"offset={first * 512}", f"{(sectors - first) // 2}k"
+        mkfs = ["/sbin/mkfs.ext4", "-q", "-F", "-U", recipe.root_uuid, "-E", offset, "-d", tree, str(disk), blocks]
+        subprocess.run(mkfs, timeout=120, check=True)
+        console = subprocess.run(
+            [
+                *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024"),
+                *("-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"),
+                *("-drive", f"file={disk},format=raw,if={'virtio' if recipe.root_disk == 'vda' else 'ide'}"),
+                *("-kernel", os.path.realpath(f"{tree}/vmlinuz"), "-initrd", os.path.realpath(f"{tree}/initrd.img")),
+                *("-append", f"console=ttyS0 root=UUID={recipe.root_uuid} ro panic=-1 init=/usr/sbin/compare"),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
+    assert b"the menu is the same" in console.stdout, console.stdout[-3000:].decode("utf-8", "replace")
+
+
+def _executable(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o755)

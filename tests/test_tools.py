@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
@@ -15,10 +14,10 @@ import pytest
 
 HERE = Path(__file__).resolve().parent.parent
 SHELL_FILES = [
-    path
+    str(path.relative_to(HERE))
     for pattern in (".ci/*", "tools/*", "machines/*", "plugins/**/*")
-    for path in sorted(glob.glob(pattern, root_dir=HERE, recursive=True))
-    if (HERE / path).is_file() and (HERE / path).read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash"))
+    for path in sorted(HERE.glob(pattern))
+    if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash"))
 ]
 README = (HERE / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (HERE / "Makefile").read_text(encoding="utf-8")
@@ -37,7 +36,7 @@ def test_shellcheck(path: str) -> None:
 def test_shell_files_run_and_are_linted(path: str) -> None:
     assert os.access(HERE / path, os.X_OK)
     patterns = re.findall("^SHELL_FILES = (.*)$", MAKEFILE, re.MULTILINE)[0].split()
-    assert any(path in glob.glob(pattern, root_dir=HERE, recursive=True) for pattern in patterns)
+    assert any(HERE / path in HERE.glob(pattern) for pattern in patterns)
 
 
 def test_the_readme_names_what_there_is_and_what_ci_runs() -> None:
