@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from safeupdate import kernels
 from safeupdate.boot import firmware as firmwares
-from safeupdate.boot import other, systemd_boot
+from safeupdate.boot import grub, other, systemd_boot
 from safeupdate.boot.firmware import BootOption, Firmware, Program
 from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.errors import FormatError, SafeupdateError
@@ -69,6 +69,12 @@ class _World:
         """Whether this file system's files are to be seen at all."""
         return volume is not None and self.volumes.locate(volume, "/") is not None
 
+    def mirrors(self, volume: Volume) -> bool:
+        """Whether the ESP that is to be seen is an array that this partition is a part of."""
+        arrays = self.esp.devices if self.esp is not None else ()
+        pairs = ((array, part) for array in arrays for part in volume.devices)
+        return any(self.machine.exists(f"/sys/class/block/{array}/slaves/{part}") for array, part in pairs)
+
 
 def find_plan(machine: Machine, volumes: Volumes) -> tuple[Firmware, BootPlan]:
     """The firmware, and the plan of the loader that it starts. Broken files are findings and raise nothing."""
@@ -110,7 +116,10 @@ def _by_firmware(world: _World) -> BootPlan:
         origin = start.option.name if start.option is not None else "no boot option leads anywhere, so the default path"
         once = start.option is not None and start.option.number == world.firmware.next
         origin = f"BootNext, {origin}," if once else origin
-        why = "; ".join(filter(None, [*passed, f"the firmware starts {start.spec} ({origin})", plan.why]))
+        current = world.firmware.option(world.firmware.current) if world.firmware.current is not None else None
+        differs = current is not None and current != start.option
+        running = f"this boot was started by {current.name}" if current is not None and differs else ""
+        why = "; ".join(filter(None, [*passed, f"the firmware starts {start.spec} ({origin})", running, plan.why]))
         return replace(plan, why=why)
     esp = world.esp
     if any("network" in reason for reason in passed):
@@ -130,6 +139,8 @@ def _starts(world: _World, passed: list[str]) -> Iterator[_Start]:
     wanted += [(number, False) for number in order]
     for number, once in wanted:
         option = firmware.option(number)
+        if number in firmware.broken:
+            raise FormatError(f"the variable Boot{number:04X} has a form that is not understood")
         if option is None:
             passed.append(f"Boot{number:04X} does not exist")
         elif option.option.application or (not option.option.active and not once):
@@ -167,6 +178,8 @@ def _of_option(world: _World, option: BootOption) -> _Start | None:
     if path is None:
         return _default(world, option, volume)
     spec = path.replace("\\", "/")
+    if not world.visible(volume) and volume is not None and world.mirrors(volume):
+        volume = world.esp
     if not world.visible(volume):
         return _Start(volume, spec, None, option)
     found = world.at(volume, spec)
@@ -209,7 +222,8 @@ def _started(world: _World, start: _Start) -> BootPlan:
 def _of_program(world: _World, start: _Start, program: Program) -> BootPlan:
     assert start.path is not None
     if program.kind == systemd_boot.NAME:
-        return systemd_boot.plan(world.machine, world.volumes, world.firmware, esp=start.volume)
+        started = start.path, program
+        return systemd_boot.plan(world.machine, world.volumes, world.firmware, esp=start.volume, started=started)
     if program.kind == "grub":
         return _grub_of(world, start, program)
     if program.kind in ("uki", "linux"):
@@ -306,26 +320,32 @@ def _vendor(world: _World, of: int | _Start) -> str:
 
 def _grub_of(world: _World, start: _Start, program: Program) -> BootPlan:
     """The plan of the GRUB in an EFI file: its configuration is where the image has it built in, else beside it."""
-    places: list[tuple[Volume | None, str]] = []
+    beside = start.volume, start.spec.rpartition("/")[0]
+    places = [beside]
     if program.prefix is not None:
         uuid, directory = program.prefix
         volume = world.volumes.tagged("UUID", uuid) if uuid else start.volume
-        if uuid and volume is None:
-            finding = blocker(
-                "boot-entry.grub-prefix-missing",
-                start.path or start.spec,
-                f"The GRUB in {start.path} reads its configuration from the file system {uuid}, which does not exist.",
-                "GRUB stops at its rescue prompt.",
-                remedy=_reinstall(world.machine),
-            )
+        if volume is not None and not volume.assumed and not world.visible(volume):
+            finding = _no_loader_visible(f"the file system {volume.name} with GRUB's configuration", [start.spec])
             return BootPlan(GRUB, findings=(finding,), why=f"{start.spec} is GRUB")
-        places.append((volume, directory))
-    places.append((start.volume, start.spec.rpartition("/")[0]))
+        # A signed image, whose directory is on its own file system, also looks beside itself.
+        places = [(volume, directory)] if uuid else [(volume, directory), beside]
     for volume, directory in places:
         config = world.at(volume, f"{directory}/grub.cfg")
         if config is not None:
             return _grub_plan(world, config)
-    return _grub(world, f"{start.spec} is GRUB")
+    if program.prefix is None or any(volume is not None and volume.assumed for volume, _ in places):
+        return _grub(world, f"{start.spec} is GRUB")
+    wanted = " or ".join(f"{directory}/grub.cfg" for _, directory in dict.fromkeys(places))
+    device = f" on the file system {program.prefix[0]}" if program.prefix[0] else ""
+    finding = blocker(
+        "boot-entry.grub-config-missing",
+        start.path or start.spec,
+        f"The GRUB in {start.path} reads its configuration from {wanted}{device}, which does not exist.",
+        "GRUB stops at its prompt, and nothing boots.",
+        remedy=_reinstall(world.machine),
+    )
+    return BootPlan(GRUB, findings=(finding,), why=f"{start.spec} is GRUB")
 
 
 def _grub(world: _World, why: str) -> BootPlan:
@@ -342,14 +362,10 @@ def _grub(world: _World, why: str) -> BootPlan:
 
 
 def _grub_plan(world: _World, config: str) -> BootPlan:
-    from safeupdate.boot import grub
-
     return grub.plan(world.machine, world.volumes, config=config)
 
 
 def _grub_configs(world: _World) -> tuple[str, ...]:
-    from safeupdate.boot import grub
-
     if world.managed is None:
         return grub.find_configs(world.machine, world.volumes)
     found = (world.at(volume, "/grub/grub.cfg") for volume in world.managed)

@@ -59,8 +59,9 @@ class BootOption:
 class Firmware:
     """The firmware's facts; None where the variables were not captured, or this one is not set.
 
-    `options` holds those that BootNext, BootOrder and BootCurrent name and that could be read. `loader` holds the
-    texts of the variables that systemd-boot shares with the system. `findings` tell of variables that are broken.
+    `options` holds those that BootNext, BootOrder and BootCurrent name and that could be understood, `broken` the
+    numbers of the others. `loader` holds the texts of the variables that systemd-boot shares with the system.
+    `findings` tell of broken variables other than boot options.
     """
 
     kind: Kind
@@ -69,6 +70,7 @@ class Firmware:
     next: int | None = None
     current: int | None = None
     options: tuple[BootOption, ...] = ()
+    broken: frozenset[int] = frozenset()
     loader: dict[str, str] | None = field(default=None, hash=False)
     features: int | None = None
     findings: tuple[Finding, ...] = ()
@@ -117,20 +119,22 @@ def read(machine: Machine) -> Firmware:
         path = f"{VARIABLES}/{file}"
         try:
             return parser(efi_variables.parse(machine.read(path, limit=efi_variables.SIZE_LIMIT)).data)
-        except Missing:
-            return None
-        except (FormatError, Unreadable) as error:
+        except (FormatError, Missing, Unreadable) as error:
             findings.append(_broken(path, str(error)))
             return None
 
     order = value("BootOrder", GLOBAL, efi_variables.numbers)
     following = value("BootNext", GLOBAL, efi_variables.numbers)
     current = value("BootCurrent", GLOBAL, efi_variables.numbers)
-    wanted = dict.fromkeys((following or ())[:1] + (order or ()) + (current or ())[:1])
-    options = {number: value(f"Boot{number:04X}", GLOBAL, efi_variables.load_option) for number in wanted}
     secure = value("SecureBoot", GLOBAL, efi_variables.flag)
     setup = value("SetupMode", GLOBAL, efi_variables.flag)
     texts = {name: value(name, LOADER, efi_variables.text) for name in _LOADER_TEXTS}
+    features = value("LoaderFeatures", LOADER, efi_variables.features)
+    told = tuple(findings)
+    # A boot option that is broken matters only where the firmware would come to it: that is the caller's to see.
+    wanted = dict.fromkeys((following or ())[:1] + (order or ()) + (current or ())[:1])
+    options = {number: value(f"Boot{number:04X}", GLOBAL, efi_variables.load_option) for number in wanted}
+    there = {number for number in wanted if f"Boot{number:04X}-{GLOBAL}".lower() in files}
     return Firmware(
         "uefi",
         None if secure is None else secure and not setup,
@@ -138,9 +142,10 @@ def read(machine: Machine) -> Firmware:
         following[0] if following else None,
         current[0] if current else None,
         tuple(BootOption(number, option) for number, option in options.items() if option is not None),
+        frozenset(number for number in there if options[number] is None),
         {name: text for name, text in texts.items() if text is not None},
-        value("LoaderFeatures", LOADER, efi_variables.features),
-        tuple(findings),
+        features,
+        told,
     )
 
 

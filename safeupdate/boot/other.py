@@ -59,10 +59,13 @@ def _all(*signs: Callable[[Machine], str | None]) -> Callable[[Machine], str | N
     return sign
 
 
-def _not_x86(machine: Machine) -> str | None:
-    """No EFI, and a device tree where x86 has ACPI: U-Boot, or what stands in for it."""
-    found = next((path for path in ("/proc/device-tree", "/sys/firmware/devicetree") if machine.exists(path)), None)
-    return found if found and not machine.exists("/sys/firmware/efi") else None
+def _no_efi(machine: Machine) -> str | None:
+    """No UEFI, which on these boards can take the place of their own loader."""
+    return None if machine.exists("/sys/firmware/efi") else "/sys/firmware/efi does not exist"
+
+
+_DEVICE_TREE = _file("/proc/device-tree", "/sys/firmware/devicetree")
+"""What x86 does not have: there, GRUB starts only by UEFI."""
 
 
 def _wsl(machine: Machine) -> str | None:
@@ -80,6 +83,7 @@ def _no_loader(machine: Machine) -> str | None:
 
 _BOOT = ("/boot", "/boot/firmware", "/boot/efi", "/efi")
 _EXTLINUX = _file("/boot/extlinux/extlinux.conf", "/boot/firmware/extlinux/extlinux.conf", "/extlinux/extlinux.conf")
+_BOOT_SCRIPT = _below(r"boot\.scr(?:\.uimg)?|uEnv\.txt", *_BOOT)
 _SYSLINUX = _below(r"(?:sys|iso|ext)linux\.cfg|extlinux\.conf", *_BOOT, "/boot/syslinux", "/boot/extlinux", "/syslinux")
 _EFI = tuple(f"{place}/EFI/{name}" for place in _BOOT for name in ("refind", "BOOT", "limine", "ZBM", "zbm"))
 
@@ -93,14 +97,16 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser("petitboot (OPAL)", _any(_file("/sys/firmware/opal"), _file("/proc/device-tree/ibm,opal")), first=True),
     Recogniser(
         "the Raspberry Pi's firmware",
-        _all(_below(r"config\.txt", *_BOOT), _below(r"start\w*\.elf|kernel\w*\.img|bcm27\w+\.dtb", *_BOOT)),
+        _all(_below(r"config\.txt", *_BOOT), _below(r"start\w*\.elf|kernel\w*\.img|bcm27\w+\.dtb", *_BOOT), _no_efi),
         first=True,
     ),
-    Recogniser("U-Boot", _all(_any(_EXTLINUX, _below(r"boot\.scr(?:\.uimg)?", *_BOOT)), _not_x86), first=True),
+    Recogniser(
+        "U-Boot", _all(_any(_EXTLINUX, _below(r"boot\.scr(?:\.uimg)?", *_BOOT)), _DEVICE_TREE, _no_efi), first=True
+    ),
     Recogniser("rEFInd", _below(r"refind(?:_linux)?\.conf", *_BOOT, *_EFI)),
     Recogniser("Limine", _below(r"limine\.(?:conf|cfg)", *_BOOT, "/boot/limine", *_EFI)),
     Recogniser("ZFSBootMenu", _any(_below(r"(?:vmlinuz|zfsbootmenu).*\.efi", *_EFI), _parameter(r"zbm\.\S*"))),
-    Recogniser("U-Boot", _below(r"boot\.scr(?:\.uimg)?|uEnv\.txt", *_BOOT)),
+    Recogniser("U-Boot", _BOOT_SCRIPT),
     Recogniser("syslinux", _SYSLINUX),
     Recogniser("GRUB legacy", _file("/boot/grub/menu.lst", "/boot/grub/grub.conf")),
     Recogniser("LILO", _file("/etc/lilo.conf")),

@@ -103,8 +103,18 @@ def program(machine: Machine, volumes: Volumes, esp: Volume) -> tuple[str, Progr
     return None
 
 
-def plan(machine: Machine, volumes: Volumes, firmware: Firmware, *, esp: Volume | None = None) -> BootPlan:
-    """What systemd-boot on this ESP starts next. Files that are broken are findings; nothing is raised for them."""
+def plan(
+    machine: Machine,
+    volumes: Volumes,
+    firmware: Firmware,
+    *,
+    esp: Volume | None = None,
+    started: tuple[str, Program] | None = None,
+) -> BootPlan:
+    """What systemd-boot on this ESP starts next; `started` is its own file, where the firmware's choice is known.
+
+    Files that are broken are findings; nothing is raised for them.
+    """
     esp = esp or volumes.esp()
     if esp is None or not _visible(machine, volumes, esp):
         return BootPlan(
@@ -113,7 +123,7 @@ def plan(machine: Machine, volumes: Volumes, firmware: Firmware, *, esp: Volume 
     findings: list[Finding] = []
     conf_path = volumes.locate(esp, "/loader/loader.conf") or "/loader/loader.conf"
     conf = _conf(machine, conf_path, findings)
-    own = program(machine, volumes, esp)
+    own = started or program(machine, volumes, esp)
     version = _release_number(own[1].version) if own else None
     architecture = own[1].architecture if own else None
     partitions = [esp]

@@ -63,9 +63,9 @@ def test_broken_variables_are_findings(tmp_path: Path) -> None:
     assert (found.order, found.next, found.secure_boot, found.options) == ((1,), None, None, ())
     assert [finding.subject.rsplit("/", 1)[1].split("-")[0] for finding in found.findings] == [
         "BootNext",
-        "Boot0001",
         "SecureBoot",
     ]
+    assert found.broken == {1}
     assert {finding.level for finding in found.findings} == {"unknown"}
 
 
