@@ -13,132 +13,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from safeupdate import closure, kernels
 from safeupdate.case import Case, Check
-from safeupdate.closure import MachineFiles
-from safeupdate.errors import FormatError, Missing, Unreadable
-from safeupdate.formats import cmdline, fstab, modules
+from safeupdate.checks.first_process import World, first_process, listed, merged_usr, systemd, unit_path
+from safeupdate.checks.mount_types import Support, same_type, words
+from safeupdate.errors import Missing, Unreadable
+from safeupdate.formats import fstab
 from safeupdate.formats.fstab import Line
 from safeupdate.formats.mountinfo import Mount
-from safeupdate.initramfs import Index
 from safeupdate.machine import Machine
 from safeupdate.report import Finding, Remedy, blocker, unknown, warning
 from safeupdate.volumes import TAGS
 
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_PSEUDO = _names("""
+_PSEUDO = words("""
     autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue none proc
     pstore ramfs rpc_pipefs securityfs selinuxfs smackfs sysfs tmpfs tracefs usbfs
 """)
 """File systems of the kernel's own memory: no device, and no module that could be missing."""
 
-_NETWORK = _names("""
+_NETWORK = words("""
     afs ceph cifs davfs gfs gfs2 glusterfs lustre ncp ncpfs nfs nfs4 ocfs2 pvfs2 smb3 smbfs sshfs
 """)
 """What systemd starts with remote-fs.target, which the boot does not wait for (fstype_is_network of systemd)."""
-
-_ON_DEVICES = _names("""
-    bcachefs btrfs erofs exfat ext2 ext3 ext4 f2fs hfs hfsplus iso9660 jfs minix msdos nilfs2 ntfs ntfs3 ntfs-3g
-    reiserfs squashfs udf vfat xfs
-""")
-
-_FAMILIES = (
-    frozenset({"ext2", "ext3", "ext4"}),
-    frozenset({"vfat", "msdos"}),
-    frozenset({"ntfs", "ntfs3", "ntfs-3g", "fuseblk"}),
-    frozenset({"iso9660", "udf"}),
-)
-"""Types that one driver mounts under several names."""
-
-_NO_FILE_SYSTEM = frozenset(
-    {"crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "swap", "DM_snapshot_cow"}
-)
 
 _BOOT_POINTS = ("/boot", "/efi", "/boot/efi")
 
 _KERNEL_NAME = re.compile(r"(vmlinu[xz]|Image|linux|initrd|initramfs|kernel)\b|[0-9a-f]{32}$")
 
-_UNIT_DIRECTORIES = (
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/run/systemd/generator",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)
-"""Where systemd looks for units, the first wins (systemd.unit(5))."""
-
-_EXECUTOR_SINCE = 255
-"""systemd starts every service through systemd-executor since this version, and does not come up without it."""
-
-_RUNS = {"x86_64": {"x86_64", "i386"}, "i686": {"i386"}, "aarch64": {"aarch64", "arm"}, "riscv64": {"riscv64"}}
-"""Programs that a kernel of each architecture starts."""
-
 State = Literal["there", "missing", "other-case", "not-known"]
 
 
-def check(case: Case) -> Iterator[Finding]:
-    """The first process, what systemd needs to go on, the lines of fstab, and /boot."""
-    world = _World(case)
-    for part in (_first_process, _merged_usr, _systemd, _lines, _boot_mounted):
-        try:
-            yield from part(world)
-        except Unreadable as error:
-            yield unknown(
-                "mounts.unreadable",
-                error.path,
-                f"{error.path} cannot be read: {error.reason}.",
-                "Whether the machine comes up with its file systems cannot be told.",
-                remedy=Remedy("Run the check as root."),
-            )
-
-
 @dataclass(frozen=True)
-class _World:
-    """The case, and what several questions share."""
-
-    case: Case
-
-    @property
-    def machine(self) -> Machine:
-        return self.case.machine
-
-    @cached_property
-    def files(self) -> MachineFiles:
-        return MachineFiles(self.machine)
-
-    @cached_property
-    def search(self) -> tuple[str, ...]:
-        return self.files.library_directories()
-
-    @cached_property
-    def parameters(self) -> cmdline.CommandLine:
-        return cmdline.parse(self.case.entry.cmdline if self.case.entry is not None else "")
-
-    @cached_property
-    def with_systemd(self) -> bool:
-        """Whether the first process is systemd: another init goes on without a file system that is not there."""
-        real = self.files.resolve(self.parameters.last("init") or "/sbin/init") or self.files.resolve("/sbin/init")
-        if real is None:
-            return self.files.resolve("/usr/lib/systemd/systemd") is not None
-        return real.endswith("/systemd")
-
-    @cached_property
-    def index(self) -> Index | None:
-        """The initramfs; None with none, or where it cannot be read (`initramfs` speaks of that)."""
-        try:
-            return self.case.index
-        except Unreadable:
-            return None
-
-    @cached_property
-    def systemd_in_initramfs(self) -> bool:
-        init = self.index.resolve("/init") if self.index is not None else None
-        return init is not None and init.endswith("/systemd")
+class _World(World):
+    """The same, with what is mounted, and is to be."""
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
@@ -155,227 +61,19 @@ class _World:
         return next((mount for mount in reversed(self.case.volumes.mounts) if mount.point == point), None)
 
 
-# -- the first process -----------------------------------------------------------------------------------------
-
-
-def _first_process(world: _World) -> Iterator[Finding]:
-    asked = world.parameters.last("init")
-    default = "/sbin/init"
-    if asked and asked != default:
-        problem = _cannot_run(world, asked)
-        if problem is None:
-            return
-        missing = world.files.resolve(asked) is None
-        has_image = world.case.entry is not None and (world.case.entry.initramfs or world.case.entry.embedded)
-        if missing and has_image and world.index is None:
+def check(case: Case) -> Iterator[Finding]:
+    """The first process, what systemd needs to go on, the lines of fstab, and /boot."""
+    world = _World(case)
+    for part in (first_process, merged_usr, systemd, _lines, _boot_mounted):
+        try:
+            yield from part(world)
+        except Unreadable as error:
             yield unknown(
-                "mounts.init-parameter",
-                asked,
-                f"The command line asks for init={asked}, and {problem}.",
-                "Whether the initramfs starts /sbin/init instead cannot be told, as the image could not be read.",
-            )
-            return
-        if not missing or not has_image or world.systemd_in_initramfs:
-            yield blocker(
-                "mounts.init-parameter",
-                asked,
-                f"The command line asks for init={asked}, and {problem}.",
-                "There is no first process: the kernel panics, or the boot stops in the initramfs.",
-                remedy=Remedy("Remove init= from the kernel's command line, or install that program."),
-            )
-            return
-        yield warning(
-            "mounts.init-parameter",
-            asked,
-            f"The command line asks for init={asked}, and {problem}.",
-            "The initramfs starts /sbin/init instead.",
-            remedy=Remedy("Remove init= from the kernel's command line."),
-        )
-    problem = _cannot_run(world, default)
-    if problem is None:
-        return
-    systemd = "/usr/lib/systemd/systemd"
-    if world.files.resolve(default) is None and world.systemd_in_initramfs and _cannot_run(world, systemd) is None:
-        yield warning(
-            "mounts.init-link",
-            default,
-            f"The first process, {default}, cannot be started: {problem}.",
-            f"The initramfs starts {systemd} by itself; any other way to boot fails.",
-            remedy=_reinstall(world.machine, "systemd-sysv"),
-        )
-        return
-    yield blocker(
-        "mounts.init",
-        default,
-        f"The first process, {default}, cannot be started: {problem}.",
-        "The kernel panics (Attempted to kill init), or a bare shell waits on the console.",
-        remedy=_reinstall(world.machine, "systemd-sysv" if world.with_systemd else "init"),
-    )
-
-
-def _cannot_run(world: _World, path: str) -> str | None:
-    """Why a program does not start, as half a sentence; None where nothing stands against it."""
-    real = world.files.resolve(path)
-    if real is None:
-        if world.machine.is_link(path):
-            return f"{path} is a link to {world.machine.readlink(path)}, which does not exist"
-        return f"{path} does not exist"
-    status = world.machine.stat(real)
-    if status is not None and not status.st_mode & 0o111:
-        return f"{real} is not executable"
-    lost = closure.missing(world.files, real, search=world.search)
-    if lost:
-        first = lost[0]
-        return f"{first.name} {first.why}" + (f", and {first.needed_by} needs it" if first.name != real else "")
-    return _foreign(world, real)
-
-
-def _foreign(world: _World, path: str) -> str | None:
-    kernel, entry = world.case.kernel, world.case.entry
-    header = world.files.elf(path)
-    if kernel is None or header is None:
-        return None
-    image = kernels.image_at(world.machine, kernel.image, embedded=entry is not None and entry.embedded)
-    if image is None or header.architecture in _RUNS.get(image.architecture, {header.architecture}):
-        return None
-    return f"{path} is a program for {header.architecture}, and the kernel is for {image.architecture}"
-
-
-def _merged_usr(world: _World) -> Iterator[Finding]:
-    """All of /bin, /sbin, /lib, /lib64 are links into /usr, or none is."""
-    machine = world.machine
-    names = [name for name in ("/bin", "/sbin", "/lib", "/lib64") if machine.exists(name)]
-    links = [name for name in names if machine.is_link(name) and machine.resolve(name).startswith("/usr/")]
-    separate = [name for name in names if not machine.is_link(name)]
-    if links and separate:
-        yield warning(
-            "mounts.usr-half-merged",
-            separate[0],
-            f"{_list(links)} {'are links' if len(links) > 1 else 'is a link'} into /usr, but {_list(separate)} "
-            f"{'are directories' if len(separate) > 1 else 'is a directory'} of its own.",
-            "Programs and libraries are looked for in the wrong one of two places; updates of the base system fail.",
-            remedy=Remedy("Finish the merge.", (("apt-get", "install", "usrmerge"),))
-            if machine.is_dir("/var/lib/dpkg")
-            else Remedy("Move what the directory holds to /usr, and make it a link."),
-        )
-
-
-# -- systemd ---------------------------------------------------------------------------------------------------
-
-
-def _systemd(world: _World) -> Iterator[Finding]:
-    machine = world.machine
-    if world.systemd_in_initramfs and not any(
-        machine.exists(path) for path in ("/etc/os-release", "/usr/lib/os-release")
-    ):
-        yield blocker(
-            "mounts.os-release",
-            "/usr/lib/os-release",
-            "Neither /etc/os-release nor /usr/lib/os-release exists.",
-            "systemd in the initramfs takes the root for no operating system, does not switch to it, and the boot "
-            "stops in emergency mode.",
-            remedy=_reinstall(machine, "base-files"),
-        )
-    if not world.with_systemd:
-        return
-    yield from _programs(world)
-    if machine.populated("/usr/lib/systemd/system") or machine.populated("/lib/systemd/system"):
-        yield from _default_target(world)
-
-
-def _programs(world: _World) -> Iterator[Finding]:
-    """Programs without which systemd does not get far."""
-    machine = world.machine
-    needed: list[tuple[str, str, str]] = []
-    if _version(world) >= _EXECUTOR_SINCE:
-        needed.append(("/usr/lib/systemd/systemd-executor", "systemd", "systemd stops before it starts any service."))
-    if _unit(machine, "systemd-udevd.service") is not None:
-        needed.append(
-            (
-                "/usr/lib/systemd/systemd-udevd",
-                "udev",
-                "No device becomes known: file systems and the network time out, and the boot ends in emergency mode.",
-            )
-        )
-    if any(_is_waited_for(line) or line.point == "/" for line in world.lines):
-        needed.append(("/usr/bin/mount", "mount", "systemd cannot mount anything, nor make the root writable."))
-    if machine.populated("/bin"):
-        needed.append(("/bin/sh", "dash" if machine.exists("/usr/bin/dash") else "bash", "Services and logins fail."))
-    for path, package, consequence in needed:
-        if path.startswith("/usr/") and world.files.resolve(path) is None:
-            path = path[len("/usr") :]
-        problem = _cannot_run(world, path)
-        if problem is not None:
-            yield blocker(
-                "mounts.program",
-                path,
-                f"{path}, which systemd needs, cannot be started: {problem}.",
-                consequence,
-                remedy=_reinstall(machine, package),
-            )
-
-
-def _version(world: _World) -> int:
-    """systemd's major version, by the name of its private library; 0 where that does not tell."""
-    real = world.files.resolve("/usr/lib/systemd/systemd") or world.files.resolve("/lib/systemd/systemd")
-    header = world.files.elf(real) if real is not None else None
-    for name in header.needed if header is not None else ():
-        match = re.match(r"libsystemd-(?:core|shared)-(\d+)", name)
-        if match:
-            return int(match.group(1))
-    return 0
-
-
-def _unit(machine: Machine, name: str) -> str | None:
-    """The file that defines a unit, aliases followed by name as systemd does; None where there is none.
-
-    A masked unit's is `/dev/null`.
-    """
-    for _ in range(8):
-        for directory in _UNIT_DIRECTORIES:
-            path = f"{directory}/{name}"
-            status = machine.stat(path, follow=False)
-            if status is None:
-                continue
-            if not machine.is_link(path):
-                return path if status.st_size else "/dev/null"
-            target = machine.readlink(path)
-            if target == "/dev/null":
-                return target
-            alias = target.rsplit("/", 1)[-1]
-            if alias == name:
-                if not machine.exists(path):
-                    continue
-                return path
-            name = alias
-            break
-        else:
-            return None
-    return None
-
-
-def _default_target(world: _World) -> Iterator[Finding]:
-    name = world.parameters.last("systemd.unit") or "default.target"
-    path = _unit(world.machine, name)
-    if path is None or path == "/dev/null":
-        yield blocker(
-            "mounts.default-target",
-            name,
-            f"systemd's {name} {'is masked' if path else 'does not exist'}.",
-            "systemd starts rescue mode instead and waits for a person at the console.",
-            remedy=Remedy("Set what is started at boot.", (("systemctl", "set-default", "multi-user.target"),)),
-        )
-    for unit in ("sysinit.target", "basic.target"):
-        path = _unit(world.machine, unit)
-        if path is None or path == "/dev/null":
-            yield blocker(
-                "mounts.unit",
-                unit,
-                f"systemd's {unit} {'is masked' if path else 'does not exist'}.",
-                "Nothing that needs it is started: no service, no login.",
-                remedy=Remedy("Unmask it.", (("systemctl", "unmask", unit),))
-                if path
-                else _reinstall(world.machine, "systemd"),
+                "mounts.unreadable",
+                error.path,
+                f"{error.path} cannot be read: {error.reason}.",
+                "Whether the machine comes up with its file systems cannot be told.",
+                remedy=Remedy("Run the check as root."),
             )
 
 
@@ -421,7 +119,7 @@ def _lines(world: _World) -> Iterator[Finding]:
             evidence=[bad.text],
         )
     unproved: list[Line] = []
-    support = _Support(world)
+    support = Support(world.case)
     for line in world.lines:
         if line.fstype == "swap":
             yield from _swap(world, line)
@@ -440,7 +138,7 @@ def _lines(world: _World) -> Iterator[Finding]:
         yield unknown(
             "mounts.unproved",
             _place(unproved[0]),
-            f"Nothing here tells whether {_list([f'{line.spec} ({line.point})' for line in unproved])} exists.",
+            f"Nothing here tells whether {listed([f'{line.spec} ({line.point})' for line in unproved])} exists.",
             "Where it does not, systemd waits 90 seconds for it and then stops in emergency mode.",
             evidence=[f"{_place(line)}: {line.spec} {line.point} {line.fstype}" for line in unproved],
             remedy=Remedy(
@@ -496,7 +194,7 @@ def _root_line(world: _World, line: Line) -> Iterator[Finding]:
         )
 
 
-def _waited_for(world: _World, line: Line, support: _Support, unproved: list[Line]) -> Iterator[Finding]:
+def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line]) -> Iterator[Finding]:
     if line.fstype in _PSEUDO and not _is_bind(line):
         return
     level = blocker if world.with_systemd else warning
@@ -579,7 +277,7 @@ def _content(
     mount = world.mount_at(line.point)
     mounted = mount is not None and bool(volumes.source_devices(mount.source, mount.device) & devices)
     real = next((kind for device in devices if (kind := volumes.udev.get(device, {}).get("ID_FS_TYPE"))), None)
-    if not mounted and real is not None and not _same_type(line.fstype, real):
+    if not mounted and real is not None and not same_type(line.fstype, real):
         yield level(
             "mounts.other-type",
             _place(line),
@@ -604,18 +302,6 @@ def _content(
                 f"It is not mounted: {stops}",
                 remedy=_correct(line),
             )
-
-
-def _same_type(wanted: str, real: str) -> bool:
-    """Whether a file system is mounted under that type's name; types that are not known count as the same."""
-    for name in wanted.split(","):
-        if name == real or any({name, real} <= family for family in _FAMILIES):
-            return True
-        if real in _NO_FILE_SYSTEM and (name == "auto" or name in _ON_DEVICES):
-            continue
-        if name not in _ON_DEVICES or real not in _ON_DEVICES:
-            return True
-    return False
 
 
 def _is_bind(line: Line) -> bool:
@@ -645,7 +331,7 @@ def _covering(world: _World, path: str) -> Line | None:
 def _unit_may_exist(machine: Machine, name: str) -> bool:
     """False only where the unit's file is missing and generators' output is here to be looked through."""
     template = re.sub(r"@[^.]*\.", "@.", name)
-    if _unit(machine, name) is not None or (template != name and _unit(machine, template) is not None):
+    if unit_path(machine, name) is not None or (template != name and unit_path(machine, template) is not None):
         return True
     return not name.endswith((".service", ".socket", ".target")) or not machine.populated("/run/systemd/generator")
 
@@ -725,81 +411,6 @@ def _present(world: _World, line: Line) -> list[str]:
     return [f"{_place(line)}: {line.spec} {line.point} {line.fstype}", *(f"{directory}/{name}" for name in names[:20])]
 
 
-# -- file system types -----------------------------------------------------------------------------------------
-
-
-class _Support:
-    """What the judged kernel and the mount programs can mount."""
-
-    def __init__(self, world: _World) -> None:
-        self._world = world
-
-    def lacking(self, line: Line) -> list[str]:
-        """What a mount of this line would not find, as half sentences; nothing where it is all there, or not known."""
-        machine, release = self._world.machine, self._world.case.release
-        names = ["fuse" if name.startswith("fuse") else name for name in line.fstype.split(",")]
-        if release is None or "auto" in names or self._present is None:
-            return []
-        if not any(self._has(name) or self._helper(name) for name in names):
-            return [f"neither the kernel {release} nor a program /sbin/mount.{names[0]} knows that type"]
-        if names != ["vfat"] or machine.is_file("/sbin/mount.vfat"):
-            return []
-        return [
-            f"the module {name} that it needs for file names is not there for the kernel {release}"
-            for name in self._charsets(line)
-            if not self._has(name)
-        ]
-
-    def _has(self, name: str) -> bool:
-        present = self._present
-        return present is None or bool({name.replace("-", "_"), f"fs-{name}"} & present)
-
-    def _helper(self, name: str) -> bool:
-        names = (f"mount.{name}", "mount.fuse3") if name == "fuse" else (f"mount.{name}",)
-        places = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
-        return any(self._world.machine.is_file(f"{place}/{helper}") for place in places for helper in names)
-
-    def _charsets(self, line: Line) -> list[str]:
-        """vfat loads the character sets of its options, else those that the kernel was configured with."""
-        kernel = self._world.case.kernel
-        config = (kernel.config if kernel is not None else None) or {}
-        page = next(iter(line.values("codepage")), config.get("CONFIG_FAT_DEFAULT_CODEPAGE", ""))
-        charset = next(iter(line.values("iocharset")), config.get("CONFIG_FAT_DEFAULT_IOCHARSET", ""))
-        names = [f"nls_cp{page}"] if page else []
-        return names + ([f"nls_{charset.strip(chr(34))}"] if charset else [])
-
-    @cached_property
-    def _present(self) -> frozenset[str] | None:
-        """Names and `fs-` aliases of every module that is built in or whose files are there; None where not known."""
-        machine, release = self._world.machine, self._world.case.release
-        directory = f"/lib/modules/{release}"
-        dep = machine.read_if_there(f"{directory}/modules.dep")
-        builtin = machine.read_if_there(f"{directory}/modules.builtin")
-        if dep is None or builtin is None:
-            return None
-        try:
-            listed = modules.parse_dep(dep)
-        except FormatError:
-            return None
-        aliases = machine.read_if_there(f"{directory}/modules.alias") or b""
-        pairs = re.findall(rb"^alias (fs-\S+) (\S+)$", aliases, re.MULTILINE)
-        built = machine.read_if_there(f"{directory}/modules.builtin.modinfo") or b""
-        found = set(modules.parse_builtin(builtin))
-        found.update(alias.decode("ascii", "replace") for alias in re.findall(rb"\.alias=(fs-[^\0]+)", built))
-        wanted = {module.decode("ascii", "replace").replace("-", "_") for _, module in pairs} | _ON_DEVICES | {"fuse"}
-        for path, needed in listed.items():
-            name = modules.module_name(path)
-            if name not in wanted and not name.startswith("nls_") and "/fs/" not in path:
-                continue
-            files = (machine.stat(f"{directory}/{each}") for each in (path, *needed))
-            if all(status is not None and status.st_size for status in files):
-                found.add(name)
-        for alias, module in pairs:
-            if module.decode("ascii", "replace").replace("-", "_") in found:
-                found.add(alias.decode("ascii", "replace"))
-        return frozenset(found)
-
-
 # -- /boot -----------------------------------------------------------------------------------------------------
 
 
@@ -874,10 +485,6 @@ def _place(line: Line) -> str:
     return f"/etc/fstab:{line.number}" if line.number else f"the mount unit for {line.point}"
 
 
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _correct(line: Line) -> Remedy:
     if not line.number:
         return Remedy("Correct the mount unit, or disable it.")
@@ -885,21 +492,6 @@ def _correct(line: Line) -> Remedy:
         f"Correct line {line.number} of /etc/fstab, or add nofail to its options; blkid lists what there is.",
         (("blkid",), ("findmnt", "--verify")),
     )
-
-
-def _reinstall(machine: Machine, package: str) -> Remedy:
-    """Install a package of that name again; rpm systems have these programs in packages named otherwise."""
-    if machine.is_dir("/var/lib/dpkg"):
-        return Remedy("Install the package again.", (("apt-get", "install", "--reinstall", package),))
-    names = {
-        "systemd-sysv": "systemd",
-        "udev": "systemd-udev",
-        "mount": "util-linux-core",
-        "base-files": "system-release",
-    }
-    if machine.exists("/usr/bin/dnf"):
-        return Remedy("Install the package again.", (("dnf", "reinstall", names.get(package, package)),))
-    return Remedy(f"Install the package that brings it ({names.get(package, package)}) again.")
 
 
 CHECK = Check(
