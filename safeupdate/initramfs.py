@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 from safeupdate.closure import script_interpreter
 from safeupdate.errors import FormatError, NoDecoder
@@ -27,11 +27,11 @@ from safeupdate.formats.elf import Elf
 UNPACKED_LIMIT = 4 << 30
 """Unpacked bytes that are looked at. The largest images (every firmware file, graphics drivers) are near 1 GB."""
 
-ENTRY_LIMIT = 100_000
+ENTRY_LIMIT = 50_000
 """Files in one image that are looked at; a dracut image with everything has some 6000."""
 
-_ELF_LIMIT = 48 << 20
-"""Larger ELF files are indexed without their headers: a file is held in memory while it is parsed."""
+_ELF_LIMIT = 24 << 20
+"""Bytes of an ELF file that are held in memory while it is parsed: two images may be read at once, within 120 MB."""
 
 _TEXT_LIMIT = 256 << 10
 _MODULE_LIST_LIMIT = 4 << 20
@@ -78,7 +78,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Segment:
-    """One part of the buffer: a cpio archive, or several in one compressed stream. Sizes are in bytes."""
+    """One part of the buffer: a cpio archive, or several in one compressed stream. Sizes are in bytes.
+
+    `ended` is false for an archive that is not compressed and has no end mark: the kernel needs none, but nothing else
+    tells such an archive from one that was cut between two files.
+    """
 
     offset: int
     end: int
@@ -86,6 +90,7 @@ class Segment:
     unpacked: int
     files: int
     problem: Problem | None = None
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -408,7 +413,8 @@ class _Reader:
         except (FormatError, OSError) as error:
             problem = self._problem(error, start)
         end = archive.position if problem is None else self._source.size
-        self._stop(segment, end, None, problem, archive.position - segment, len(self.members) - first)
+        unpacked, files = archive.position - segment, len(self.members) - first
+        self.segments.append(Segment(segment, end, None, unpacked, files, problem, archive.trailers != trailers))
         return end if problem is None else None
 
     def _compressed(self, start: int, magic: bytes) -> int | None:
@@ -512,15 +518,10 @@ class _Reader:
         content: bytes | None = None
         script: str | None = None
         head = bytes(archive.peek(4))
-        if head == b"\x7fELF" and size <= _ELF_LIMIT:
-            data = archive.peek(size)
-            try:
-                if path.endswith(".ko"):
-                    module = _module(data)
-                else:
-                    header = elf.parse(data)  # type: ignore[arg-type]
-            except FormatError:
-                pass
+        if head == b"\x7fELF" and path.endswith(".ko"):
+            module = _module(archive.peek(_ELF_LIMIT))
+        elif head == b"\x7fELF":
+            header = _headers(archive.peek(_ELF_LIMIT), size)
         elif head[:2] == b"#!":
             script = script_interpreter(bytes(archive.peek(256)))
         if _wants_text(path, size) and self._texts + size <= _TEXTS_LIMIT:
@@ -553,6 +554,40 @@ def _wants_text(path: str, size: int) -> bool:
     return size <= _MODULE_LIST_LIMIT and "/modules." in path and _MODULE_LIST.match(path) is not None
 
 
+def _headers(data: memoryview, size: int) -> Elf | None:
+    """A program's or library's headers, from its content or the first part of it; None for a broken one."""
+    try:
+        return elf.parse(cast(BinaryIO, _Part(data, size)))
+    except FormatError:
+        if len(data) == size:
+            return None
+    # Of so large a file the headers alone: what it needs stands too far behind.
+    bare = bytearray(data[:64])
+    for at in (44, 46, 48, 50) if bare[4] == 1 else (56, 58, 60, 62):
+        bare[at : at + 2] = b"\0\0"
+    try:
+        return replace(elf.parse(bytes(bare)), size=size)
+    except FormatError:
+        return None
+
+
+class _Part:
+    """A file of `size` bytes of which only the first are there, for `elf.parse`: it copies no more than it needs."""
+
+    def __init__(self, data: memoryview, size: int) -> None:
+        self._data = data
+        self._size = size
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (self._size if whence == 2 else 0)
+        return self._at
+
+    def read(self, length: int) -> bytes:
+        return bytes(self._data[self._at : self._at + length])
+
+
+_MODULE_SECTIONS = re.compile(rb"\.modinfo\0|\.note\.gnu\.build-id\0")
 _SECTION_TABLES = {
     1: (32, "I", struct.Struct("IIIIII16x"), 46),
     2: (40, "Q", struct.Struct("IIQQQQ24x"), 58),
@@ -579,13 +614,13 @@ def _module(data: memoryview) -> Module:
                     vermagic = texts[at + 10 : texts.index(b"\0", at + 1)].decode("utf-8", "surrogateescape")
             else:
                 build_id = bytes(part[16:]).hex()
-    except (struct.error, KeyError, ValueError):
+    except (struct.error, IndexError, KeyError, ValueError):
         pass
     return Module(vermagic, build_id, signature)
 
 
 def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The two sections that tell of a module. Raises `struct.error`, `KeyError` or `ValueError` for a broken file."""
+    """The two sections that tell of a module. Raises one of four errors for a broken file."""
     at, word, section, numbers = _SECTION_TABLES[data[4]]
     order = "<" if data[5] == 1 else ">"
     (offset,) = struct.unpack_from(order + word, data, at)
@@ -596,10 +631,10 @@ def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     if names_index >= len(table):
         raise ValueError(names_index)
     names = bytes(data[table[names_index][4] :][: table[names_index][5]])
+    wanted = {match.start(): match[0][:-1] for match in _MODULE_SECTIONS.finditer(names)}
     for name_at, _kind, _flags, _address, start, length in table:
-        for wanted in (b".modinfo", b".note.gnu.build-id"):
-            if names.startswith(wanted + b"\0", name_at):
-                yield wanted, data[start : start + length]
+        if name_at in wanted:
+            yield wanted[name_at], data[start : start + length]
 
 
 # -- the kernel's view -----------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ _KERNEL_SAYS = {
     "corrupt": {"zstd": "ZSTD-compressed data is corrupt", "xz": "XZ-compressed data is corrupt"},
 }
 
+_NO_ROOT = (
+    "The kernel then tries to mount the root file system by itself, without the drivers and programs of the image, "
+    "and panics: “VFS: Unable to mount root fs”."
+)
 _PANIC = "The kernel then finds no working /init and stops: “Kernel panic - not syncing”."
 
 
@@ -109,14 +113,24 @@ def _judge(case: Case, entry: BootEntry, images: tuple[tuple[str, Index], ...]) 
 
 
 def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
-    if index.size == 0:
-        yield blocker(
-            "initramfs.empty",
-            path,
-            f"The initramfs image {path} is empty (0 bytes).",
-            f"The kernel gets no early user space. {_PANIC}",
-            remedy=_rebuild(case, path),
-        )
+    if index.problem is None and not index.members:
+        what = "is empty (0 bytes)" if index.size == 0 else f"holds no files: {index.size} bytes of padding"
+        if case.entry is not None and _starts_without(case, case.entry.cmdline):
+            yield warning(
+                "initramfs.empty",
+                path,
+                f"The initramfs image {path} {what}.",
+                "The kernel mounts the root file system by itself, which this one can.",
+                remedy=_rebuild(case, path),
+            )
+        else:
+            yield blocker(
+                "initramfs.empty",
+                path,
+                f"The initramfs image {path} {what}.",
+                f"The kernel gets no early user space. {_NO_ROOT}",
+                remedy=_rebuild(case, path),
+            )
         return
     for segment in index.segments:
         problem = segment.problem
@@ -180,13 +194,14 @@ def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
                 "Whether it is whole cannot be told. An input or output error points to a failing disk.",
                 evidence=evidence,
             )
-    if not index.members and index.problem is None:
-        yield blocker(
-            "initramfs.empty",
+    last = index.segments[-1]
+    if last.problem is None and not last.ended:
+        yield unknown(
+            "initramfs.no-end-mark",
             path,
-            f"The initramfs image {path} holds no files.",
-            f"The kernel gets no early user space. {_PANIC}",
-            evidence=[f"{index.size} bytes, all of them padding or empty archives"],
+            f"The initramfs image {path} ends without the end mark of its last archive.",
+            "Every generator writes one (“TRAILER!!!”), so that the file may have been cut between two files.",
+            evidence=[_summary(index)],
             remedy=_rebuild(case, path),
         )
     for nested in index.nested:
@@ -283,7 +298,7 @@ def _content(case: Case, entry: BootEntry, path: str, index: Index) -> Iterator[
             "initramfs.only-microcode",
             path,
             f"The initramfs image {path} holds nothing but firmware for the processor (microcode).",
-            f"The part with early user space is missing, as if the file had been cut there. {_PANIC}",
+            f"The part with early user space is missing, as if the file had been cut there. {_NO_ROOT}",
             evidence=[f"the only files: {', '.join(names[:_CAP])}"],
             remedy=rebuild,
         )
@@ -326,8 +341,7 @@ def _init(case: Case, entry: BootEntry, path: str, index: Index, init: str) -> F
             "initramfs.no-init",
             path,
             f"The initramfs image {path} has no {init}, the program that the kernel starts in it.",
-            "The kernel tries to mount the root file system by itself, without the drivers and programs of the image, "
-            "and panics: “VFS: Unable to mount root fs”.",
+            f"The kernel finds nothing to start. {_NO_ROOT}",
             evidence=[_summary(index)],
             remedy=_rebuild(case, path),
         )
@@ -574,33 +588,51 @@ def _cannot_read(index: Index, loader: str, library: str, search: tuple[str, ...
 
 def _modules(case: Case, path: str, index: Index, rebuild: Remedy) -> Iterator[Finding]:
     release = case.release
-    if release is None or any(nested.index is not None for nested in index.nested):
+    if release is None or index.nested:
         return
     held = index.modules(release)
-    others = [name for name in index.releases if name != release and index.modules(name)]
-    if not held and others:
-        yield blocker(
-            "initramfs.other-release",
-            path,
-            f"The initramfs image {path} holds the kernel modules of {', '.join(others[:3])}, and none of {release}, "
-            "the kernel that is started with it.",
-            "The kernel loads none of its drivers, and the root file system is not found.",
-            evidence=[f"lib/modules/{name}: {len(index.modules(name))} modules" for name in others[:_CAP]],
-            remedy=rebuild,
-        )
+    if held:
+        yield from _foreign(path, release, held, rebuild)
+    elif _drivers_outside(case) == []:
         return
-    if not held:
-        if not _starts_without(case, case.entry.cmdline if case.entry is not None else "") and _has_modules(case):
-            yield warning(
-                "initramfs.no-modules",
+    else:
+        others = [name for name in index.releases if name != release and index.modules(name)]
+        if others:
+            yield blocker(
+                "initramfs.other-release",
                 path,
-                f"The initramfs image {path} holds no kernel modules.",
-                "The root file system is found only if every driver for it is built into the kernel.",
+                f"The initramfs image {path} holds the kernel modules of {', '.join(others[:3])}, and none of "
+                f"{release}, the kernel that is started with it.",
+                "The kernel loads none of its drivers, and the root file system is not found.",
+                evidence=[f"lib/modules/{name}: {len(index.modules(name))} modules" for name in others[:_CAP]],
                 remedy=rebuild,
             )
-        return
-    yield from _foreign(path, release, held, rebuild)
-    yield from _dependencies(path, index, release, held, rebuild)
+            return
+    lost = list(_dependencies(path, index, release, held, rebuild))
+    yield from lost
+    if not held and not lost:
+        yield from _no_modules(case, path, rebuild)
+
+
+def _no_modules(case: Case, path: str, rebuild: Remedy) -> Iterator[Finding]:
+    outside = _drivers_outside(case)
+    if outside:
+        yield blocker(
+            "initramfs.no-modules",
+            path,
+            f"The initramfs image {path} holds no kernel modules, and the root file system needs some.",
+            "Its driver is not loaded, and the root file system is not found.",
+            evidence=[f"not built into {case.release}: {', '.join(outside)}"],
+            remedy=rebuild,
+        )
+    elif _has_modules(case):
+        yield warning(
+            "initramfs.no-modules",
+            path,
+            f"The initramfs image {path} holds no kernel modules.",
+            "The root file system is found only if every driver for it is built into the kernel.",
+            remedy=rebuild,
+        )
 
 
 def _has_modules(case: Case) -> bool:
@@ -635,7 +667,11 @@ def _dependencies(
     directory = f"/lib/modules/{release}"
     text = index.content(f"{directory}/modules.dep")
     if text is None:
-        if index.find(f"{directory}/modules.dep") is None and index.find(f"{directory}/modules.dep.bin") is None:
+        if (
+            held
+            and index.find(f"{directory}/modules.dep") is None
+            and index.find(f"{directory}/modules.dep.bin") is None
+        ):
             yield blocker(
                 "initramfs.no-modules-dep",
                 path,

@@ -49,6 +49,7 @@ ZSTD_WINDOW_LIMIT = 128 << 20
 _LIBRARY_MEMORY = 80 << 20
 """Bytes that a decoder inside this process may take: enough for `xz -9` (64 MiB), within the program's 120 MB."""
 
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 << 20
 _LZO_BLOCK = 256 << 10
 _BLOCK_LIMIT = 1 << 20
@@ -264,7 +265,7 @@ class _Library:
             if decompressor.needs_input:
                 data = self._source.read(self.end, _INPUT)
                 if not data:
-                    raise Truncated(f"the {self._kind} data is cut off", f"offset {self.end}")
+                    raise Truncated(f"the {self._kind} data ends too early", f"offset {self.end}")
                 self.end += len(data)
             try:
                 out = decompressor.decompress(data, len(view))
@@ -340,7 +341,7 @@ def _open_gzip(source: Source, offset: int) -> Decoder:
 
     head = source.read(offset, 10)
     if len(head) < 10:
-        raise Truncated("the gzip data is cut off", f"offset {offset + len(head)}")
+        raise Truncated("the gzip data ends too early", f"offset {offset + len(head)}")
     if head[:3] == b"\x1f\x8b\x08" and head[3] & 0x16:
         raise Refused("its gzip header has fields that the kernel does not skip")
     return _Library(source, offset, "gzip", _Inflate(), (zlib.error,))
@@ -366,7 +367,7 @@ def _open_xz(source: Source, offset: int) -> Decoder:
 
     head = source.read(offset, 12)
     if len(head) < 12:
-        raise Truncated("the xz data is cut off", f"offset {offset + len(head)}")
+        raise Truncated("the xz data ends too early", f"offset {offset + len(head)}")
     if head[:7] == b"\xfd7zXZ\0\0":
         if head[7] > 1:
             kinds = {4: "CRC64", 10: "SHA-256"}
@@ -412,7 +413,7 @@ def _zstd_frame(source: Source, offset: int) -> _Frame:
     if head[:4] != b"\x28\xb5\x2f\xfd"[: len(head)]:
         raise FormatError("the zstd data is corrupt", f"offset {offset}")
     if len(head) < 6:
-        raise Truncated("the zstd data is cut off", f"offset {offset + len(head)}")
+        raise Truncated("the zstd data ends too early", f"offset {offset + len(head)}")
     flags = head[4]
     single = flags >> 5 & 1
     dictionary = (0, 1, 2, 4)[flags & 3]
@@ -437,7 +438,7 @@ def _zstd_frame(source: Source, offset: int) -> _Frame:
         header = int.from_bytes(source.read(position, 3), "little")
         kind = header >> 1 & 3
         if position + 3 > source.size:
-            raise Truncated("the zstd data is cut off", f"offset {source.size}")
+            raise Truncated("the zstd data ends too early", f"offset {source.size}")
         if kind == 3 or header >> 3 > largest:
             raise FormatError("the zstd data is corrupt", f"offset {position}")
         position += 3 + (1 if kind == 1 else header >> 3)
@@ -447,7 +448,7 @@ def _zstd_frame(source: Source, offset: int) -> _Frame:
         raise FormatError("the zstd data has too many blocks", f"offset {position}")
     position += 4 if flags & 4 else 0
     if position > source.size:
-        raise Truncated("the zstd data is cut off", f"offset {source.size}")
+        raise Truncated("the zstd data ends too early", f"offset {source.size}")
     return _Frame(position, window)
 
 
@@ -560,20 +561,22 @@ def _last(blocks: Iterator[_Block], offset: int) -> int:
 
 def _lz4_blocks(source: Source, offset: int) -> Iterator[_Block]:
     """Blocks of lz4's legacy frames (lz4_Frame_format.md) up to where the kernel's lib/decompress_unlz4.c ends."""
+    if source.read(offset, 4) != _LZ4_MAGIC:
+        raise FormatError("the lz4 data is corrupt", f"offset {offset}")
     position = offset
     for _ in range(_BLOCK_LIMIT):
         word = source.read(position, 4)
         if len(word) < 4 or word == b"\0\0\0\0":
             break
-        if word == b"\x02\x21\x4c\x18":
+        if word == _LZ4_MAGIC:
             position += 4
             yield _Block(position, 0, 0, 0, position)
             continue
         length = int.from_bytes(word, "little")
-        if position == offset or length > _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16:
+        if length > _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16:
             raise FormatError("the lz4 data is corrupt", f"offset {position}")
         if position + 4 + length > source.size:
-            raise Truncated("the lz4 data is cut off", f"offset {source.size}")
+            raise Truncated("the lz4 data ends too early", f"offset {source.size}")
         yield _Block(position + 4, length, _LZ4_BLOCK, 0, position + 4 + length)
         position += 4 + length
     else:
@@ -614,7 +617,7 @@ def _lzo_blocks(source: Source, offset: int) -> Iterator[_Block]:
         position += 12 if version >= 0x940 else 8
         position += 1 + head[position] + 4
     except (struct.error, IndexError):
-        raise Truncated("the lzop data is cut off", f"offset {offset + len(head)}") from None
+        raise Truncated("the lzop data ends too early", f"offset {offset + len(head)}") from None
     if flags & 0x40 or bin(flags & 0x303).count("1") != 1:
         raise Refused(
             "its lzop data has a header or checksums that the kernel does not expect (lzop -9 makes it right)"
@@ -626,14 +629,14 @@ def _lzo_blocks(source: Source, offset: int) -> Iterator[_Block]:
             yield _Block(position, 0, 0, 0, position + 4)
             return
         if len(word) < 12:
-            raise Truncated("the lzop data is cut off", f"offset {source.size}")
+            raise Truncated("the lzop data ends too early", f"offset {source.size}")
         unpacked, length, checksum = struct.unpack(">III", word)
         if unpacked > _LZO_BLOCK:
             raise Refused(f"its lzop blocks are larger than the {_LZO_BLOCK >> 10} KiB that the kernel takes")
         if not 0 < length <= unpacked:
             raise FormatError("the lzop data is corrupt", f"offset {position}")
         if position + 12 + length > source.size:
-            raise Truncated("the lzop data is cut off", f"offset {source.size}")
+            raise Truncated("the lzop data ends too early", f"offset {source.size}")
         yield _Block(position + 12, length, unpacked, checksum, position + 12 + length)
         position += 12 + length
     raise FormatError("the lzop data has too many blocks", f"offset {position}")
