@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 
 from machines.namespace import private_mounts
@@ -25,6 +26,10 @@ _UNUSED = ("doc", "doc-base", "man", "locale", "info", "lintian", "bash-completi
 
 TIMEOUT = 1800
 """Seconds for one root: two minutes on two processors with a near mirror, with room for a slow one."""
+
+
+KEPT = 24 * 3600
+"""Seconds after its last use for which the tree of another recipe stays: another checkout may work with it."""
 
 
 class BuildError(Exception):
@@ -62,6 +67,8 @@ def root(name: str) -> str:
         with _locked(f"{os.path.dirname(tree)}/{name}.lock"):
             if not os.path.isdir(tree):
                 _make(RECIPES[name], tree)
+    with contextlib.suppress(PermissionError):
+        os.utime(tree)
     return tree
 
 
@@ -102,8 +109,9 @@ def _make(recipe: Recipe, tree: str) -> None:
         if not recipe.wheels:
             _clean(new)
         os.rename(new, tree)
-    for outdated in set(glob.glob(f"{machines}/{recipe.name}-{'[0-9a-f]' * 12}")) - {tree}:
-        shutil.rmtree(outdated)
+    for other in set(glob.glob(f"{machines}/{recipe.name}-{'[0-9a-f]' * 12}")) - {tree}:
+        if os.stat(other).st_mtime < time.time() - KEPT:
+            shutil.rmtree(other)
 
 
 @contextlib.contextmanager

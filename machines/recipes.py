@@ -71,7 +71,11 @@ RECIPES = {
             "debian11-python",
             "bullseye",
             ("python3", "python3-venv", "zstd"),
-            wheels=("cryptography==36.*", "pefile", "rich", "tomli", "zstandard", "hypothesis", "jsonschema", "pytest"),
+            # tomli and exceptiongroup: what others need on this Python only, which pip on a newer one does not see.
+            wheels=(
+                *("cryptography==36.*", "pefile", "rich", "zstandard"),
+                *("hypothesis", "jsonschema", "pytest", "tomli", "exceptiongroup"),
+            ),
         ),
     )
 }
