@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from safeupdate.errors import Missing
+from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import fstab, mountinfo
 from safeupdate.machine import Machine
 
@@ -36,6 +36,8 @@ XBOOTLDR_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 """GPT type of the extended boot loader partition (Discoverable Partitions Specification)."""
 
 _ESP_PLACES = ("/efi", "/boot/efi", "/boot", "/boot/esp")
+_FAT = (None, "vfat", "msdos", "auto")
+_QUOTES = "\"'"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ class Volumes:
     @cached_property
     def mounts(self) -> tuple[mountinfo.Mount, ...]:
         """What is mounted now, in the kernel's order; nothing where that is not known."""
+        found = self._mountinfo()
+        waiting = [mount.point for mount in found if mount.fstype == "autofs" and mount.point in _ESP_PLACES]
+        if self.machine.live and waiting:
+            for point in waiting:
+                try:
+                    self.machine.listdir(point)  # to look is what makes systemd mount it (systemd.automount(5))
+                except Unreadable:
+                    continue
+            found = self._mountinfo()
+        return found
+
+    def _mountinfo(self) -> tuple[mountinfo.Mount, ...]:
         data = self.machine.read_if_there("/proc/self/mountinfo")
         return () if data is None else mountinfo.parse(data)
 
@@ -151,7 +165,7 @@ class Volumes:
             stored = _unescape(properties.get(_UDEV_KEYS[tag], ""))
             if stored and stored in wanted:
                 found.add(device)
-        if tag == "UUID":
+        if tag == "UUID" and "/" not in value:
             found.update(self.machine.listdir(f"/sys/fs/btrfs/{value.lower()}/devices"))
         return frozenset(found)
 
@@ -167,6 +181,12 @@ class Volumes:
             return path[5:].replace("/", "!")
         if path in self._udev_links:
             return self._udev_links[path]
+        if path.startswith("/dev/block/"):
+            return self._by_number.get(path[len("/dev/block/") :])
+        if path.startswith("/dev/") and self.machine.is_link(path):
+            target = self.machine.readlink(path).rsplit("/", 1)[-1]
+            if not self.machine.has_sysfs or self.machine.exists(f"/sys/class/block/{target}"):
+                return target
         if path.startswith("/dev/") and path.count("/") == 3:
             group, volume = (part.replace("-", "--") for part in path.split("/")[2:])
             return self._mapper.get(f"/dev/mapper/{group}-{volume}")
@@ -184,7 +204,7 @@ class Volumes:
         """Kernel names of the devices that an fstab or mountinfo source means; none where no fact tells."""
         tag, separator, value = source.partition("=")
         if separator and tag in TAGS:
-            return self.devices_tagged(tag, value.strip("\"'"))
+            return self.devices_tagged(tag, value.strip(_QUOTES))
         named = self.device_named(source)
         if named is None and number and not number.startswith("0:"):
             named = self._by_number.get(number, number if self.udev.get(number) else None)
@@ -213,23 +233,40 @@ class Volumes:
     def _placed(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Source, device number, type, root and mount point of each mount of a device."""
         if self.mounts:
+            last = {mount.point: mount for mount in self.mounts if mount.fstype != "autofs"}
             for mount in self.mounts:
-                if mount.fstype not in ("autofs", "overlay") and not self._covered(mount):
+                if mount.fstype == "autofs" and mount.point in _ESP_PLACES and mount.point not in last:
+                    if self.machine.populated(mount.point):
+                        yield self._automounted(mount.point), "", "vfat", "/", mount.point
+                elif mount.fstype not in ("autofs", "overlay") and last[mount.point] is mount:
                     yield mount.source, mount.device, mount.fstype, mount.root, mount.point
             return
         for line in self.fstab:
-            if line.spec.startswith("/dev/") or line.spec.partition("=")[0] in TAGS:
+            tag, equals, value = line.spec.partition("=")
+            if line.spec.startswith("/dev/") or (equals and tag in TAGS):
                 root = next((o.partition("=")[2] for o in line.options if o.startswith("subvol=")), "/")
                 if line.point.startswith("/") and line.fstype != "swap":
-                    yield line.spec, "", line.fstype, "/" + root.strip("/"), line.point
+                    spec = f"{tag}={value.strip(_QUOTES)}" if equals and tag in TAGS else line.spec
+                    yield spec, "", line.fstype, "/" + root.strip("/"), line.point
 
-    def _covered(self, mount: mountinfo.Mount) -> bool:
-        later = self.mounts[self.mounts.index(mount) + 1 :]
-        return any(other.point == mount.point and other.fstype != "autofs" for other in later)
+    def _automounted(self, point: str) -> str:
+        """What is behind an automount point: fstab's device, else the one that systemd-gpt-auto-generator(8) takes."""
+        line = next((line for line in self.fstab if line.point == point), None)
+        if line is not None:
+            return line.spec
+        kinds = (XBOOTLDR_TYPE, ESP_TYPE) if point == "/boot" else (ESP_TYPE,)
+        return next((f"/dev/{device}" for kind in kinds for device in sorted(self._partitions(kind))), point)
+
+    def _partitions(self, kind: str) -> frozenset[str]:
+        return frozenset(d for d, facts in self.udev.items() if facts.get("ID_PART_ENTRY_TYPE", "").lower() == kind)
 
     def tagged(self, tag: str, value: str) -> Volume | None:
         """The file system with this UUID, LABEL, PARTUUID or PARTLABEL. None: the facts are there, it is not."""
+        # PARTUUID=X/PARTNROFF=N is the partition N places behind (the kernel's block/early-lookup.c).
+        value, offset, _ = value.partition("/PARTNROFF=") if tag == "PARTUUID" else (value, "", "")
         devices = self.devices_tagged(tag, value)
+        if devices and offset:
+            return Volume(f"{tag}={value}/PARTNROFF={offset}")
         if devices:
             for volume in self.seen:
                 if volume.devices & devices:
@@ -309,18 +346,20 @@ class Volumes:
         return self._partition(XBOOTLDR_TYPE, [])
 
     def _partition(self, kind: str, places: list[str]) -> Volume | None:
-        devices = {d for d, facts in self.udev.items() if facts.get("ID_PART_ENTRY_TYPE", "").lower() == kind}
+        devices = self._partitions(kind)
         for volume in self.seen:
             if volume.devices & devices:
                 return volume
         for place in places:
             volume, path = self.holding(place)
-            if path == "/":
+            if path == "/" and volume.fstype in _FAT:
                 return volume
+            if self._fold(f"{place}/EFI") == "/boot/efi":
+                continue  # where an ESP is mounted, not a directory of one
             if not self.mounts and not any(line.point == place for line in self.fstab):
                 return Volume(place, "vfat", trees=(("/", place),), assumed=True)
         if devices:
-            return Volume(f"/dev/{min(devices)}", "vfat", "", (), frozenset(devices))
+            return Volume(f"/dev/{min(devices)}", "vfat", "", (), devices)
         return None
 
 
