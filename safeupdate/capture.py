@@ -157,7 +157,7 @@ _UDEV_SECRET = re.compile(r"^E:(ID_SERIAL|ID_SHORT_SERIAL|ID_WWN|SCSI_|ID_SCSI_S
 _PASSWORDS = (
     re.compile(rb"(grub\.pbkdf2\.)([\w.]+)"),
     re.compile(rb"^([ \t]*password[ \t]+\S+[ \t]+)(\S.*)$", re.MULTILINE),
-    re.compile(rb"((?:^|[,\s])(?:password2?|pass|passwd|rd\.iscsi\.(?:in\.)?password)=)([^,\s\"']+)"),
+    re.compile(rb"((?:^|[,\s=\"'])(?:password2?|pass|passwd|rd\.iscsi\.(?:in\.)?password)=)([^,\s\"']+)"),
 )
 """GRUB's password hashes and passwords, and those in mount options and on command lines."""
 
@@ -209,7 +209,7 @@ def capture(machine: Machine, destination: str, *, boot: bool) -> Summary:
         links=copy.links,
         size=copy.size,
         left_out=len(copy.left_out),
-        unreadable=tuple(sorted(copy.unreadable)),
+        unreadable=tuple(sorted(copy.unreadable | copy.refused)),
         boot=boot,
     )
 
@@ -226,6 +226,7 @@ class _Copy:
         self.files = self.links = self.size = 0
         self.left_out: set[str] = set()
         self.unreadable: set[str] = set()
+        self.refused: set[str] = set()
 
     def everything(self) -> None:
         """All of it, small and certain things first."""
@@ -234,7 +235,7 @@ class _Copy:
                 self._entry(path, content=False)
         for path in _SIGNS:
             if self._is(path, stat.S_ISDIR, follow=True):
-                self._directory(self._follow(path))
+                self._directory(self._follow(path) or path)
         for path in _CONFIGURATION:
             self._tree(path, content=lambda _: True)
         self._programs()
@@ -278,7 +279,7 @@ class _Copy:
                 self._device(f"{group}/{name}")
         for name in self._list("/sys/class/dmi"):
             self._entry(f"/sys/class/dmi/{name}", content=False)
-            self._attributes(self._follow(f"/sys/class/dmi/{name}"))
+            self._attributes(self._follow(f"/sys/class/dmi/{name}") or "")
         for bus in self._list("/sys/bus"):
             for driver in self._list(f"/sys/bus/{bus}/drivers"):
                 self._directory(f"/sys/bus/{bus}/drivers/{driver}")
@@ -295,7 +296,7 @@ class _Copy:
 
     def _device(self, link: str) -> None:
         """A device's attributes, its own parts', and those of all devices above it."""
-        device = self._follow(link)
+        device = self._follow(link) or ""
         if not device.startswith("/sys/devices/"):
             return
         self._attributes(device, depth=3)
@@ -380,11 +381,8 @@ class _Copy:
 
     def _tree(self, path: str, *, content: Callable[[str], bool]) -> None:
         """A file or a whole directory; `content` says of which files more than the name goes in."""
-        try:
-            real = self._follow(path)
-        except Missing:
-            return
-        pending = [real]
+        real = self._follow(path)
+        pending = [real] if real is not None else []
         while pending:
             path = pending.pop()
             mode = self._mode(path)
@@ -397,15 +395,12 @@ class _Copy:
 
     def _file(self, path: str) -> None:
         """One file with its content, and every link on the way to it."""
-        try:
-            real = self._follow(path)
-        except Missing:
-            return
-        if stat.S_ISREG(self._mode(real)):
+        real = self._follow(path)
+        if real is not None and stat.S_ISREG(self._mode(real)):
             self._entry(real, content=True)
 
-    def _follow(self, path: str) -> str:
-        """`path` with links resolved; each of them is copied. Raises `Missing`."""
+    def _follow(self, path: str) -> str | None:
+        """`path` with links resolved; each of them is copied. None where they loop."""
         for _ in range(40):
             parts = path.strip("/").split("/")
             for count in range(1, len(parts) + 1):
@@ -418,7 +413,7 @@ class _Copy:
                     break
             else:
                 return path
-        raise Missing(path)
+        return None
 
     def _entry(self, path: str, *, content: bool) -> None:
         """A link as it is, or a file: with its content, or by name and size alone."""
@@ -437,14 +432,21 @@ class _Copy:
                 os.symlink(target, self._place + path)
                 self.links += 1
                 return
-            if not stat.S_ISREG(status.st_mode):
-                return
+        except Missing:
+            return
+        except Unreadable:
+            self.unreadable.add(path)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            return
+        try:
             if not content or _SECRET.search(path) or not self._copied(path, status):
                 self._placeholder(path, status)
         except Missing:
             return
         except Unreadable:
-            self.unreadable.add(path)
+            self.refused.add(path)
+            self._placeholder(path, status)
 
     def _copied(self, path: str, status: os.stat_result) -> bool:
         """Copy the content; False where it is a private key."""
@@ -478,7 +480,7 @@ class _Copy:
     def _placeholder(self, path: str, status: os.stat_result) -> None:
         self._parent(path)
         host = self._place + path
-        with open(host, "xb") as target:
+        with open(host, "wb") as target:
             target.truncate(status.st_size)
         os.chmod(host, stat.S_IMODE(status.st_mode) & 0o755 | 0o600)
         os.utime(host, ns=(status.st_mtime_ns, status.st_mtime_ns))
