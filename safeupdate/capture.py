@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from safeupdate import __version__, closure
@@ -258,9 +259,8 @@ class _Copy:
 
     def _programs(self) -> None:
         files = MachineFiles(self._machine)
-        search = files.library_directories()
-        line = self._machine.text("/proc/cmdline") or ""
-        asked = cmdline.parse(line).last("init")
+        search = closure.library_directories(self._bytes, self._list)
+        asked = cmdline.parse(self._bytes("/proc/cmdline").decode("utf-8", "surrogateescape")).last("init")
         for program in (*_PROGRAMS, *([asked] if asked else [])):
             try:
                 for path in closure.loaded(files, program, search=search):
@@ -361,12 +361,10 @@ class _Copy:
     def _mounted_esps(self) -> list[str]:
         """FAT file systems mounted elsewhere that hold boot loaders."""
         points = []
-        try:
-            mounts = mountinfo.parse(self._machine.read_if_there("/proc/self/mountinfo") or b"")
+        with suppress(FormatError):
+            mounts = mountinfo.parse(self._bytes("/proc/self/mountinfo"))
             points = [mount.point for mount in mounts if mount.fstype == "vfat"]
-        except (FormatError, Unreadable):
-            pass
-        lines = fstab.parse(self._machine.read_if_there("/etc/fstab") or b"").lines
+        lines = fstab.parse(self._bytes("/etc/fstab")).lines
         points += [line.point for line in lines if line.fstype == "vfat" and line.point.startswith("/")]
         covered = tuple(f"{place}/" for place in _BOOT_PLACES)
         return [
@@ -527,6 +525,13 @@ class _Copy:
                 and name not in ("power", "trace", "mq", "iosched", "statistics", "queues")
             ):
                 self._attributes(entry, depth=depth - 1)
+
+    def _bytes(self, path: str) -> bytes:
+        """A text that says what else to take; nothing where it is missing or cannot be read."""
+        try:
+            return self._machine.read(path, limit=_PROC_LIMIT)
+        except (Missing, Unreadable):
+            return b""
 
     def _list(self, path: str) -> list[str]:
         try:
