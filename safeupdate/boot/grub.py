@@ -318,7 +318,8 @@ class _World:
             what = f'"{entry.title}" in the menu "{step.entry.title}"'
         by = self._set_by()
         if not value:
-            return f"GRUB starts {what}, because {self.config} names no default{by}"
+            reason = "no entry is saved in grubenv" if "${saved_entry}" in by else f"{self.config} names no default"
+            return f"GRUB starts {what}, because {reason}{by}"
         for name, phrase in (("next_entry", "once, as next_entry asks"), ("saved_entry", "as saved_entry asks")):
             loaded, path = self.run.from_block.get(name, ("", ""))
             if loaded == value and self._misses() is None:
@@ -405,11 +406,20 @@ class _World:
         if self.run.left:
             problem = f"The configuration {self.config} hands over to {self.run.left} and shows no menu."
             return unknown("boot-entry.leaves-grub", self.config, problem, "What boots next cannot be told.")
+        if self.run.unseen:
+            return unknown(
+                "boot-entry.config-not-seen",
+                self.config,
+                f"The configuration {self.config} hands over to another one that cannot be seen here.",
+                "Which kernel boots next cannot be told.",
+                evidence=[self.run.unseen],
+            )
         return blocker(
             "boot-entry.empty-menu",
             self.config,
             f"The configuration {self.config} defines no boot entry.",
             "GRUB stops at its prompt, and nothing boots.",
+            evidence=[f"not found: {missing}" for missing in self.run.not_found],
             remedy=self._regenerate(),
         )
 

@@ -256,11 +256,13 @@ def _return(run: Run, call: Call) -> int:
     raise Returned(number_in(status)[0])
 
 
-def _break(_run: Run, call: Call) -> int:
+def _break(run: Run, call: Call) -> int:
     levels = number_in(call.arguments[0])[0] if call.arguments else 1
     if levels < 1:
         return 1
-    raise Broke(levels, call.name == "continue")
+    if not run.loops:
+        return 0
+    raise Broke(min(levels, run.loops), call.name == "continue")
 
 
 def _setparams(run: Run, call: Call) -> int:
@@ -293,6 +295,7 @@ def _configfile(run: Run, call: Call) -> int | None:
     outer = run.scope
     run.scope = outer.inner()
     try:
+        _look_for(run, call.arguments)
         status = run.open(call.arguments)
         if run.scope.menu:
             _note_opened(run, call.arguments[0])
@@ -302,8 +305,16 @@ def _configfile(run: Run, call: Call) -> int | None:
     return status
 
 
+def _look_for(run: Run, arguments: list[str]) -> None:
+    file = run.file(arguments[0]) if arguments else None
+    if file is not None and file.path is None and not file.absent:
+        run.unseen = f"{run.here()}: {readable(arguments[0])} ({file.why})"
+        raise MenuShown(run.scope.inner())
+
+
 def _normal(run: Run, call: Call) -> int | None:
     config = call.arguments[0] if call.arguments else f"{run.value('prefix')}/grub.cfg"
+    _look_for(run, [config])
     run.open([config])
     _note_opened(run, config)
     raise MenuShown(run.scope)

@@ -19,7 +19,7 @@ from safeupdate.formats.grub_cfg import Block, For, Function, If, Statement, Whi
 from safeupdate.machine import Machine
 from safeupdate.volumes import Volume, Volumes
 
-_STEPS = 200_000
+_STEPS = 50_000
 """Commands in all runs of one plan; a menu of two hundred entries takes 5,000."""
 
 _TEXT = 32 << 20
@@ -229,6 +229,8 @@ class Sight:
         device, path = root, spec
         if spec.startswith("(") and ")" in spec:
             device, path = spec[1:].split(")", 1)
+        if not device:
+            return BootFile(readable(spec), None, absent=True, why="the device's name is empty"), None
         volume = self.volume(device)
         shown = readable(spec) if volume is None else path
         if volume is None or is_unknown(path):
@@ -242,15 +244,11 @@ class Sight:
         try:
             found = self.volumes.locate(volume, path)
             if found is None:
-                return replace(place, why=f"the file system {volume.name} is not mounted here"), volume
+                what = "that part of the file system" if volume.trees else "the file system"
+                return replace(place, why=f"{what} {volume.name} is not to be seen here"), volume
             place = replace(place, path=found)
             if not self.machine.exists(found) and not self.machine.left_out(found):
                 return replace(place, absent=True, why=f"{found} does not exist"), volume
-            if not volume.assumed and self.machine.is_link(found):
-                target = self.machine.resolve(found)
-                if self.volumes.holding(target)[0].name != volume.name:
-                    why = f"{found} is a link to {target}, on another file system than GRUB reads"
-                    return replace(place, absent=True, why=why), volume
         except (Missing, Unreadable) as problem:
             return BootFile(shown, None, why=str(problem)), volume
         return place, volume
@@ -303,12 +301,18 @@ class Run:
         self.left = ""
         self.opened: list[str] = []
         """The machine paths that `configfile` and `normal` have opened and whose menu GRUB showed."""
+        self.not_found: list[str] = []
+        """Further configurations that GRUB does not find."""
+        self.unseen = ""
+        """A further configuration whose menu GRUB shows, and that is not to be seen here."""
         self.bls: dict[str, tuple[bls.BlsEntry, str]] = {}
         self.bls_shown: set[str] = set()
         self.positional: list[tuple[str, ...] | None] = [None]
         self.place = ""
         self._line: int | None = None
         self._depth = 0
+        self.loops = 0
+        """The loops that `break` can end; those around a function's call are not among them."""
         self.shown = False
         """A file that `configfile` named has put up a menu of its own."""
 
@@ -364,7 +368,7 @@ class Run:
         after.place = entry.file
         try:
             after._run(entry.body)
-        except (Booted, Broke, Returned):
+        except (Booted, Returned):
             pass
         except Left:
             after.loaded = Loaded(other=after.left)
@@ -425,25 +429,28 @@ class Run:
         status: int | None = 0
         for value in self._expand(statement.words):
             self.scope.variables[statement.name] = value
+            self.loops += 1
             try:
                 status = self._run(statement.body)
             except Broke as stop:
-                if self._goes_on(stop):
-                    continue
-                break
+                if not self._goes_on(stop):
+                    break
+            finally:
+                self.loops -= 1
         return status
 
     def _while(self, statement: While) -> int | None:
-        status: int | None = 0
         while self._holds(statement.condition) != statement.until:
             self.sight.step(self.here())
+            self.loops += 1
             try:
-                status = self._run(statement.body)
+                self._run(statement.body)
             except Broke as stop:
-                if self._goes_on(stop):
-                    continue
-                break
-        return status
+                if not self._goes_on(stop):
+                    return 0
+            finally:
+                self.loops -= 1
+        return 0 if statement.until else 1
 
     @staticmethod
     def _goes_on(stop: Broke) -> bool:
@@ -479,14 +486,14 @@ class Run:
 
     def _function(self, name: str, arguments: Sequence[str]) -> int | None:
         self.positional.append(tuple(arguments))
+        loops, self.loops = self.loops, 0
         try:
             return self._run(self.functions[name])
         except Returned as back:
             return back.status
-        except Broke:
-            return 0
         finally:
             self.positional.pop()
+            self.loops = loops
 
     def here(self) -> str:
         """The file and the line that runs, for messages."""
@@ -572,12 +579,13 @@ class Run:
         return self.sight.file(spec, self.value("root"))[0]
 
     def open(self, arguments: Sequence[str]) -> int | None:
-        """Run a further configuration, in the scope that is there."""
+        """Run a further configuration, in the scope that is there; GRUB takes a missing one for success."""
         if len(arguments) != 1:
             return 1
         file = self.file(arguments[0])
         if file.absent:
-            return 1
+            self.not_found.append(f"{self.here()}: {readable(arguments[0])} ({file.why})")
+            return 0
         if file.path is None:
             shown = readable(arguments[0])
             if self.answers.ask(f"whether {shown}, which is not to be seen here, changes it", self.here(), False):
@@ -586,7 +594,7 @@ class Run:
         try:
             return self._source(arguments[0], file.path)
         except Missing:
-            return 1
+            return 0
 
     def _source(self, spec: str, path: str) -> int | None:
         script, _ = self.sight.script(path)

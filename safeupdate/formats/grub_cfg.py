@@ -158,7 +158,7 @@ _CHARACTERS = re.compile(r"[^{}|&$;<> \t\n'\"\\]+")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?#*@])|\{([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?#*@])\})")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _DOUBLE = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_SYMBOLS = ("||", "&&", ";;", "|", "&", ";", "<", ">", "{", "}", "\n")
+_SYMBOL = re.compile(r"\|\||&&|;;|[|&;<>{}\n]")
 _RESERVED = frozenset(
     [
         *("[[", "]]", "case", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select"),
@@ -205,11 +205,11 @@ class _Lexer:
         if text[self.at] == "#":
             self.at = text.index("\n", self.at)
         line = self.line()
-        for symbol in _SYMBOLS:
-            if text.startswith(symbol, self.at):
-                self.at += len(symbol)
-                return _Token(symbol, None, line)
-        return self._word(line)
+        symbol = _SYMBOL.match(text, self.at)
+        if symbol is None:
+            return self._word(line)
+        self.at = symbol.end()
+        return _Token(symbol.group(), None, line)
 
     def _word(self, line: int) -> _Token:
         text, start = self.text, self.at
