@@ -96,7 +96,7 @@ def _judge(case: Case, entry: BootEntry, images: tuple[tuple[str, Index], ...]) 
             junk.append((path, problem))
     yield from _readable_by_kernel(case, images)
     index = case.index
-    if damaged or index is None:
+    if damaged or index is None or not (index.members or junk):
         return
     place = images[-1][0]
     content = list(_content(case, entry, place, index))
@@ -115,7 +115,15 @@ def _judge(case: Case, entry: BootEntry, images: tuple[tuple[str, Index], ...]) 
 def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
     if index.problem is None and not index.members:
         what = "is empty (0 bytes)" if index.size == 0 else f"holds no files: {index.size} bytes of padding"
-        if case.entry is not None and _starts_without(case, case.entry.cmdline):
+        if case.index is not None and case.index.members:
+            yield warning(
+                "initramfs.empty",
+                path,
+                f"The initramfs image {path} {what}.",
+                "The kernel uses the other images that the entry loads without it.",
+                remedy=_rebuild(case, path),
+            )
+        elif case.entry is not None and _starts_without(case, case.entry.cmdline):
             yield warning(
                 "initramfs.empty",
                 path,
@@ -511,7 +519,7 @@ def _module_loader(case: Case, path: str, index: Index, search: tuple[str, ...],
         if not lost:
             loaders.append(modprobe)
     daemon = _program(index, ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd"))
-    if daemon is not None:
+    if daemon is not None and not closure.missing(index, daemon, search=search):
         library = _kmod_library(index, daemon, search)
         if library == "":
             yield blocker(

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from safeupdate import initramfs
 from safeupdate.initramfs import merge
-from tests.unit.initrd import archive, compress, has, member, read, trailer
 from tests.unit.elves import kernel_module, program
+from tests.unit.initrd import archive, compress, has, member, read, trailer
 
 DIRECTORY = stat.S_IFDIR | 0o755
 LINK = stat.S_IFLNK | 0o777
