@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 from safeupdate.case import Case
 from safeupdate.errors import FormatError
 from safeupdate.formats import modules
 from safeupdate.formats.fstab import Line
+from safeupdate.machine import Machine
 
 
 def words(text: str) -> frozenset[str]:
@@ -32,6 +36,11 @@ _FAMILIES = (
 _NO_FILE_SYSTEM = frozenset(
     {"crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "swap", "DM_snapshot_cow"}
 )
+
+
+def is_on_device(fstype: str) -> bool:
+    """Whether one of the types that a line names lies on a block device."""
+    return any(name == "auto" or name in _ON_DEVICES for name in fstype.split(","))
 
 
 def same_type(wanted: str, real: str) -> bool:
@@ -69,10 +78,16 @@ class Support:
         ]
 
     def _has(self, name: str) -> bool:
-        names = {name.replace("-", "_"), f"fs-{name}"}
+        """Whether the kernel has that type, or module, built in or as a module with all that it depends on."""
+        present = self._present
+        if present is None:
+            return True
+        names = {name.replace("-", "_"), *present.aliases.get(f"fs-{name}", ())}
         if name in ("ext2", "ext3"):
             names.add("ext4")  # mounts them too; kernels before 5.2 have no list of a built-in driver's aliases
-        return self._present is None or bool(names & self._present)
+        return f"fs-{name}" in present.aliases_builtin or any(
+            each in present.builtin or present.whole(each) for each in names
+        )
 
     def _helper(self, name: str) -> bool:
         names = (f"mount.{name}", "mount.fuse3") if name == "fuse" else (f"mount.{name}",)
@@ -89,8 +104,8 @@ class Support:
         return names + ([f"nls_{charset.strip(chr(34))}"] if charset else [])
 
     @cached_property
-    def _present(self) -> frozenset[str] | None:
-        """Names and `fs-` aliases of every module that is built in or whose files are there; None where not known."""
+    def _present(self) -> _Modules | None:
+        """The judged kernel's modules; None where they are not known (`kernel-files` says why)."""
         machine, release = self._case.machine, self._case.release
         directory = f"/lib/modules/{release}"
         dep = machine.read_if_there(f"{directory}/modules.dep")
@@ -101,20 +116,37 @@ class Support:
             listed = modules.parse_dep(dep)
         except FormatError:
             return None
-        aliases = machine.read_if_there(f"{directory}/modules.alias") or b""
-        pairs = re.findall(rb"^alias (fs-\S+) (\S+)$", aliases, re.MULTILINE)
+        aliases: dict[str, set[str]] = {}
+        text = machine.read_if_there(f"{directory}/modules.alias") or b""
+        for alias, module in re.findall(rb"^alias (fs-\S+) (\S+)$", text, re.MULTILINE):
+            aliases.setdefault(alias.decode("ascii", "replace"), set()).add(
+                module.decode("ascii", "replace").replace("-", "_")
+            )
         built = machine.read_if_there(f"{directory}/modules.builtin.modinfo") or b""
-        found = set(modules.parse_builtin(builtin))
-        found.update(alias.decode("ascii", "replace") for alias in re.findall(rb"\.alias=(fs-[^\0]+)", built))
-        wanted = {module.decode("ascii", "replace").replace("-", "_") for _, module in pairs} | _ON_DEVICES | {"fuse"}
-        for path, needed in listed.items():
-            name = modules.module_name(path)
-            if name not in wanted and not name.startswith("nls_") and "/fs/" not in path:
-                continue
-            files = (machine.stat(f"{directory}/{each}") for each in (path, *needed))
-            if all(status is not None and status.st_size for status in files):
-                found.add(name)
-        for alias, module in pairs:
-            if module.decode("ascii", "replace").replace("-", "_") in found:
-                found.add(alias.decode("ascii", "replace"))
-        return frozenset(found)
+        return _Modules(
+            machine=machine,
+            directory=directory,
+            builtin=modules.parse_builtin(builtin),
+            aliases_builtin=frozenset(
+                alias.decode("ascii", "replace") for alias in re.findall(rb"\.alias=(fs-[^\0]+)", built)
+            ),
+            aliases={alias: tuple(names) for alias, names in aliases.items()},
+            files={modules.module_name(path): (path, *needed) for path, needed in listed.items()},
+        )
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """What depmod's lists say, by module name and by `fs-` alias (request_module of the kernel's fs/filesystems.c)."""
+
+    machine: Machine
+    directory: str
+    builtin: frozenset[str]
+    aliases_builtin: frozenset[str]
+    aliases: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, tuple[str, ...]]
+
+    def whole(self, name: str) -> bool:
+        """Whether the module and all that it depends on are there and not empty."""
+        files = [self.machine.stat(posixpath.join(self.directory, path)) for path in self.files.get(name, ())]
+        return bool(files) and all(status is not None and status.st_size for status in files)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from safeupdate.case import Case, Check
 from safeupdate.checks.first_process import World, first_process, listed, merged_usr, systemd, unit_path
-from safeupdate.checks.mount_types import Support, same_type, words
+from safeupdate.checks.mount_types import Support, is_on_device, same_type, words
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import fstab
 from safeupdate.formats.fstab import Line
@@ -241,6 +241,10 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
                 remedy=_correct(line),
             )
         return
+    if line.spec.partition("=")[0] not in TAGS and not line.spec.startswith("/"):
+        if is_on_device(line.fstype) and world.mount_at(line.point) is None:
+            unproved.append(line)
+        return  # a name that only this type's own driver understands
     state = _state(world, line.spec)
     if state == "missing":
         yield level(
@@ -368,9 +372,18 @@ def _state(world: _World, spec: str) -> State:
         return "missing" if machine.has_sysfs else "not-known"
     if machine.populated(directory):
         return "missing"
-    links = any("DEVLINKS" in facts for facts in volumes.udev.values())
-    mapped = machine.has_sysfs and directory.count("/") == 2
-    return "missing" if links or mapped else "not-known"
+    if directory not in ("/dev/md", "/dev/disk", "/dev/block") and directory.count("/") == 2 and machine.has_sysfs:
+        return "missing"  # an LVM group: sysfs has its volumes' names
+    return "missing" if _links_known(world) else "not-known"
+
+
+def _links_known(world: _World) -> bool:
+    """Whether udev's records (`S:` lines) hold the names of its links."""
+    return any(
+        "\nS:" in "\n" + (world.machine.text(f"/run/udev/data/{name}") or "")
+        for name in world.machine.listdir("/run/udev/data")
+        if name.startswith("b")
+    )
 
 
 def _facts_for(world: _World, tag: str) -> bool:

@@ -46,7 +46,7 @@ HEALTHY: Mapping[str, Content] = {
     "/etc/os-release": Link("../usr/lib/os-release"),
     f"{MODULES}/modules.dep": MODULES_DEP,
     f"{MODULES}/modules.alias": "alias fs-ext3 ext4\nalias fs-vfat vfat\n",
-    f"{MODULES}/modules.builtin": "kernel/fs/fuse/fuse.ko\n",
+    f"{MODULES}/modules.builtin": "kernel/fs/fuse/fuse.ko\nkernel/fs/nfsd/nfsd.ko\n",
     **{f"{MODULES}/{line.partition(':')[0]}": "module" for line in MODULES_DEP.splitlines()},
 }
 
@@ -132,6 +132,7 @@ def test_a_healthy_machine(live: World) -> None:
         "server:/x /nfs nfs4 defaults 0 0",
         "me@host:/ /ssh fuse.sshfs defaults 0 0",
         "/home /srv none bind 0 0",
+        "nfsd /proc/fs/nfsd nfsd defaults 0 0",
     )
     assert said == []
 
@@ -291,6 +292,23 @@ def test_mount_units(live: World) -> None:
     )
     (finding,) = live.ask()
     assert finding.id == "mounts.device-missing" and "mount unit for /data" in finding.problem
+
+
+def test_links_of_udev(live: World) -> None:
+    for line in ("/dev/disk/by-id/usb-x /data ext4", "/dev/md/data /data ext4"):
+        assert live.said(line) == [("unproved", "unknown")]
+        live.add({"/run/udev/data/b8:1": "S:disk/by-id/ata-y\nE:ID_FS_UUID=5afe-root\nE:ID_FS_TYPE=ext4\n"})
+        assert live.said(line) == [("device-missing", "blocker")]
+        live.add({"/run/udev/data/b8:1": f"S:{line.split()[0][5:]}\nE:ID_FS_UUID=5afe-root\nE:ID_FS_TYPE=ext4\n"})
+        assert live.said(line) == []
+        live.add({"/run/udev/data/b8:1": "E:ID_FS_UUID=5afe-root\nE:ID_FS_TYPE=ext4\n"})
+
+
+def test_a_module_from_elsewhere(live: World) -> None:
+    live.add({f"{MODULES}/modules.dep": "updates/dkms/oddfs.ko:\n", f"{MODULES}/updates/dkms/oddfs.ko": "module"})
+    assert live.said("/dev/sda1 /data oddfs") == []
+    live.add({f"{MODULES}/updates/dkms/oddfs.ko": ""})
+    assert live.said("/dev/sda1 /data oddfs") == [("type", "blocker")]
 
 
 def test_bad_lines(world: World) -> None:
