@@ -30,6 +30,9 @@ _FOLLOWED = 4
 
 GRUB = "grub"
 
+_DEFAULT_NAMES = ("BOOTX64", "BOOTAA64", "BOOTRISCV64", "BOOTLOONGARCH64", "BOOTARM", "BOOTIA32")
+"""Programs on the default path (section 3.5.1.1), those of 64-bit firmware first."""
+
 _FAT = (None, "vfat", "msdos", "fat")
 
 
@@ -189,10 +192,13 @@ def _of_option(world: _World, option: BootOption) -> _Start | None:
 def _default(world: _World, option: BootOption | None, volume: Volume | None = None) -> _Start | None:
     """The default path for removable media, which firmware also takes where no option works (section 3.5.1.1)."""
     volume = volume or world.esp
-    directory = world.at(volume, "/EFI/BOOT")
-    for name in world.machine.listdir(directory) if directory is not None else ():
-        if re.fullmatch(r"boot(?:x64|aa64|riscv64|loongarch64|arm|ia32)\.efi", name, re.IGNORECASE):
-            return _Start(volume, f"/EFI/BOOT/{name}", f"{directory}/{name}", option)
+    bits = world.machine.value(f"{firmwares.EFI}/fw_platform_size")
+    names = _DEFAULT_NAMES[::-1] if bits == "32" else _DEFAULT_NAMES
+    for name in names:
+        spec = f"/EFI/BOOT/{name}.EFI"
+        path = world.at(volume, spec)
+        if path is not None:
+            return _Start(volume, spec, path, option)
     if option is not None and volume is not None and not world.visible(volume):
         return _Start(volume, "/EFI/BOOT", None, option)
     return None

@@ -15,7 +15,7 @@ from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import efi_variables, uki
 from safeupdate.formats.efi_variables import GLOBAL, LOADER, LoadOption
 from safeupdate.machine import Machine
-from safeupdate.report import Finding, unknown
+from safeupdate.report import Finding, Remedy, unknown, warning
 
 EFI = "/sys/firmware/efi"
 VARIABLES = f"{EFI}/efivars"
@@ -32,6 +32,9 @@ _LOADER_TEXTS = (
     "LoaderDevicePartUUID",
     "StubInfo",
 )
+
+_SETUP_SCREEN = 1
+"""EFI_OS_INDICATIONS_BOOT_TO_FW_UI (UEFI 2.10, section 8.5.4)."""
 
 _PROGRAM_LIMIT = 8 << 20
 """Bytes of an EFI program that are searched for its marks. The largest loader of the distributions, a signed GRUB with
@@ -61,7 +64,7 @@ class Firmware:
 
     `options` holds those that BootNext, BootOrder and BootCurrent name and that could be understood, `broken` the
     numbers of the others. `loader` holds the texts of the variables that systemd-boot shares with the system.
-    `findings` tell of broken variables other than boot options.
+    `findings` tell of broken variables other than boot options, and of a setup screen that would come first.
     """
 
     kind: Kind
@@ -129,7 +132,9 @@ def read(machine: Machine) -> Firmware:
     secure = value("SecureBoot", GLOBAL, efi_variables.flag)
     setup = value("SetupMode", GLOBAL, efi_variables.flag)
     texts = {name: value(name, LOADER, efi_variables.text) for name in _LOADER_TEXTS}
-    features = value("LoaderFeatures", LOADER, efi_variables.features)
+    features = value("LoaderFeatures", LOADER, efi_variables.bits)
+    if (value("OsIndications", GLOBAL, efi_variables.bits) or 0) & _SETUP_SCREEN:
+        findings.append(_setup_screen())
     told = tuple(findings)
     # A boot option that is broken matters only where the firmware would come to it: that is the caller's to see.
     wanted = dict.fromkeys((following or ())[:1] + (order or ()) + (current or ())[:1])
@@ -146,6 +151,16 @@ def read(machine: Machine) -> Firmware:
         {name: text for name, text in texts.items() if text is not None},
         features,
         told,
+    )
+
+
+def _setup_screen() -> Finding:
+    return warning(
+        "boot-entry.waits-for-person",
+        "OsIndications",
+        "The firmware is asked to show its setup screen at the next start (the EFI variable OsIndications).",
+        "The machine waits there for a person, and starts only then.",
+        remedy=Remedy("Take the wish back.", (("bootctl", "reboot-to-firmware", "false"),)),
     )
 
 

@@ -634,7 +634,9 @@ def _not_visible(what: str, volume: Volume | None) -> Finding:
         if volume is not None
         else f"No {what} is to be seen here, and systemd-boot reads its entries from one.",
         "Its boot entries, and so what starts next, are not known.",
-        remedy=Remedy("Mount it and check again.", (("bootctl", "status"),)),
+        remedy=Remedy(
+            "Mount it and check again.", (("mount", "-o", "ro", name, "/mnt"),) if volume is not None else ()
+        ),
     )
 
 

@@ -123,10 +123,10 @@ def flag(data: bytes) -> bool:
     return data == b"\1"
 
 
-def features(data: bytes) -> int:
-    """LoaderFeatures: 64 bits, each something that the running boot's loader can do (Boot Loader Interface)."""
+def bits(data: bytes) -> int:
+    """The value of OsIndications (section 8.5.4) or LoaderFeatures (Boot Loader Interface): 64 bits."""
     if len(data) != 8:
-        raise FormatError("LoaderFeatures is not 8 bytes long", f"byte {len(data)}")
+        raise FormatError("a set of 64 bits is not 8 bytes long", f"byte {len(data)}")
     return int.from_bytes(data, "little")
 
 

@@ -49,6 +49,15 @@ def test_all_variables(tmp_path: Path) -> None:
     assert found.findings == ()
 
 
+def test_a_setup_screen_that_comes_first(tmp_path: Path) -> None:
+    files = efi.variables()
+    files[f"{efi.VARIABLES}/OsIndications-{GLOBAL}"] = b"\7\0\0\0\1" + bytes(7)
+    (finding,) = firmware.read(tree(tmp_path / "1", files)).findings
+    assert (finding.id, finding.level) == ("boot-entry.waits-for-person", "warning")
+    files[f"{efi.VARIABLES}/OsIndications-{GLOBAL}"] = b"\7\0\0\0" + bytes(8)
+    assert firmware.read(tree(tmp_path / "2", files)).findings == ()
+
+
 def test_setup_mode_is_not_secure(tmp_path: Path) -> None:
     files = efi.variables(secure_boot=True)
     files[f"{efi.VARIABLES}/SetupMode-{GLOBAL}"] = b"\6\0\0\0\1"

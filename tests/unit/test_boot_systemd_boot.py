@@ -351,6 +351,44 @@ def test_the_order_of_the_menu(tmp_path: Path) -> None:
     ]
 
 
+SHOWN: list[tuple[str, str | None, str, str]] = [
+    ("6.1.0-050-Z+2-1.efi", "a", "", ""),
+    ("6.10~rc1+2-1.conf", "a", "", "f"),
+    ("deb_x-deb.x.conf", "b", "6.1.a", ""),
+    ("6.1a-deb_x.conf", "b", "6.1^post", ""),
+    ("6.1.0-50+2-1.conf", "b", "", ""),
+    ("6.1.0-9+2-1.conf", "b", "", ""),
+    ("6.1.0-50-6.1.0-050.conf", "b", "", "f"),
+    ("6.10-rc1+1-2.conf", "debian", "deb12", ""),
+    ("6.1.a-deb.x.conf", "debian", "Z", ""),
+    ("1-6.9.conf", "debian", "", ""),
+    ("deb-x-1+2-1.efi", "debian", "", ""),
+    ("6.1^post-a.conf", None, "a", ""),
+    ("deb9-deb_x+1-2.conf", None, "deb9", "0"),
+    ("deb_x-6.9.conf", None, "", ""),
+    ("6.1a-deb-x+0-2.conf", "Debian", "", ""),
+    ("deb-x-6.1.a+0-2.conf", "Debian", "", ""),
+    ("1+0-2.efi", "debian", "6.9", ""),
+    ("6.1.a+0-2.conf", "debian", "", ""),
+    ("deb12-6.1.0-50+0-2.efi", "debian", "", ""),
+    ("1-a+0-2.conf", None, "", ""),
+]
+"""The menu that systemd-boot 252.39 showed in a virtual machine: file name, sort-key, version, machine-id."""
+
+
+def test_a_menu_as_it_was_seen_on_the_screen(tmp_path: Path) -> None:
+    content: dict[str, Content] = {}
+    for name, sort_key, version, machine_id in SHOWN:
+        if name.endswith(".efi"):
+            about = f"PRETTY_NAME=x\nID={sort_key}\n" + (f"IMAGE_VERSION={version}\n" if version else "")
+            content[f"/boot/efi/EFI/Linux/{name}"] = efi.uki(A, os_release=about)
+        else:
+            keys = {"sort-key": sort_key, "version": version, "machine-id": machine_id, "linux": f"/debian/{A}/linux"}
+            text = "".join(f"{key} {value}\n" for key, value in keys.items() if value)
+            content[f"/boot/efi/loader/entries/{name}"] = text
+    assert [one.id for one in plan(tmp_path, content).entries] == [name.lower() for name, *_ in SHOWN]
+
+
 def test_old_loaders_know_no_sort_key(tmp_path: Path) -> None:
     content = {
         **entries(**{"a.conf": entry(B, more="sort-key a\n"), "b.conf": entry(A)}),

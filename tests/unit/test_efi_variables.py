@@ -107,13 +107,13 @@ def test_numbers_texts_and_flags() -> None:
     assert efi_variables.text(b"\x00\xd8\0\0") == "\ufffd"
     assert efi_variables.flag(b"\1")
     assert not efi_variables.flag(b"\0")
-    assert efi_variables.features(b"\0\0\x08" + bytes(5)) == 1 << 19
+    assert efi_variables.bits(b"\0\0\x08" + bytes(5)) == 1 << 19
     for parser, data in (
         (efi_variables.numbers, b"\1"),
         (efi_variables.text, b"a\0b"),
         (efi_variables.flag, b""),
         (efi_variables.flag, b"\2"),
-        (efi_variables.features, b"\1"),
+        (efi_variables.bits, b"\1"),
     ):
         with pytest.raises(FormatError):
             parser(data)
@@ -126,7 +126,7 @@ def test_no_bytes_do_anything_but_parse_or_be_refused(data: bytes) -> None:
         efi_variables.numbers,
         efi_variables.text,
         efi_variables.flag,
-        efi_variables.features,
+        efi_variables.bits,
         efi_variables.load_option,
     ):
         with suppress(FormatError):
