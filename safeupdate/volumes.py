@@ -22,6 +22,9 @@ from safeupdate.machine import Machine
 TAGS = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel"}
 """The tags of a device name (blkid(8)), and udev's directory of links for each."""
 
+QUOTES = "\"'"
+"""What may stand around a tag's value (mount(8))."""
+
 _UDEV_KEYS = {
     "UUID": "ID_FS_UUID",
     "LABEL": "ID_FS_LABEL_ENC",
@@ -37,7 +40,6 @@ XBOOTLDR_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 
 _ESP_PLACES = ("/efi", "/boot/efi", "/boot", "/boot/esp")
 _FAT = (None, "vfat", "msdos", "auto")
-_QUOTES = "\"'"
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Volumes:
         """Kernel names of the devices that an fstab or mountinfo source means; none where no fact tells."""
         tag, separator, value = source.partition("=")
         if separator and tag in TAGS:
-            return self.devices_tagged(tag, value.strip(_QUOTES))
+            return self.devices_tagged(tag, value.strip(QUOTES))
         named = self.device_named(source)
         if named is None and number and not number.startswith("0:"):
             named = self._by_number.get(number, number if self.udev.get(number) else None)
@@ -246,7 +248,7 @@ class Volumes:
             if line.spec.startswith("/dev/") or (equals and tag in TAGS):
                 root = next((o.partition("=")[2] for o in line.options if o.startswith("subvol=")), "/")
                 if line.point.startswith("/") and line.fstype != "swap":
-                    spec = f"{tag}={value.strip(_QUOTES)}" if equals and tag in TAGS else line.spec
+                    spec = f"{tag}={value.strip(QUOTES)}" if equals and tag in TAGS else line.spec
                     yield spec, "", line.fstype, "/" + root.strip("/"), line.point
 
     def _automounted(self, point: str) -> str:

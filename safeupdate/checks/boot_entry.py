@@ -13,12 +13,23 @@ from safeupdate.formats.cmdline import CommandLine
 from safeupdate.kernels import kernel_at
 from safeupdate.remedies import make_initramfs, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
-from safeupdate.volumes import TAGS
+from safeupdate.volumes import QUOTES, TAGS
 
 _CAP = 10
 
-_REMOTE = ("nfs", "nfs4", "nbd", "iscsi", "fcoe", "cifs", "live", "http", "https", "ftp", "virtiofs", "block", "aoe")
-"""Roots that no block device of this machine holds (dracut.cmdline(7), initramfs-tools(7))."""
+_ELSEWHERE = {
+    *("nfs", "nfs4", "nbd", "iscsi", "fcoe", "cifs", "live", "http", "https", "ftp", "virtiofs", "9p", "aoe", "ibft"),
+    *("dhcp", "dhcp6", "either6", "auto6", "block", "overlay", "sparse", "mtd", "zfs", "ZFS"),
+    *("gpt-auto", "tmpfs", "none", "off", "fstab", "dissect", "mount.usr"),
+}
+"""Roots that no one block device of this machine holds, or that early user space finds by other means, up to a colon or
+an equals sign (dracut.cmdline(7), initramfs-tools(7), systemd-fstab-generator(8), the kernel's init/do_mounts.c)."""
+
+_ELSEWHERE_TYPES = ("nfs", "nfs4", "cifs", "ceph", "virtiofs", "9p", "tmpfs", "zfs", "ubifs", "jffs2")
+"""File systems whose `root=` is no block device."""
+
+_FOR_USER_SPACE = ("UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:")
+"""Roots that the kernel by itself does not find (block/early-lookup.c)."""
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -147,7 +158,7 @@ def _known_root(case: Case) -> _Root:
     line = next((line for line in case.volumes.fstab if line.point == "/"), None)
     mount = next((mount for mount in reversed(case.volumes.mounts) if mount.point == "/"), None)
     return _Root(
-        spec=line.spec if line is not None else None,
+        spec=_by_tag(line.spec) if line is not None else None,
         fstype=line.fstype if line is not None else None,
         subvolume=_subvolume(",".join(line.options)) if line is not None else None,
         devices=case.volumes.source_devices(line.spec) if line is not None else frozenset(),
@@ -155,6 +166,23 @@ def _known_root(case: Case) -> _Root:
         mounted_subvolume=mount.root if mount is not None and mount.fstype == "btrfs" else None,
         mounted_fstype=mount.fstype if mount is not None else None,
     )
+
+
+def _by_tag(name: str) -> str:
+    """A device's name, by its tag where it is one of udev's links for a tag; without quotes around the tag's value."""
+    for tag, directory in TAGS.items():
+        if name.startswith(f"/dev/disk/{directory}/") and "\\" not in name:
+            return f"{tag}={name.rsplit('/', 1)[-1]}"
+    tag, equals, value = name.partition("=")
+    return f"{tag}={value.strip(QUOTES)}" if equals and tag in TAGS else name
+
+
+def _mapper_name(name: str) -> str:
+    """`/dev/group/volume` as `/dev/mapper/group-volume`, the name that device-mapper gives it (lvm(8))."""
+    parts = name.split("/")
+    if len(parts) == 4 and parts[1] == "dev" and parts[2] not in ("mapper", "disk", "md"):
+        return "/dev/mapper/" + "-".join(part.replace("-", "--") for part in parts[2:])
+    return name
 
 
 def _subvolume(options: str) -> str | None:
@@ -179,9 +207,8 @@ def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
     if root is None or root == "":
         yield from _no_root(case, entry, given=root is not None)
         return
-    tag, equals, value = root.partition("=")
     has_image = bool(entry.initramfs) or entry.embedded
-    if not has_image and (root.startswith(("UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:"))):
+    if not has_image and _mapper_name(root).startswith(_FOR_USER_SPACE):
         yield blocker(
             "boot-entry.root-needs-initramfs",
             entry.title,
@@ -191,25 +218,32 @@ def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
             remedy=make_initramfs(case.machine, case.release or "RELEASE"),
         )
         return
-    if root.partition(":")[0] in _REMOTE or root.startswith("/dev/nfs") or line.last("boot") in ("live", "casper"):
-        return  # a root that is not on a disk of this machine
-    if root.startswith(("ZFS=", "zfs:", "zfs=", "rpool/")) or root == "zfs" or tag == "zfs":
+    root = _by_tag(root)
+    tag, equals, value = root.partition("=")
+    if re.split("[:=]", root)[0] in _ELSEWHERE or root.startswith(("/dev/nfs", "/dev/ram", "ubi")):
+        return
+    if line.last("rootfstype") in _ELSEWHERE_TYPES or line.last("boot") in ("live", "casper", "zfs"):
         return
     known = _known_root(case)
     if known.mounted_fstype == "zfs":
         return
     if equals and tag in TAGS:
-        yield from _tagged_root(case, entry, line, known, tag, value)
+        yield from _tagged_root(case, entry, known, tag, value)
     elif root.startswith("/dev/"):
-        yield from _named_root(case, entry, line, known, root)
-    elif root in ("gpt-auto", "tmpfs", "overlay", "none"):
-        return
+        yield from _named_root(case, entry, known, root)
     elif re.fullmatch(r"\d+:\d+|[0-9a-fA-F]{3,4}", root):
         yield unknown(
             "boot-entry.root-number",
             f"root={root}",
             f"The root device is given by its number ({root}).",
             "Numbers are given anew at each boot; whether it will name the same device cannot be told.",
+        )
+    elif re.match(r"[a-z][\w-]*:", root):
+        yield unknown(
+            "boot-entry.root-unknown-form",
+            f"root={root}",
+            f"The command line says root={root}, which is for a part of the initramfs that is not known here.",
+            "Whether it finds the root file system cannot be told.",
         )
     else:
         yield blocker(
@@ -256,9 +290,7 @@ def _conf_root(case: Case) -> bool:
     return any(re.search(rb"^ROOT=\S", index.content(path) or b"", re.MULTILINE) for path in paths)
 
 
-def _tagged_root(
-    case: Case, entry: BootEntry, line: CommandLine, known: _Root, tag: str, value: str
-) -> Iterator[Finding]:
+def _tagged_root(case: Case, entry: BootEntry, known: _Root, tag: str, value: str) -> Iterator[Finding]:
     root = f"{tag}={value}"
     volume = case.volumes.tagged(tag, value)
     if volume is None:
@@ -276,11 +308,11 @@ def _tagged_root(
             evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
             remedy=_regenerate(case),
         )
-    elif not _searched(case, entry, tag, value):
+    elif not _searched(entry, tag, value):
         yield _unproved_root(root)
 
 
-def _searched(case: Case, entry: BootEntry, tag: str, value: str) -> bool:
+def _searched(entry: BootEntry, tag: str, value: str) -> bool:
     """Whether the loader's own configuration takes the kernel from below /boot on that very file system."""
     kernel = entry.kernel
     if tag != "UUID" or kernel is None or kernel.volume is None:
@@ -288,7 +320,7 @@ def _searched(case: Case, entry: BootEntry, tag: str, value: str) -> bool:
     return kernel.volume.lower() == f"uuid={value}".lower() and "/boot/" in kernel.spec
 
 
-def _named_root(case: Case, entry: BootEntry, line: CommandLine, known: _Root, root: str) -> Iterator[Finding]:
+def _named_root(case: Case, entry: BootEntry, known: _Root, root: str) -> Iterator[Finding]:
     if root == "/dev/root":
         return
     device = case.volumes.device_named(root)
@@ -296,7 +328,9 @@ def _named_root(case: Case, entry: BootEntry, line: CommandLine, known: _Root, r
         yield from _other_root(case, entry, root, frozenset([device]), known)
     elif case.machine.has_sysfs:
         yield _missing_root(case, entry, root)
-    elif known.spec == root or (known.mounted and root[len("/dev/") :] in known.mounted):
+    elif (known.spec and _mapper_name(known.spec) == _mapper_name(root)) or (
+        known.mounted and root[len("/dev/") :] in known.mounted
+    ):
         return
     elif known.spec is not None and known.spec.startswith("/dev/") and not known.spec.startswith("/dev/disk/"):
         yield blocker(
@@ -354,7 +388,8 @@ def _other_root(case: Case, entry: BootEntry, root: str, devices: frozenset[str]
     yield blocker(
         "boot-entry.other-root",
         root,
-        f"root={root} is the device {', '.join(sorted(devices))}; mounted at / now is {', '.join(sorted(known.mounted))}.",
+        f"root={root} is the device {', '.join(sorted(devices))}; "
+        f"mounted at / now is {', '.join(sorted(known.mounted))}.",
         "The machine comes up on another root file system than today's, or not at all.",
         evidence=[f"{entry.source}: {entry.cmdline}"],
         remedy=_regenerate(case),
@@ -365,16 +400,16 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
     """rootfstype= and rootflags=subvol= against what is there."""
     real = known.mounted_fstype if known.mounted_fstype not in (None, "overlay") else known.fstype
     wanted = line.last("rootfstype")
-    if wanted and real and real not in ("auto", *wanted.split(",")) and wanted != "auto":
-        if not (real.startswith("ext") and wanted.startswith("ext4")):
-            yield blocker(
-                "boot-entry.rootfstype",
-                f"rootfstype={wanted}",
-                f"The command line says rootfstype={wanted}, the root file system is {real}.",
-                "The root file system cannot be mounted, and the boot stops in the initramfs.",
-                evidence=[f"{entry.source}: {entry.cmdline}"],
-                remedy=_regenerate(case),
-            )
+    fits = wanted in (None, "auto") or real in (None, "auto", *(wanted or "").split(","))
+    if not fits and not (str(real).startswith("ext") and str(wanted).startswith("ext4")):
+        yield blocker(
+            "boot-entry.rootfstype",
+            f"rootfstype={wanted}",
+            f"The command line says rootfstype={wanted}, the root file system is {real}.",
+            "The root file system cannot be mounted, and the boot stops in the initramfs.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_regenerate(case),
+        )
     subvolume = _subvolume(",".join(line.all("rootflags")))
     if subvolume is None or real != "btrfs":
         return
@@ -402,8 +437,7 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
     """Devices that the initramfs is told to wait for (dracut.cmdline(7)), and the one to resume from."""
     if case.volumes.knows("UUID"):
         for value in (*line.all("rd.luks.uuid"), *line.all("rd.luks.name")):
-            uuid = value.partition("=")[0]
-            uuid = uuid[len("luks-") :] if uuid.startswith("luks-") else uuid
+            uuid = value.partition("=")[0].removeprefix("luks-")
             if uuid and not case.volumes.has_prefix("UUID", uuid):
                 yield blocker(
                     "boot-entry.luks-missing",
@@ -462,10 +496,10 @@ def _others(case: Case, entry: BootEntry) -> Iterator[Finding]:
             evidence=stale[:_CAP],
             remedy=_regenerate(case),
         )
-    yield from _newest(case, entry)
+    yield from _newest(case)
 
 
-def _newest(case: Case, entry: BootEntry) -> Iterator[Finding]:
+def _newest(case: Case) -> Iterator[Finding]:
     if case.kernel is None:
         return
     newest = max(case.kernels, key=lambda kernel: release_key(kernel.release), default=None)
