@@ -127,7 +127,7 @@ def first_process(world: World) -> Iterator[Finding]:
             default,
             f"The first process, {default}, cannot be started: {problem}.",
             f"The initramfs starts {systemd} by itself; any other way to boot fails.",
-            remedy=_reinstall(world.machine, "systemd-sysv"),
+            remedy=_reinstall(world.machine, "systemd-sysv", default),
         )
         return
     yield blocker(
@@ -135,7 +135,7 @@ def first_process(world: World) -> Iterator[Finding]:
         default,
         f"The first process, {default}, cannot be started: {problem}.",
         "The kernel panics (Attempted to kill init), or a bare shell waits on the console.",
-        remedy=_reinstall(world.machine, "systemd-sysv" if world.with_systemd else "init"),
+        remedy=_reinstall(world.machine, "systemd-sysv" if world.with_systemd else "init", _lost(world, default)),
     )
 
 
@@ -237,7 +237,7 @@ def _programs(world: World) -> Iterator[Finding]:
                 path,
                 f"{path}, which systemd needs, cannot be started: {problem}.",
                 consequence,
-                remedy=_reinstall(machine, package),
+                remedy=_reinstall(machine, package, _lost(world, path)),
             )
 
 
@@ -312,9 +312,26 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _reinstall(machine: Machine, package: str) -> Remedy:
-    """Install a package of that name again; rpm systems have these programs in packages named otherwise."""
+def _lost(world: World, path: str) -> str:
+    """The first file that a program does not find; the program where it is that itself."""
+    lost = closure.missing(world.files, path, search=world.search)
+    return lost[0].name if lost else path
+
+
+def _owner(machine: Machine, name: str) -> str | None:
+    """The Debian package that brought a file of that name: every package has a list of its files (dpkg(1))."""
+    directory = "/var/lib/dpkg/info"
+    ending = f"/{name.rsplit('/', 1)[-1]}\n".encode("utf-8", "surrogateescape")
+    for entry in machine.listdir(directory):
+        if entry.endswith(".list") and ending in (machine.read_if_there(f"{directory}/{entry}") or b""):
+            return entry[: -len(".list")]
+    return None
+
+
+def _reinstall(machine: Machine, package: str, lost: str | None = None) -> Remedy:
+    """Install the package again that brings the lost file, else the one of that name (rpm systems name some otherwise)."""
     if machine.is_dir("/var/lib/dpkg"):
+        package = (_owner(machine, lost) if lost is not None else None) or package
         return Remedy("Install the package again.", (("apt-get", "install", "--reinstall", package),))
     names = {
         "systemd-sysv": "systemd",

@@ -372,6 +372,15 @@ def test_a_library_of_init_is_missing(world: World) -> None:
     assert f"libsystemd-shared-252.so does not exist, and {SYSTEMD} needs it" in finding.problem
 
 
+def test_the_package_that_helps(world: World) -> None:
+    world.at(SYSTEMD).write_bytes(elves.program(interpreter=None, needed=("libselinux.so.1",)))
+    world.add({"/var/lib/dpkg/info/libselinux1:amd64.list": "/.\n/usr/lib/x86_64-linux-gnu/libselinux.so.1\n"})
+    (command,) = world.ask()[0].remedy.commands
+    assert command == ("apt-get", "install", "--reinstall", "libselinux1:amd64")
+    world.at("/var/lib/dpkg/info/libselinux1:amd64.list").unlink()
+    assert world.ask()[0].remedy.commands[0][-1] == "systemd-sysv"
+
+
 def test_init_is_cut_or_no_program(world: World) -> None:
     world.at(SYSTEMD).write_bytes(STATIC[:-1])
     assert world.said()[0] == ("init", "blocker")
