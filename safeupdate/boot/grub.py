@@ -51,7 +51,7 @@ def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
         while pending and len(worlds) < _WORLDS:
             given = pending.pop()
             answers = Answers(given)
-            worlds.append(_World(sight, answers, config))
+            worlds.append(_World(sight, answers, config, whole=not worlds))
             settled = dict(given)
             for question, (answer, place) in answers.asked.items():
                 if question not in given:
@@ -63,17 +63,19 @@ def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
     except FormatError as problem:
         return _cannot_tell(config, "boot-entry.config-not-followed", f"GRUB's configuration in {config}: {problem}.")
     first = worlds[0]
-    if pending or any(world.outcome != first.outcome for world in worlds):
-        questions = tuple(f"{place}: {question}" for question, place in asked.items())
-        finding = unknown(
-            "boot-entry.undecided",
-            config,
-            f"What GRUB starts next hangs on something that only GRUB itself finds out ({questions[0]}).",
-            "Which kernel boots next cannot be told.",
-            evidence=questions,
-        )
-        return replace(first.plan(), next=None, automatic=None, why="", findings=(*first.findings(), finding))
-    return first.plan()
+    # Each further world gives one more question the other answer, the last in `given`.
+    decisive = [list(world.answers.given)[-1] for world in worlds if world.outcome != first.outcome]
+    if not decisive and not pending:
+        return first.plan()
+    questions = [f"{asked[question]}: {question}" for question in dict.fromkeys([*decisive, *asked])]
+    finding = unknown(
+        "boot-entry.undecided",
+        config,
+        f"What GRUB starts next hangs on something that only GRUB itself finds out ({questions[0]}).",
+        "Which kernel boots next cannot be told.",
+        evidence=questions,
+    )
+    return replace(first.plan(), next=None, automatic=None, why="", findings=(*first.findings(), finding))
 
 
 def _cannot_tell(config: str, identity: str, problem: str) -> BootPlan:
@@ -132,11 +134,15 @@ class _Step:
 
 @dataclass
 class _World:
-    """GRUB's next start, one answer given to each question that came up."""
+    """GRUB's next start, one answer given to each question that came up.
+
+    Only the `whole` one has every entry of the menu; what is asked of the others is which entry starts next.
+    """
 
     sight: Sight
     answers: Answers
     config: str
+    whole: bool = True
     entries: dict[tuple[int, ...], BootEntry] = field(default_factory=dict)
     started: dict[tuple[int, ...], Run] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
@@ -148,11 +154,11 @@ class _World:
         self._platform = _platform(machine, self.config)
         self._again: dict[object, Run] = {}
         self.run = self._start({})
-        self._list(self.run, (), (), ())
         self.steps = self._walk(self.run)
         self.position = tuple(step.index for step in self.steps)
+        self._list(self.run, (), (), ())
         self.next = None if self.undecided else self.entries.get(self.position)
-        self.automatic = self._automatic()
+        self.automatic = self._automatic() if self.whole else None
 
     @property
     def outcome(self) -> tuple[object, ...]:
@@ -178,6 +184,8 @@ class _World:
     def _list(self, level: Run, above: tuple[int, ...], ids: tuple[str, ...], titles: tuple[str, ...]) -> None:
         for index, choice in enumerate(level.scope.menu):
             position = (*above, index)
+            if not self.whole and position != self.position[: len(position)]:
+                continue
             started = level.start(choice)
             self.started[position] = started
             path = (*ids, choice.id.replace(">", ">>"))
@@ -395,7 +403,7 @@ class _World:
             "boot-entry.syntax-error",
             path,
             f"{path} has a syntax error: {error.message} ({lost}).",
-            f"GRUB prints an error, waits ten seconds at the most, and goes on without {lost}."
+            f"GRUB prints an error and goes on without {lost}; what stands there has no effect."
             if self.run.scope.menu
             else "GRUB has no boot entry that it could start.",
             evidence=[f"{file}, line {each.line}: {each.message}" for file, each in broken[:10]],

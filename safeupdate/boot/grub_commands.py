@@ -26,6 +26,7 @@ from safeupdate.boot.grub_script import (
     is_unknown,
     number_in,
     readable,
+    signed_in,
     unknown_value,
 )
 from safeupdate.boot.plan import BootFile
@@ -68,7 +69,7 @@ def _set(run: Run, call: Call) -> int:
 
 
 def _unset(run: Run, call: Call) -> int:
-    if len(call.arguments) != 1:
+    if not call.arguments:
         return 1
     run.scope.variables.pop(call.arguments[0], None)
     run.set_at.pop(call.arguments[0], None)
@@ -86,7 +87,7 @@ def _step(run: Run, call: Call) -> int | None:
     name = call.arguments[0]
     if is_unknown(run.value(name)):
         return None
-    number, rest = number_in(run.value(name))
+    number, rest = signed_in(run.value(name))
     if rest is None:
         return 1
     step = 1 if call.name == "increment" else -1
@@ -224,7 +225,7 @@ def _compare(run: Run, left: str, operator: str, right: str) -> bool:
         return _COMPARISONS[operator]((left > right) - (left < right))
     if operator in ("-pgt", "-plt"):
         left, right = _without_prefix(left, right)
-    one, two = number_in(left)[0], number_in(right)[0]
+    one, two = signed_in(left)[0], signed_in(right)[0]
     return _COMPARISONS[operator]((one > two) - (one < two))
 
 
@@ -506,7 +507,7 @@ def _show_entries(run: Run, only: str) -> None:
     default = run.value("default")
     for index, name in enumerate(bls.in_grub_order(run.bls)):
         entry, path = run.bls[name]
-        number, rest = number_in(default.lstrip("-"))
+        number, rest = signed_in(default)
         is_default = default in (name, entry.grub.first("title")) or (rest is not None and number == index)
         wanted = {"default": is_default, "non-default": not is_default}.get(only, only in ("", name) or only[0] == "(")
         if wanted and name not in run.bls_shown and entry.grub.first("linux"):

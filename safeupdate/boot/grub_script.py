@@ -270,6 +270,7 @@ class Run:
 
     `commands` are GRUB's own, by name. `blocks` are environment blocks by machine path, as an earlier start left them.
     `id_first` is Red Hat's order of matching the default: id, title, number; GRUB's own is number, then title or id.
+    A menu of `blscfg` implies the first, its ids may begin with a digit.
     """
 
     def __init__(
@@ -642,7 +643,7 @@ class Run:
         head, _ = split_path(value)
         menu = self.scope.menu
         number, rest = number_in(value)
-        if not self.id_first:
+        if not (self.id_first or self.bls):
             if rest is not None:
                 return number, "number"
             for index, entry in enumerate(menu):
@@ -690,16 +691,21 @@ def split_path(value: str) -> tuple[str, str | None]:
 
 
 def number_in(text: str) -> tuple[int, str | None]:
-    """strtoul(3) as GRUB has it, a sign before it allowed, and what follows the digits; None where no digit is."""
+    """strtoul(3) as GRUB has it: the number, and what follows its digits, None where it has none."""
     text = text.lstrip(" \t\n\r\f\v")
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
-    found = re.match(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)", digits)
+    found = re.match(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)", text)
     if not found or len(found.group()) > 20:
         return 0, None
     for group, base in ((1, 16), (2, 8), (3, 10)):
         if found.group(group):
-            return sign * int(found.group(group), base), digits[found.end() :]
+            return int(found.group(group), base), text[found.end() :]
     return 0, None
+
+
+def signed_in(text: str) -> tuple[int, str | None]:
+    """The same, with a minus sign before the digits."""
+    number, rest = number_in(text.removeprefix("-"))
+    return (-number if text.startswith("-") else number), rest
 
 
 def _split(value: str) -> list[str]:

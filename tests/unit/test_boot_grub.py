@@ -571,6 +571,23 @@ def test_a_btrfs_subvolume(tmp_path: Path) -> None:
     assert not entry.kernel.absent
 
 
+def test_suse_reads_relative_to_the_default_subvolume(tmp_path: Path) -> None:
+    text = b'set btrfs_relative_path="y"\nexport btrfs_relative_path\n' + one_entry(f"search -u -s {UUID}")
+    files = {
+        **kernels("1.0"),
+        "/boot/grub2/grub.cfg": text.replace(b"/vmlinuz", b"/boot/vmlinuz"),
+        **mounted(
+            ("sda2", "/@/.snapshots/1/snapshot", "/", "btrfs"),
+            ("sda2", "/@/boot/grub2/x86_64-efi", "/boot/grub2/x86_64-efi", "btrfs"),
+            uuids={UUID: "sda2"},
+        ),
+    }
+    entry = started(plan(tmp_path, files, "/boot/grub2/grub.cfg"))
+    assert entry.kernel is not None
+    assert entry.kernel.path == "/boot/vmlinuz-1.0"
+    assert not entry.kernel.absent
+
+
 def test_a_link_to_a_file_system_that_grub_does_not_read(tmp_path: Path) -> None:
     files = {
         **kernels("1.0"),
@@ -678,6 +695,7 @@ def test_what_hangs_on_the_firmware_is_undecided(tmp_path: Path) -> None:
     text = """
 set timeout=5
 smbios --type 1 --get-string 5 --set product
+if [ $grub_cpu = arm64 ]; then true; fi
 if [ "$product" = "A" ]; then set default=1; fi
 menuentry a { linux /boot/vmlinuz-1.0 }
 menuentry b { linux /boot/vmlinuz-2.0 }
@@ -685,7 +703,7 @@ menuentry b { linux /boot/vmlinuz-2.0 }
     found = script(tmp_path / "decides", text)
     assert found.next is None
     assert ids(found) == ["undecided"]
-    assert f"{CONFIG}, line 4" in found.findings[0].problem
+    assert f"{CONFIG}, line 5" in found.findings[0].problem
     same = text.replace("set default=1", "set timeout=9")
     assert started(script(tmp_path / "does-not", same)).id == "a"
 
@@ -747,6 +765,15 @@ def test_a_menu_that_waits(tmp_path: Path) -> None:
     assert ids(found) == []
     assert not found.menu
     assert script(tmp_path / "hidden", "set timeout_style=hidden\nset timeout=0\n" + entry).menu
+
+
+def test_a_menu_of_many_entries(tmp_path: Path) -> None:
+    entry = "menuentry '{0}' --id k{0} {{\n" + "insmod gzio\n" * 10 + "linux /boot/vmlinuz-1.0 n={0}\n}}\n"
+    question = "if [ $grub_platform = efi ]; then insmod a; fi\n"
+    text = "set timeout=1\nset default=k399\n" + question + "".join(entry.format(number) for number in range(400))
+    found = script(tmp_path, text)
+    assert started(found).cmdline == "n=399"
+    assert len(found.entries) == 400
 
 
 def test_a_source_loop_ends(tmp_path: Path) -> None:
