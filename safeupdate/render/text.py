@@ -32,6 +32,8 @@ def render(
     pen = _Pen(colour, min(width, 100))
     lines = [*_head(report, pen)]
     if not quiet:
+        if report.target.why:
+            lines += pen.wrap(f"Next: {report.target.why}", "  ", "  ")
         findings = [(result, finding) for result in report.checks for finding in result.findings]
         for level in _ORDER:
             if level == "note" and not verbose:
@@ -76,8 +78,6 @@ def _head(report: Report, pen: _Pen) -> Iterator[str]:
     first, *rest = pen.wrap(f"{report.verdict.upper()}: {sentence}")
     yield first.replace(report.verdict.upper(), word, 1)
     yield from rest
-    if report.target.why:
-        yield from pen.wrap(f"Next: {report.target.why}", "  ", "  ")
 
 
 def _sentence(report: Report) -> str:
