@@ -227,11 +227,12 @@ def _programs(world: World) -> Iterator[Finding]:
         needed.append(("/usr/bin/mount", "mount", "systemd cannot mount anything, nor make the root writable."))
     if machine.populated("/bin"):
         needed.append(("/bin/sh", "dash" if machine.exists("/usr/bin/dash") else "bash", "Services and logins fail."))
+    lost_by_init = _lost(world, "/sbin/init") if _cannot_run(world, "/sbin/init") is not None else None
     for path, package, consequence in needed:
         if path.startswith("/usr/") and world.files.resolve(path) is None:
             path = path[len("/usr") :]
         problem = _cannot_run(world, path)
-        if problem is not None:
+        if problem is not None and _lost(world, path) != lost_by_init:
             yield blocker(
                 "mounts.program",
                 path,
@@ -329,7 +330,7 @@ def _owner(machine: Machine, name: str) -> str | None:
 
 
 def _reinstall(machine: Machine, package: str, lost: str | None = None) -> Remedy:
-    """Install the package again that brings the lost file, else the one of that name (rpm systems name some otherwise)."""
+    """Install the package again that brings the lost file, else the one of that name; rpm systems name some otherwise."""
     if machine.is_dir("/var/lib/dpkg"):
         package = (_owner(machine, lost) if lost is not None else None) or package
         return Remedy("Install the package again.", (("apt-get", "install", "--reinstall", package),))

@@ -451,6 +451,12 @@ def test_programs_that_systemd_needs(world: World) -> None:
     assert world.said() == [("program", "blocker")] * 2
 
 
+def test_a_library_that_all_of_them_lack_is_told_once(world: World) -> None:
+    for path in (SYSTEMD, "/usr/bin/mount", "/usr/bin/sh"):
+        world.at(path).write_bytes(elves.program(interpreter=None, needed=("libselinux.so.1",)))
+    assert world.said() == [("init", "blocker")]
+
+
 def test_the_executor_of_newer_systemds(world: World) -> None:
     needed = {250: [], 257: [("program", "blocker")]}
     for version, said in needed.items():
