@@ -7,6 +7,7 @@ error and runs on with that (init/initramfs.c).
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -168,6 +169,11 @@ class Index:
     def problem(self) -> Problem | None:
         """The first reason why the index may not be complete."""
         return next((segment.problem for segment in self.segments if segment.problem is not None), None)
+
+    @cached_property
+    def has_contents(self) -> bool:
+        """Whether the files' contents were read; of a nested image there may be names alone."""
+        return all(entry.crc32 is not None for entry in self.entries.values() if entry.is_file)
 
     @cached_property
     def generator(self) -> str:
@@ -409,7 +415,7 @@ class _Reader:
                     trailers = archive.trailers
                     self._stop(segment, member.offset, None, None, member.offset - segment, len(self.members) - first)
                     first, segment = len(self.members), member.offset
-                self._member(archive, member)
+                self.member(archive, member)
         except (FormatError, OSError) as error:
             problem = self._problem(error, start)
         end = archive.position if problem is None else self._source.size
@@ -453,7 +459,7 @@ class _Reader:
         problem = None
         try:
             for member in archive:
-                self._member(archive, member)
+                self.member(archive, member)
         except NoDecoder as error:
             problem = Problem("no-decoder", str(error), start, package=error.package)
         except (FormatError, OSError) as error:
@@ -477,7 +483,8 @@ class _Reader:
             kind = "too-large"
         return Problem(kind, error.message, offset, error.place, self._during)
 
-    def _member(self, archive: cpio.Archive, member: cpio.Member) -> None:
+    def member(self, archive: cpio.Archive, member: cpio.Member) -> None:
+        """Take in one file of an archive."""
         if len(self.members) >= ENTRY_LIMIT:
             raise _TooLarge(f"it holds more than {ENTRY_LIMIT} files")
         if archive.trailers != self._trailers:
@@ -745,11 +752,14 @@ class _NestedFile:
         return _squashfs(self._path, self._descriptor)
 
 
-_SQUASHFS_SECONDS = 60
-_LISTING_LIMIT = 32 << 20
+_SQUASHFS_SECONDS = 60.0
+_LISTING_LIMIT = 8 << 20
+"""Bytes of a listing: 50,000 files with names of 100 letters."""
+_ARGUMENTS_LIMIT = 512 << 10
+"""Bytes of names in one command; the kernel takes 2 MiB (execve(2))."""
+
 _LISTED = re.compile(
-    r"(?P<kind>[-dlcbps])(?P<mode>[-rwxsStT]{9}) \S+ +(?P<size>\d+(?:, *\d+)?) \S+ \S+ "
-    r"root(?:/(?P<path>.*?))?(?: -> (?P<target>.*))?$"
+    r"(?P<kind>[-dlcbps])(?P<mode>[-rwxsStT]{9}) \S+ +(?P<size>\d+(?:, *\d+)?) \S+ \S+ root/(?P<path>.+)"
 )
 _KINDS = {
     "-": stat.S_IFREG,
@@ -763,39 +773,114 @@ _KINDS = {
 
 
 def _squashfs(path: str, descriptor: int) -> Nested:
-    """What `unsquashfs -lln` lists: names, modes, sizes and links, no content."""
-    import subprocess
+    """What unsquashfs(1) lists, and the content of the files, which shows whether they are whole.
+
+    Before squashfs-tools 4.5 it cannot print a file: then the index holds names, modes, sizes and links.
+    """
     from shutil import which
 
     program = which("unsquashfs")
     if program is None:
         return Nested(path, "squashfs", None, "unsquashfs is not installed", "squashfs-tools")
-    command = [program, "-d", "root", "-lln", f"/proc/self/fd/{descriptor}"]
-    environment = {**os.environ, "LC_ALL": "C"}
+    image = f"/proc/self/fd/{descriptor}"
     try:
-        done = subprocess.run(
+        entries = tuple(_listed(_printed([program, "-d", "root", "-lln", image], descriptor)))
+        if "-cat" in _printed([program, "-help"], descriptor, fails=True):
+            reader = _Reader(Source(io.BytesIO(), 0))
+            pieces = compression.Pieces(_as_archive(entries, [program, "-no-wildcards", "-cat", image], descriptor), 0)
+            archive = cpio.Archive(pieces.readinto)
+            for member in archive:
+                reader.member(archive, member)
+            entries = tuple(reader.members)
+    except (FormatError, OSError) as error:
+        return Nested(path, "squashfs", None, f"unsquashfs cannot read it ({error})")
+    tree = _Tree()
+    for entry in entries:
+        tree.add(entry)
+    size = os.fstat(descriptor).st_size
+    index = Index(size, "", (), entries, MappingProxyType(tree.entries), (), tuple(tree.lost))
+    return Nested(path, "squashfs", index)
+
+
+def _printed(command: list[str], descriptor: int, *, fails: bool = False) -> str:
+    with _Output(command, descriptor, _LISTING_LIMIT, fails=fails) as output:
+        return b"".join(iter(lambda: output.read(1 << 20), b"")).decode("utf-8", "surrogateescape")
+
+
+def _listed(text: str) -> Iterator[Entry]:
+    for line in text.split("\n"):
+        match = _LISTED.match(line)
+        if match is None:
+            continue
+        bits = sum(1 << (8 - at) for at, letter in enumerate(match["mode"]) if letter in "rwxst")
+        size = int(match["size"]) if match["kind"] == "-" else 0
+        path, _, target = match["path"].partition(" -> ") if match["kind"] == "l" else (match["path"], "", "")
+        yield Entry(path, _KINDS[match["kind"]] | bits, size, target=target)
+
+
+def _as_archive(entries: tuple[Entry, ...], command: list[str], descriptor: int) -> Iterator[bytes]:
+    """The files as a cpio archive, so that one reader serves both; the command prints the contents one by one."""
+    for entry in entries:
+        if not entry.is_file:
+            yield cpio.header(os.fsencode(entry.path), entry.mode, os.fsencode(entry.target))
+    files = [entry for entry in entries if entry.is_file]
+    while files:
+        batch, length = 0, 0
+        while batch < len(files) and length < _ARGUMENTS_LIMIT:
+            length += len(files[batch].path) + 1
+            batch += 1
+        names = [entry.path for entry in files[:batch]]
+        with _Output([*command, *names], descriptor, UNPACKED_LIMIT) as output:
+            for entry in files[:batch]:
+                yield cpio.header(os.fsencode(entry.path), entry.mode, size=entry.size)
+                left = entry.size
+                while left:
+                    data = output.read(min(left, 1 << 20))
+                    if not data:
+                        raise Truncated("a file in it cannot be read", entry.path)
+                    left -= len(data)
+                    yield data
+                yield bytes(-entry.size % 4)
+        files = files[batch:]
+
+
+class _Output:
+    """What a program prints, bounded in time and size. Raises `FormatError` when it ends in an error."""
+
+    def __init__(self, command: list[str], descriptor: int, limit: int, *, fails: bool = False) -> None:
+        import subprocess
+
+        self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if fails else subprocess.DEVNULL,
             pass_fds=(descriptor,),
-            timeout=_SQUASHFS_SECONDS,
-            env=environment,
-            check=False,
+            env={**os.environ, "LC_ALL": "C"},
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Nested(path, "squashfs", None, f"unsquashfs failed: {error}")
-    if done.returncode:
-        return Nested(path, "squashfs", None, "unsquashfs finds it damaged, or cannot read its compressor")
-    tree = _Tree()
-    for line in done.stdout[:_LISTING_LIMIT].decode("utf-8", "surrogateescape").split("\n"):
-        match = _LISTED.match(line)
-        if match is None or not match["path"] or len(tree.entries) >= ENTRY_LIMIT:
-            continue
-        mode = _KINDS[match["kind"]] | sum(
-            1 << (8 - at) for at, letter in enumerate(match["mode"]) if letter in "rwxst"
-        )
-        size = int(match["size"]) if match["kind"] == "-" else 0
-        tree.add(Entry(match["path"], mode, size, target=match["target"] or ""))
-    entries = MappingProxyType(tree.entries)
-    return Nested(path, "squashfs", Index(os.fstat(descriptor).st_size, "", (), tuple(entries.values()), entries))
+        self._timer = threading.Timer(_SQUASHFS_SECONDS, self._process.kill)
+        self._timer.daemon = True
+        self._timer.start()
+        self._left = limit
+        self._fails = fails
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def read(self, length: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(length)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooLarge("it holds more than this program looks at")
+        return data
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._process.stdout is not None
+        if kind is not None:
+            self._process.kill()
+        self._process.stdout.close()
+        code = self._process.wait()
+        self._timer.cancel()
+        if kind is None and code and not self._fails:
+            raise FormatError("it is damaged, or in a compression that unsquashfs does not have here")

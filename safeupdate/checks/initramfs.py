@@ -29,7 +29,7 @@ removes a few afterwards is no damage; a lost part of the image is far above the
 
 _SIZE_DROP = 0.2
 """Images of one machine differ by a few per cent from kernel to kernel. Known cases of a driver family left out lost 29
-and 46 per cent (see `docs/findings.md`)."""
+and 46 per cent."""
 
 _SAMPLE = 16
 """Modules whose whole content is held against the disk: a rebuilt kernel differs in every one of them."""
@@ -316,10 +316,25 @@ def _content(case: Case, entry: BootEntry, path: str, index: Index) -> Iterator[
     if found is not None:
         yield found
         return
-    search = closure.library_directories(index.content, index.names)
+    stages = [index, *(nested.index for nested in index.nested if nested.index is not None)]
     broken = False
+    for stage in stages:
+        for finding in _first_program(path, stage, init if stage is index else "/init", rebuild):
+            broken = True
+            yield finding
+    last = stages[-1]
+    if last.has_contents and not broken:
+        search = closure.library_directories(last.content, last.names)
+        yield from _programs(path, last, search, rebuild)
+        yield from _module_loader(case, path, last, search, rebuild)
+    yield from _modules(case, path, last, rebuild)
+
+
+def _first_program(path: str, index: Index, init: str, rebuild: Remedy) -> Iterator[Finding]:
+    if not index.has_contents:
+        return
+    search = closure.library_directories(index.content, index.names)
     for file in closure.missing(index, init, search=search)[:_CAP]:
-        broken = True
         yield blocker(
             "initramfs.init-cannot-start",
             path,
@@ -328,10 +343,6 @@ def _content(case: Case, entry: BootEntry, path: str, index: Index) -> Iterator[
             "The kernel reports “Failed to execute /init” or “Attempted to kill init!” and panics.",
             remedy=rebuild,
         )
-    if not broken and not index.nested:
-        yield from _programs(path, index, search, rebuild)
-        yield from _module_loader(case, path, index, search, rebuild)
-    yield from _modules(case, path, index, rebuild)
 
 
 def _init(case: Case, entry: BootEntry, path: str, index: Index, init: str) -> Finding | None:
@@ -596,7 +607,7 @@ def _cannot_read(index: Index, loader: str, library: str, search: tuple[str, ...
 
 def _modules(case: Case, path: str, index: Index, rebuild: Remedy) -> Iterator[Finding]:
     release = case.release
-    if release is None or index.nested:
+    if release is None:
         return
     held = index.modules(release)
     if held:

@@ -166,14 +166,17 @@ class _Program:
 
         self.end = end
         self._name = command[0].rsplit("/", 1)[-1]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError:
+            raise NoDecoder(f"{self._name} data", self._name) from None
         assert self._process.stdin is not None and self._process.stdout is not None
         self._output: Any = self._process.stdout
         for pipe in (self._process.stdin, self._output):
@@ -309,7 +312,7 @@ class _Inflate:
         return self._inner.unused_data
 
 
-class _Pieces:
+class Pieces:
     """A decoder out of a generator of unpacked pieces; `end` was found beforehand."""
 
     def __init__(self, pieces: Iterator[bytes], end: int) -> None:
@@ -601,7 +604,7 @@ def _open_lz4(source: Source, offset: int) -> Decoder:
                 except (block_format.LZ4BlockError, ValueError):
                     raise FormatError("the lz4 data is corrupt", f"offset {block.offset}") from None
 
-    return _Pieces(pieces(), _last_sound(_lz4_blocks(source, offset), offset))
+    return Pieces(pieces(), _last_sound(_lz4_blocks(source, offset), offset))
 
 
 def _lzo_blocks(source: Source, offset: int) -> Iterator[_Block]:

@@ -63,6 +63,14 @@ def parse_header(data: bytes, offset: int) -> tuple[Member, int]:
     return Member(offset, b"", mode & 0xFFFF, size, links, (major, minor, inode), crc), name_length
 
 
+def header(name: bytes, mode: int, content: bytes = b"", *, size: int | None = None) -> bytes:
+    """The bytes of a newc entry: header, name and, padded, `content`. With `size`, the caller writes the content."""
+    fields = (0, mode, 0, 0, 1, 0, len(content) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0)
+    data = b"070701" + b"".join(b"%08x" % field for field in fields) + name + b"\0"
+    data += bytes(-len(data) % 4) + content
+    return data + bytes(-len(data) % 4)
+
+
 class Archive:
     """The members of archives that follow one another in a stream.
 
@@ -94,17 +102,17 @@ class Archive:
             if not self._next():
                 return
             offset = self.position
-            header, length = parse_header(bytes(self._take(HEADER, "a header")), offset)
+            head, length = parse_header(bytes(self._take(HEADER, "a header")), offset)
             padded = length + -(HEADER + length) % 4
             raw = bytes(self._take(padded, "a name"))[:length]
             if raw[-1:] != b"\0":
                 raise FormatError("a name in the cpio archive has no end", f"offset {offset + HEADER}")
             name = raw.partition(b"\0")[0]
-            self._left = header.size
+            self._left = head.size
             if name == TRAILER:
                 self.trailers += 1
             else:
-                yield Member(offset, name, header.mode, header.size, header.links, header.inode, header.checksum)
+                yield Member(offset, name, head.mode, head.size, head.links, head.inode, head.checksum)
 
     def peek(self, length: int) -> memoryview:
         """The next bytes of the member's content, at most `length`, without consuming them.

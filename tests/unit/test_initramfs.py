@@ -295,6 +295,7 @@ def test_a_squashfs_inside(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "usr/bin").mkdir(parents=True)
     (root / "usr/bin/sh").write_bytes(b"program")
+    (root / "large").write_bytes(bytes(range(256)) * 4096)
     (root / "usr/bin/sh").chmod(0o755)
     (root / "bin").symlink_to("usr/bin")
     (root / "with space -> arrow").write_bytes(b"x")
@@ -305,6 +306,11 @@ def test_a_squashfs_inside(tmp_path: Path) -> None:
     assert nested.index is not None
     assert nested.index.resolve("/bin/sh") == "/usr/bin/sh"
     assert nested.index.entries["usr/bin/sh"].mode == stat.S_IFREG | 0o755
+    assert nested.index.entries["usr/bin/sh"].crc32 == zlib.crc32(b"program")
+    assert nested.index.entries["with space -> arrow"].size == 1
+    damaged = bytearray(packed.read_bytes())
+    damaged[100:110] = bytes(10)
+    assert read(archive({"squash-root.img": bytes(damaged)})).nested[0].index is None
     cut = read(archive({"squashfs-root.img": packed.read_bytes()[:100]}))
     assert cut.nested[0].index is None
 
