@@ -17,11 +17,11 @@ setup:
 
 # The root trees hold files that only root may read: what uses them runs as root.
 run: setup
-	@$(AS_ROOT) $(PYTHON) tools/run.py
+	@$(AS_ROOT) $(PYTHON) -m tools.run
 
 test: setup
 	$(AS_ROOT) $(PYTHON) -m machines
-	$(AS_ROOT) $(PYTHON) tools/test_on_python39.py
+	$(AS_ROOT) $(PYTHON) -m tools.python39
 	$(AS_ROOT) $(PYTEST) -m "not vm"
 
 lint: setup

@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 import machines
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "safeupdate")

@@ -22,29 +22,38 @@ else
 	}
 fi
 
-# mmdebstrap, the keyring, e2fsprogs and mount build the root trees of machines/; shellcheck is for make lint.
+# mmdebstrap, the keyring, e2fsprogs and mount build the root trees of machines/. What is in `better` makes or holds
+# what some tests need, and is not in every release.
 with_apt() {
-	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd shellcheck"
+	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
+	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi"
 	missing=
-	for package in $wanted; do
+	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
 		ii*) ;;
 		*) missing="$missing $package" ;;
 		esac
 	done
-	if [ -n "$missing" ]; then
-		echo "setup: installing$missing"
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update
-		# shellcheck disable=SC2086 # a list of words
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends $missing
+	if [ -z "$missing" ]; then
+		return
 	fi
+	echo "setup: installing$missing"
+	as_root apt-get -q update || echo "setup: apt-get update had errors; going on with what there is" >&2
+	for package in $better; do
+		if [ -z "$(apt-cache --names-only search "^$package\$")" ]; then
+			echo "setup: there is no $package here" >&2
+			missing=$(echo "$missing" | sed "s/ $package\\>//")
+		fi
+	done
+	# shellcheck disable=SC2086 # a list of words
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends $missing
 }
 
 with_dnf() {
 	echo "setup: installing packages"
 	as_root dnf --assumeyes --quiet install python3 python3-pip python3-dnf zstd e2fsprogs util-linux
-	# Not in every repository (EPEL, Fedora). Only the root trees and make lint need them.
-	for package in mmdebstrap debian-keyring ShellCheck; do
+	# Not in every repository (EPEL, Fedora): for the root trees, make lint and some tests.
+	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned; do
 		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
 	done
 }
