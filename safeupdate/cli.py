@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 from safeupdate import __version__
 from safeupdate.commands import capture, check
@@ -17,7 +16,7 @@ USAGE = 2
 COMMANDS = (check, capture)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit codes are the verb's own; 2 is a usage error, with nothing on stdout."""
     parser = argparse.ArgumentParser(prog="safeupdate", description="If this machine reboots now, will it come back?")
     parser.add_argument("--version", action="version", version=f"safeupdate {__version__}")
@@ -33,9 +32,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SafeupdateError as error:
-        print(f"safeupdate: {error}", file=sys.stderr)
+        from safeupdate.render import visible
+
+        print(f"safeupdate: {visible(str(error))}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(f"  {visible(error.hint)}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130

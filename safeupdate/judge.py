@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Optional
 
 from safeupdate import __version__, kernels
 from safeupdate.boot import find_plan
@@ -27,6 +26,7 @@ from safeupdate.report import (
     Outcome,
     Quality,
     Recovery,
+    Remedy,
     Report,
     Target,
     blocker,
@@ -48,14 +48,31 @@ _FALLBACKS_TRIED = 3
 def judge(
     machine: Machine,
     *,
-    release: Optional[str] = None,
-    required_drivers: Optional[tuple[str, ...]] = None,
+    release: str | None = None,
+    required_drivers: tuple[str, ...] | None = None,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where that is not installed."""
+    """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where it is not installed."""
     progress("reading the boot plan")
     volumes = Volumes(machine)
     firmware, plan = find_plan(machine, volumes)
+    try:
+        return _judge(machine, volumes, firmware, plan, release, required_drivers, progress)
+    except UsageError:
+        raise
+    except SafeupdateError as error:
+        return _report(machine, firmware, plan, None, (_not_readable(error),))
+
+
+def _judge(
+    machine: Machine,
+    volumes: Volumes,
+    firmware: Firmware,
+    plan: BootPlan,
+    release: str | None,
+    required_drivers: tuple[str, ...] | None,
+    progress: Progress,
+) -> Report:
     found = kernels.installed(machine)
     if release is not None:
         plan = _overridden(machine, plan, found, release)
@@ -110,7 +127,7 @@ def _overridden(machine: Machine, plan: BootPlan, found: tuple[Kernel, ...], rel
 
 
 def _kernel(
-    machine: Machine, entry: BootEntry | None, found: tuple[Kernel, ...], release: Optional[str] = None
+    machine: Machine, entry: BootEntry | None, found: tuple[Kernel, ...], release: str | None = None
 ) -> Kernel | None:
     """The kernel that an entry starts, the release by the image itself where it tells."""
     if entry is None:
@@ -167,8 +184,8 @@ def _ask(check: Check, case: Case) -> CheckResult:
     """One check's answer; one that crashes could not tell, and keeps what it found before."""
     started = time.perf_counter()
     findings: list[Finding] = []
-    reason: Optional[str] = None
-    outcome: Optional[Outcome] = None
+    reason: str | None = None
+    outcome: Outcome | None = None
     try:
         for finding in check.run(case):
             findings.append(finding)
@@ -205,6 +222,18 @@ def _no_kernel(machine: Machine) -> CheckResult:
         machine.root,
         "No kernel is installed here: neither /boot, nor /lib/modules, nor a boot menu has one.",
         "There is nothing that boots next, as in a container.",
+    )
+    return CheckResult("kernel-files", "The kernel and its modules are whole", True, "unknown", (finding,))
+
+
+def _not_readable(error: SafeupdateError) -> CheckResult:
+    finding = unknown(
+        "kernel-files.not-readable",
+        "installed kernels",
+        f"What is installed here cannot be read: {error}.",
+        "Whether the next boot comes up cannot be told.",
+        evidence=[error.hint] if error.hint else [],
+        remedy=Remedy("Run the check as root."),
     )
     return CheckResult("kernel-files", "The kernel and its modules are whole", True, "unknown", (finding,))
 

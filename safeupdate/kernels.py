@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
@@ -119,11 +119,19 @@ def _images(machine: Machine) -> list[str]:
     for release in machine.listdir("/lib/modules"):
         paths += [path for name in ("vmlinuz", "Image") if machine.is_file(path := f"/lib/modules/{release}/{name}")]
     for place in ("/boot", "/efi", "/boot/efi"):
-        for token in machine.listdir(place):
-            if machine.is_link(f"{place}/{token}") or not machine.is_dir(f"{place}/{token}"):
-                continue
-            for release in machine.listdir(f"{place}/{token}"):
-                path = f"{place}/{token}/{release}/linux"
-                if machine.is_file(path):
-                    paths.append(path)
+        with suppress(Unreadable):  # an ESP that root alone may list
+            paths += _below(machine, place)
+    return paths
+
+
+def _below(machine: Machine, place: str) -> list[str]:
+    """Kernels as kernel-install(8) places them: TOKEN/RELEASE/linux."""
+    paths = []
+    for token in machine.listdir(place):
+        if machine.is_link(f"{place}/{token}") or not machine.is_dir(f"{place}/{token}"):
+            continue
+        for release in machine.listdir(f"{place}/{token}"):
+            path = f"{place}/{token}/{release}/linux"
+            if machine.is_file(path):
+                paths.append(path)
     return paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -70,8 +71,20 @@ def run(arguments: argparse.Namespace) -> int:
             verbose=arguments.verbose,
             quiet=arguments.quiet,
         )
-    sys.stdout.buffer.write(text.encode("utf-8"))
+    _print(text)
     return EXIT_CODES[report.verdict]
+
+
+def _print(text: str) -> None:
+    """Write the report. Where that fails the exit code still tells the verdict."""
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            print(f"safeupdate: the report cannot be written: {error.strerror}", file=sys.stderr)
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _progress(*, quiet: bool) -> AbstractContextManager[Callable[[str], None]]:

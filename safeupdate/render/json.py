@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from safeupdate.render import plain
 from safeupdate.report import CheckResult, Finding, Report
 
 FORMAT = 1
@@ -75,7 +76,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return plain(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):

@@ -6,6 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
+from safeupdate.render import visible
 from safeupdate.report import CheckResult, Finding, Level, Report
 
 WIDTH = 80
@@ -28,7 +29,7 @@ _ORDER: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
 def render(
     report: Report, *, colour: bool = False, verbose: bool = False, quiet: bool = False, width: int = WIDTH
 ) -> str:
-    """The report as lines of at most `width` columns; commands are never broken. `quiet`: the verdict alone."""
+    """The report as lines of at most `width` columns; commands and long names stay whole. `quiet`: the verdict alone."""
     pen = _Pen(colour, min(width, 100))
     lines = [*_head(report, pen)]
     if not quiet:
@@ -64,12 +65,6 @@ class _Pen:
             break_long_words=False,
             break_on_hyphens=False,
         ) or [indent.rstrip()]
-
-
-def visible(text: str) -> str:
-    r"""The text with bytes that are not UTF-8 and control characters as `\xNN`: a file name must not steer a terminal."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _head(report: Report, pen: _Pen) -> Iterator[str]:
