@@ -330,7 +330,7 @@ def _owner(machine: Machine, name: str) -> str | None:
 
 
 def _reinstall(machine: Machine, package: str, lost: str | None = None) -> Remedy:
-    """Install the package again that brings the lost file, else the one of that name; rpm systems name some otherwise."""
+    """Install the package again that brings the lost file, else that one; rpm systems name some otherwise."""
     if machine.is_dir("/var/lib/dpkg"):
         package = (_owner(machine, lost) if lost is not None else None) or package
         return Remedy("Install the package again.", (("apt-get", "install", "--reinstall", package),))
