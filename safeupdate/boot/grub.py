@@ -436,7 +436,6 @@ class _World:
         if missing is None or self.next is None:
             return
         inside = next((entry for entry in self.entries.values() if entry.id.split(">")[-1] == missing), None)
-        command = "grub2-set-default" if self.sight.machine.exists("/usr/bin/grub2-editenv") else "grub-set-default"
         yield warning(
             "boot-entry.default-names-nothing",
             self.config,
@@ -444,11 +443,24 @@ class _World:
             + (f' There is "{inside.id}"; an entry in a submenu needs the whole path.' if inside else ""),
             f'GRUB says nothing and starts "{self.next.title}" instead.',
             evidence=[self._why()],
-            remedy=Remedy(
-                "Name an entry that exists, or go back to the first one.",
-                ((command, inside.id if inside else self.next.id),),
-            ),
+            remedy=self._rename((inside or self.next).id),
         )
+
+    def _rename(self, identity: str) -> Remedy:
+        """How to give GRUB a default that names an entry: there where today's comes from."""
+        top = self.steps[0].level.scope.variables.get("default")
+        value, path = self.run.from_block.get("next_entry", ("", ""))
+        if value and value == top:
+            return Remedy("Take the one-time choice back.", ((self._editenv(), path, "unset", "next_entry"),))
+        value, path = self.run.from_block.get("saved_entry", ("", ""))
+        if value and value == top:
+            tool = self._editenv().replace("editenv", "set-default")
+            return Remedy("Save an entry that exists.", ((tool, identity),))
+        file = self.run.set_at.get("default", ("", None, ()))[0]
+        if file and not file.endswith("/grub.cfg"):
+            return Remedy(f"Name an entry that exists in {file}: {identity}")
+        text = f'Set GRUB_DEFAULT="{identity}" in /etc/default/grub, then write the boot menu anew.'
+        return Remedy(text, self._regenerate().commands)
 
     def _person(self) -> Iterator[Finding]:
         top = self.run.scope.variables
@@ -471,6 +483,7 @@ class _World:
                     f'GRUB asks for a password before it starts "{step.entry.title}": superusers is set and the entry'
                     " is not --unrestricted.",
                     "After a reboot the machine waits for a person who knows it.",
+                    remedy=Remedy("Mark the entry --unrestricted: it then starts, but cannot be edited, without it."),
                 )
                 break
 

@@ -403,7 +403,17 @@ def _find(run: Run, kind: str, wanted: str, variable: str) -> int | None:
     return 0
 
 
-def _ask_machine(run: Run, call: Call) -> None:
+def _probe(run: Run, call: Call) -> int | None:
+    options, names = _options(call.arguments, {"-s": True, "--set": True, "-u": False, "--fs-uuid": False})
+    variable = options.get("-s", options.get("--set"))
+    tag = run.sight.tags.get(names[0].strip("()")) if names else None
+    if variable and tag and tag.startswith("UUID=") and options.keys() & {"-u", "--fs-uuid"}:
+        run.assign(variable, tag[len("UUID=") :], ())
+        return 0
+    return _ask_machine(run, call)
+
+
+def _ask_machine(run: Run, call: Call) -> int | None:
     """A command that sets variables from what only the running machine knows."""
     for position, word in enumerate(call.arguments):
         option, equals, value = word.partition("=")
@@ -412,6 +422,7 @@ def _ask_machine(run: Run, call: Call) -> None:
             name = value.rpartition(":")[2]
             if name:
                 run.assign(name, unknown_value(f"${name} from {call.name}"), ())
+    return None
 
 
 def _read(run: Run, call: Call) -> int:
@@ -570,20 +581,26 @@ def _linux(run: Run, call: Call) -> int | None:
 
 
 def _kernel(run: Run, call: Call, arguments: list[str]) -> Loaded:
-    """A kernel and its command line, and what of them hangs on a variable that nothing has set."""
+    """A kernel and its command line, and what of them hangs on a variable that has no value."""
     file = run.file(arguments[0])
     words = [word for word in call.statement.words[1:] if not word.plain.startswith("--")]
-    unresolved = [
-        f"nothing sets ${{{name}}} in `{word.plain}` ({run.here()})"
-        for word in words
-        for name in run.unset_in([word])
-        if word.plain.startswith("root=") or (word is words[0] and (file.absent or file.path is None))
+    unresolved = _without_value(run, [word for word in words if word.plain.startswith("root=")])
+    if file.absent or file.path is None:
+        unresolved += _without_value(run, words[:1])
+    unresolved += [
+        f"{readable(argument)} is not known before the boot ({run.here()})"
+        for argument in arguments
+        if is_unknown(argument) and (argument is arguments[0] or argument.startswith("root="))
     ]
-    if is_unknown(arguments[0]):
-        unresolved.append(f"the name of the kernel, {readable(arguments[0])} ({run.here()})")
     if unresolved and file.absent:
         file = BootFile(words[0].plain, None, why="a variable in its name has no value")
     return Loaded(file, tuple(arguments[1:]), unresolved=tuple(unresolved))
+
+
+def _without_value(run: Run, words: Iterable[grub_cfg.Word]) -> list[str]:
+    return [
+        f"nothing sets ${{{name}}} in `{word.plain}` ({run.here()})" for word in words for name in run.unset_in([word])
+    ]
 
 
 def _status(file: BootFile | None) -> int | None:
@@ -601,6 +618,14 @@ def _initrd(run: Run, call: Call) -> int | None:
             word = word.split(":", 2)[-1]
         if not word.startswith("--"):
             files.append(run.file(word))
+    if any(file.absent for file in files):
+        # A name with text around the variable; a variable alone that is unset leaves no argument.
+        named = [word for word in call.statement.words[1:] if any(piece.kind == "text" for piece in word.pieces)]
+        unresolved = _without_value(run, named)
+        if unresolved:
+            why = "a variable in its name has no value"
+            files = [BootFile(file.spec, None, why=why) if file.absent else file for file in files]
+            run.loaded = replace(run.loaded, unresolved=(*run.loaded.unresolved, *unresolved))
     run.loaded = replace(run.loaded, initramfs=tuple(files))
     return max((_status(file) or 0 for file in files), default=1)
 
@@ -733,7 +758,8 @@ COMMANDS: dict[str, Command] = {
     **dict.fromkeys(("fwsetup", "exit", "halt", "reboot", "normal_exit"), _leave),
     "search": _search,
     **dict.fromkeys(("search.fs_uuid", "search.fs_label", "search.file"), _search_direct),
-    **dict.fromkeys(("regexp", "smbios", "probe", "pcidump", "setpci", "rdmsr", "gptprio.next"), _ask_machine),
+    **dict.fromkeys(("regexp", "smbios", "pcidump", "setpci", "rdmsr", "gptprio.next"), _ask_machine),
+    "probe": _probe,
     "read": _read,
     **dict.fromkeys(("menuentry", "submenu"), _menuentry),
     **dict.fromkeys(("blscfg", "bls_import"), _blscfg),

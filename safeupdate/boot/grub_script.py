@@ -570,6 +570,8 @@ class Run:
 
     def assign(self, name: str, value: str, words: Iterable[Word]) -> None:
         """Set a variable to the value that `words` came to."""
+        if name == "root" and value.startswith("(") and value.endswith(")"):
+            value = value[1:-1]
         self.scope.variables[name] = value
         self.set_at[name] = self.place, self._line, self.unset_in(words)
 

@@ -162,7 +162,18 @@ def test_a_name_that_names_nothing_is_entry_0(tmp_path: Path, value: str, starts
 
 def test_a_bare_id_is_told_with_its_path(tmp_path: Path) -> None:
     found = plan(tmp_path, debian(with_default(f"gnulinux-{OLD}-advanced-{UUID}")))
-    assert found.findings[0].remedy.commands == (("grub-set-default", FALLBACK),)
+    assert FALLBACK in found.findings[0].remedy.text
+    assert found.findings[0].remedy.commands == (("grub-mkconfig", "-o", CONFIG),)
+
+
+def test_what_helps_against_a_wrong_default_is_where_it_came_from(tmp_path: Path) -> None:
+    saved = plan(tmp_path / "saved", debian(with_default("${saved_entry}"), saved_entry="gone"))
+    assert saved.findings[0].remedy.commands == (("grub-set-default", SIMPLE),)
+    once = plan(tmp_path / "once", debian(next_entry="gone"))
+    assert once.findings[0].remedy.commands == (("grub-editenv", "/boot/grub/grubenv", "unset", "next_entry"),)
+    custom = plan(tmp_path / "custom", {**debian(), "/boot/grub/custom.cfg": 'set default="gone"\n'})
+    assert "/boot/grub/custom.cfg" in custom.findings[0].remedy.text
+    assert custom.findings[0].remedy.commands == ()
 
 
 def test_a_submenu_as_the_default_starts_its_first_entry(tmp_path: Path) -> None:
@@ -470,6 +481,28 @@ def test_the_stub_on_the_esp_is_followed(tmp_path: Path) -> None:
     assert "/boot/grub2/grub.cfg" in found.why or "/boot/grub2/grubenv" in found.why
 
 
+def test_the_configurations_of_a_debian_machine(tmp_path: Path) -> None:
+    files = {
+        **debian(),
+        "/boot/efi/EFI/debian/grub.cfg": (DATA / "esp-debian.cfg").read_bytes(),
+        "/boot/efi/EFI/gone/grub.cfg": (DATA / "esp-debian.cfg").read_bytes().replace(UUID.encode(), b"0000-0000"),
+        **mounted(("sda2", "/", "/", "ext4"), ("sda1", "/", "/boot/efi", "vfat"), uuids={UUID: "sda2", "ABCD": "sda1"}),
+        "/sys/firmware/efi/fw_platform_size": "64\n",
+    }
+    machine = tree(tmp_path, files)
+    assert grub.find_configs(machine, Volumes(machine)) == (CONFIG,)
+    assert started(grub.plan(machine, Volumes(machine), config="/boot/efi/EFI/debian/grub.cfg")).release == NEW
+
+
+def test_two_configurations_are_both_told(tmp_path: Path) -> None:
+    files = {**debian(), "/boot/grub2/grub.cfg": "menuentry x { linux /boot/vmlinuz-1.0 }\n"}
+    machine = tree(tmp_path, files)
+    assert grub.find_configs(machine, Volumes(machine)) == (CONFIG, "/boot/grub2/grub.cfg")
+    (tmp_path / "boot/grub2/grub.cfg").unlink()
+    (tmp_path / "boot/grub2/grub.cfg").symlink_to("../grub/grub.cfg")
+    assert grub.find_configs(machine, Volumes(machine)) == (CONFIG,)
+
+
 def test_a_stub_that_leads_nowhere(tmp_path: Path) -> None:
     files = fedora()
     stub = (DATA / "esp-fedora.cfg").read_bytes()
@@ -689,6 +722,34 @@ def test_a_variable_that_nothing_sets_in_the_kernel_s_name(tmp_path: Path) -> No
 def test_a_variable_that_nothing_sets_in_root(tmp_path: Path) -> None:
     entry = started(script(tmp_path, "menuentry x {\n  linux /boot/vmlinuz-1.0 root=$where $more\n}\n"))
     assert ["${where}" in each for each in entry.unresolved] == [True]
+
+
+def test_a_variable_that_nothing_sets_in_the_initramfs(tmp_path: Path) -> None:
+    text = "menuentry x {\n  linux /boot/vmlinuz-1.0 root=/dev/sda1\n  initrd /boot/initrd.img-1.0 %s\n}\n"
+    entry = started(script(tmp_path / "in-a-name", text % "/boot/ucode-$cpu.img"))
+    assert [file.absent for file in entry.initramfs] == [False, False]
+    assert "${cpu}" in entry.unresolved[0]
+    alone = started(script(tmp_path / "alone", text % "$tuned_initrd"))
+    assert len(alone.initramfs) == 1
+    assert alone.unresolved == ()
+
+
+def test_the_uuid_of_the_disk_that_was_searched(tmp_path: Path) -> None:
+    text = f"""menuentry x {{
+  search --fs-uuid --set=root {UUID}
+  set root=($root)
+  probe --set=uuid --fs-uuid ($root)
+  linux /boot/vmlinuz-1.0 root=UUID=$uuid
+}}
+menuentry y {{
+  probe --set=uuid --fs-uuid (hd0,gpt2)
+  linux /boot/vmlinuz-1.0 root=UUID=$uuid
+}}
+"""
+    known, unknown = script(tmp_path, text).entries
+    assert known.cmdline == f"root=UUID={UUID}"
+    assert known.unresolved == ()
+    assert len(unknown.unresolved) == 1
 
 
 def test_what_hangs_on_the_firmware_is_undecided(tmp_path: Path) -> None:
