@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from safeupdate.errors import FormatError
 from safeupdate.formats.mountinfo import Mount, parse
@@ -31,6 +34,15 @@ def test_a_source_may_be_empty() -> None:
 def test_broken_lines(data: bytes) -> None:
     with pytest.raises(FormatError, match="line 2"):
         parse(b"1 0 0:5 / /x rw - bpf bpf rw\n" + data)
+
+
+PIECES = [b"1", b"0:5", b"/", b" ", b"-", b"\n", b"\\040", b"ext4", b"rw,x", b"\0", b"\xff"]
+
+
+@given(st.lists(st.sampled_from(PIECES)))
+def test_anything_else(parts: list[bytes]) -> None:
+    with suppress(FormatError):
+        parse(b"".join(parts))
 
 
 def test_this_machine() -> None:
