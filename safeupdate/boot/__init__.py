@@ -406,7 +406,7 @@ def _direct(world: _World, start: _Start, program: Program) -> BootPlan:
                     start.path,
                     f"The unified kernel image {start.path} is cut short.",
                     "The firmware refuses to load it, and the machine does not start with it.",
-                    remedy=Remedy("Build the image anew.", (("kernel-install", "add-all"),)),
+                    remedy=systemd_boot.add_kernels(world.machine, [release] if release else []),
                 )
             )
     kernel = kernels.kernel_at(world.machine, start.path, embedded=embedded)

@@ -150,7 +150,7 @@ def plan(
     if waits:
         findings.append(_menu_waits(waits, conf_path))
     if not entries and not any(finding.level == "unknown" for finding in findings):
-        findings.append(_empty(conf_path))
+        findings.append(_empty(machine, conf_path))
     next_entry = choice.candidate.entry if choice.candidate is not None else None
     why = "; ".join([*(said for _, said in choice.unmet), choice.why])
     if firmware.kind == "uefi" and not firmware.captured and machine.has_sysfs and len(_releases(entries)) > 1:
@@ -608,7 +608,7 @@ def _about(machine: Machine, candidate: _Candidate) -> Iterator[Finding]:
             f"The unified kernel image of the entry {entry.id} is cut short: the file ends before its section "
             f"{cut[0].name} does.",
             "The firmware refuses to load it, and the machine does not start with it.",
-            remedy=Remedy("Build the image anew.", (("kernel-install", "add-all"),)),
+            remedy=add_kernels(machine, [entry.release] if entry.release else []),
         )
     if entry.kernel is None and candidate.program is not None:
         try:
@@ -658,17 +658,25 @@ def _hidden(path: str, why: str) -> Finding:
     )
 
 
-def _empty(path: str) -> Finding:
+def _empty(machine: Machine, path: str) -> Finding:
     return blocker(
         "boot-entry.empty-menu",
         path.rsplit("/", 1)[0],
         "systemd-boot finds no entry of a Linux system: no file in /loader/entries names an existing kernel, and "
         "/EFI/Linux has no unified kernel image.",
         "The machine stops in the firmware, or in a menu that starts no Linux.",
-        remedy=Remedy(
-            "Write the entries of the installed kernels.", (("kernel-install", "add-all"), ("bootctl", "list"))
-        ),
+        remedy=add_kernels(machine, [kernel.release for kernel in kernels.installed(machine)]),
     )
+
+
+def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
+    """Write the entries, or the unified images, of these releases anew; before systemd 255 the image must be named."""
+    commands = []
+    for release in releases:
+        places = (f"/usr/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}")
+        image = next((place for place in places if machine.exists(place)), None)
+        commands.append(("kernel-install", "add", release, *([image] if image is not None else [])))
+    return Remedy("Have the kernel's boot entry made anew.", tuple(commands))
 
 
 def _names_nothing(origin: str, said: str, instead: BootEntry) -> Finding:

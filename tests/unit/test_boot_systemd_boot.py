@@ -195,7 +195,9 @@ def test_profiles_are_entries_of_newer_loaders(tmp_path: Path) -> None:
 def test_a_cut_image_that_is_next_is_a_blocker(tmp_path: Path) -> None:
     found = plan(tmp_path, {"/boot/efi/EFI/Linux/a.efi": efi.uki(A)[:-700]})
     assert chosen(found) == "a.efi"
-    assert only(found, "blocker").id == "boot-entry.unified-image-truncated"
+    finding = only(found, "blocker")
+    assert finding.id == "boot-entry.unified-image-truncated"
+    assert finding.remedy.commands == (("kernel-install", "add", A),)
 
 
 def test_an_efi_entry_may_be_a_kernel_an_image_or_another_loader(tmp_path: Path) -> None:
@@ -257,9 +259,12 @@ def test_an_esp_that_is_not_mounted(tmp_path: Path) -> None:
 
 
 def test_no_entry_at_all(tmp_path: Path) -> None:
-    found = plan(tmp_path, {"/boot/efi/EFI/Microsoft/Boot/bootmgfw.efi": b"MZ"})
+    installed = {f"/boot/vmlinuz-{A}": x86_image(A)}
+    found = plan(tmp_path, {"/boot/efi/EFI/Microsoft/Boot/bootmgfw.efi": b"MZ", **installed})
     assert found.next is None
-    assert only(found, "blocker").id == "boot-entry.empty-menu"
+    finding = only(found, "blocker")
+    assert finding.id == "boot-entry.empty-menu"
+    assert ("kernel-install", "add", A, f"/boot/vmlinuz-{A}") in finding.remedy.commands
 
 
 # -- choice ----------------------------------------------------------------------------------------------------
