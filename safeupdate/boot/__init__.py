@@ -256,13 +256,14 @@ def _after_shim(world: _World, start: _Start) -> _Start | Finding:
             found = world.at(start.volume, place)
             if found is not None:
                 return _Start(start.volume, place, found)
-    if name.lower().startswith("boot") and f"fb{suffix}" in names:
+    # SUSE's shim knows its stages by names without the architecture; copies of shim lack it in their own name.
+    if name.lower().startswith("boot") and {f"fb{suffix}", "fallback.efi"} & names.keys():
         registered = _registered(world, start.volume, suffix)
         if registered is not None:
             return registered
-    if f"grub{suffix}" in names:
-        following = names[f"grub{suffix}"]
-        return _Start(start.volume, f"{spec}/{following}", f"{directory}/{following}")
+    for stage in (f"grub{suffix}", "grub.efi", "grubx64.efi", "grubaa64.efi"):
+        if stage in names:
+            return _Start(start.volume, f"{spec}/{names[stage]}", f"{directory}/{names[stage]}")
     return blocker(
         "boot-entry.no-loader",
         start.path,

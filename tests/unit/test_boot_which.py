@@ -178,6 +178,16 @@ def test_shims_argument_names_its_second_stage(tmp_path: Path) -> None:
     assert starts(find(tmp_path, efi.disks(), GRUB_ESP, SYSTEMD_ESP, grub_files(), variables)) == ("systemd-boot", B)
 
 
+def test_shim_and_its_stages_as_suse_names_them(tmp_path: Path) -> None:
+    content: dict[str, Content] = {
+        "/boot/efi/EFI/opensuse/shim.efi": efi.shim(),
+        "/boot/efi/EFI/opensuse/grub.efi": efi.grub(),
+        "/boot/efi/EFI/opensuse/grub.cfg": STUB,
+    }
+    variables = efi.variables(order=[1], options={1: efi.option("\\EFI\\opensuse\\shim.efi")})
+    assert starts(find(tmp_path, efi.disks(), grub_files(), content, variables)) == ("grub", A)
+
+
 def test_shim_without_a_second_stage(tmp_path: Path) -> None:
     content: dict[str, Content] = {"/boot/efi/EFI/debian/shimx64.efi": efi.shim()}
     plan = find(tmp_path, efi.disks(), grub_files(), content, efi.variables(order=[1], options={1: SHIM}))
