@@ -39,10 +39,16 @@ class Completed:
 
 @dataclass(frozen=True)
 class Machine:
-    """The world below `root`. `live` means that it is the machine that this program runs on."""
+    """The world below `root`. `live` means that it is the machine that this program runs on.
+
+    A captured tree may hold files by name and size only (`left_out`), and lack what could not be read when it was
+    captured (`unreadable`): both are unreadable here, neither missing nor what their bytes say.
+    """
 
     root: str = "/"
     live: bool = False
+    left_out: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
     _directories: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -51,9 +57,11 @@ class Machine:
         return cls("/", live=True)
 
     @classmethod
-    def tree(cls, directory: str) -> Machine:
-        """A machine's files below `directory` (DESIGN: `--root DIR`)."""
-        return cls(os.path.realpath(directory), live=False)
+    def tree(
+        cls, directory: str, *, left_out: frozenset[str] = frozenset(), unreadable: frozenset[str] = frozenset()
+    ) -> Machine:
+        """A machine's files below `directory`."""
+        return cls(os.path.realpath(directory), False, left_out, unreadable)
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -64,6 +72,8 @@ class Machine:
         on the way is not there, a link loops or the name cannot be one.
         """
         inside = self.resolve(path, follow=follow)
+        if self.unreadable and any(inside == hidden or inside.startswith(f"{hidden}/") for hidden in self.unreadable):
+            raise Unreadable(path, "it could not be read when this machine was captured")
         return inside if self.root == "/" else self.root + (inside if inside != "/" else "")
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
@@ -125,10 +135,6 @@ class Machine:
         if error.errno in _ABSENT:
             return Missing(path)
         return Unreadable(path, os.strerror(error.errno or 0))
-
-    def left_out(self, path: str) -> bool:
-        """Whether `safeupdate capture` knew of this file and did not copy it (its manifest says so)."""
-        return False
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -226,6 +232,8 @@ class Machine:
 
     def open(self, path: str) -> io.BufferedReader:
         """The file, opened for reading. Raises `Missing`, or `Unreadable` for whatever is no regular file."""
+        if self.left_out and self.resolve(path) in self.left_out:
+            raise Unreadable(path, "its content was left out when this machine was captured")
         host = self.host_path(path)
         try:
             # To open a device may act on it (a watchdog starts, a tape rewinds), so that it is looked at first.

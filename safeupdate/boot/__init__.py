@@ -33,6 +33,9 @@ GRUB = "grub"
 _DEFAULT_NAMES = ("BOOTX64", "BOOTAA64", "BOOTRISCV64", "BOOTLOONGARCH64", "BOOTARM", "BOOTIA32")
 """Programs on the default path (section 3.5.1.1), those of 64-bit firmware first."""
 
+_NETWORK = {"MAC", "IPv4", "IPv6", "URI", "Wi-Fi"}
+"""Nodes of a device path that lead out of the machine."""
+
 _FAT = (None, "vfat", "msdos", "fat")
 
 
@@ -125,7 +128,7 @@ def _by_firmware(world: _World) -> BootPlan:
         why = "; ".join(filter(None, [*passed, f"the firmware starts {start.spec} ({origin})", running, plan.why]))
         return replace(plan, why=why)
     esp = world.esp
-    if any("network" in reason for reason in passed):
+    if any(_NETWORK & set(option.option.nodes) for option in world.firmware.options):
         finding = other.unsupported("its firmware from the network", "; ".join(passed))
     elif esp is None or not world.visible(esp):
         finding = _no_loader_visible(esp.name if esp is not None else "the EFI system partition", passed)
@@ -155,7 +158,7 @@ def _starts(world: _World, passed: list[str]) -> Iterator[_Start]:
             start = _default(world, option) if number == firmware.current else None
             if start is not None:
                 yield start
-            elif set(option.option.nodes) & {"MAC", "IPv4", "IPv6", "URI", "Wi-Fi"}:
+            elif _NETWORK & set(option.option.nodes):
                 passed.append(f"{option.name} starts from the network, where nothing is known to answer")
             else:
                 passed.append(f"{option.name} is a device, not a program")
@@ -199,7 +202,7 @@ def _default(world: _World, option: BootOption | None, volume: Volume | None = N
         path = world.at(volume, spec)
         if path is not None:
             return _Start(volume, spec, path, option)
-    if option is not None and volume is not None and not world.visible(volume):
+    if option is not None and not world.visible(volume):
         return _Start(volume, "/EFI/BOOT", None, option)
     return None
 
@@ -302,10 +305,8 @@ def _unseen(world: _World, start: _Start) -> BootPlan:
         return systemd_boot.plan(world.machine, world.volumes, world.firmware, esp=start.volume)
     by_grub = "BOOT_IMAGE=" in (world.machine.value("/proc/cmdline") or "") or info.startswith("GRUB")
     if name.startswith(("grub", "shim")) or (running and by_grub):
-        ours = (
-            running or world.firmware.current is None or _vendor(world, world.firmware.current) == _vendor(world, start)
-        )
-        if ours:
+        current = world.firmware.option(world.firmware.current) if world.firmware.current is not None else None
+        if running or current is None or _place(current) == _place(start.option):
             return _grub(world, f"{start.spec} is GRUB's by its name; the ESP is not mounted")
     if name in ("bootmgfw.efi", "bootmgr.efi"):
         entry = BootEntry("Windows", start.spec, "Windows", start.spec)
@@ -314,12 +315,11 @@ def _unseen(world: _World, start: _Start) -> BootPlan:
     return BootPlan(None, findings=(finding,), why=finding.problem)
 
 
-def _vendor(world: _World, of: int | _Start) -> str:
-    """The partition and directory that a boot option's program is in."""
-    option = world.firmware.option(of) if isinstance(of, int) else of.option
+def _place(option: BootOption | None) -> tuple[str | None, str] | None:
+    """The partition and the directory that a boot option's program is in."""
     if option is None:
-        return ""
-    return f"{option.option.partition}{(option.option.path or '').rpartition(chr(92))[0].lower()}"
+        return None
+    return option.option.partition, (option.option.path or "").lower().rpartition("\\")[0]
 
 
 # -- GRUB ------------------------------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def _initrd(world: _World, volume: Volume | None, spec: str) -> BootFile:
     """A file that the kernel's EFI stub loads, from the file system that it was itself loaded from."""
     clean = "/" + spec.replace("\\", "/").strip("/")
     path = world.volumes.locate(volume, clean) if volume is not None else None
-    absent = path is not None and not world.machine.exists(path) and not world.machine.left_out(path)
+    absent = path is not None and not world.machine.exists(path)
     return BootFile(spec, path, absent)
 
 

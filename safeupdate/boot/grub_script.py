@@ -247,7 +247,7 @@ class Sight:
                 what = "that part of the file system" if volume.trees else "the file system"
                 return replace(place, why=f"{what} {volume.name} is not to be seen here"), volume
             place = replace(place, path=found)
-            if not self.machine.exists(found) and not self.machine.left_out(found):
+            if not self.machine.exists(found):
                 return replace(place, absent=True, why=f"{found} does not exist"), volume
         except (Missing, Unreadable) as problem:
             return BootFile(shown, None, why=str(problem)), volume

@@ -341,7 +341,7 @@ class _Reader:
         clean = "/" + re.sub(r"[/\\]+", "/", spec).strip("/")
         path = self.volumes.locate(self.volume, clean)
         absent = path is None or not self.machine.exists(path)
-        return BootFile(spec, path, absent and not self.machine.left_out(path or clean), volume=self.volume.name)
+        return BootFile(spec, path, absent, volume=self.volume.name)
 
     def _image(self, path: str) -> uki.Uki:
         with self.machine.open(path) as file:

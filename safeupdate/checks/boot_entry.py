@@ -97,14 +97,6 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
             "Whether the loader finds it cannot be told.",
         )
         return
-    if case.machine.left_out(file.path or file.spec):
-        yield unknown(
-            "boot-entry.file-not-captured",
-            file.spec,
-            f"The {kind} {file.spec} was left out when this machine was captured.",
-            "Whether the loader finds it cannot be told.",
-        )
-        return
     where = f" ({file.why})" if file.why else ""
     if kind == "kernel":
         yield blocker(
@@ -484,7 +476,7 @@ def _others(case: Case, entry: BootEntry) -> Iterator[Finding]:
             continue
         for file in (other.kernel, *other.initramfs):
             gone = file.absent or (file.path is not None and not case.machine.exists(file.path))
-            if gone and not case.machine.left_out(file.path or file.spec):
+            if gone:
                 stale.append(f'"{other.title}" names {file.spec}')
                 break
     if stale:

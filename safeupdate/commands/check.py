@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable
 from safeupdate.errors import UsageError
 
 if TYPE_CHECKING:
+    from safeupdate.machine import Machine
+
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -43,12 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from safeupdate.machine import Machine
     from safeupdate.report import EXIT_CODES
 
-    if arguments.root is None:
-        machine = Machine.here()
-    else:
-        if not os.path.isdir(arguments.root):
-            raise UsageError(f"{arguments.root} is not a directory")
-        machine = Machine.tree(arguments.root)
+    machine = Machine.here() if arguments.root is None else _tree(arguments.root)
     drivers = arguments.require_driver
     with _progress(quiet=arguments.quiet) as tell:
         report = judge(
@@ -85,6 +82,20 @@ def _print(text: str) -> None:
             print(f"safeupdate: the report cannot be written: {error.strerror}", file=sys.stderr)
         # What is still in the buffer would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tree(directory: str) -> Machine:
+    """A root directory; where `safeupdate capture` made it, without what its manifest says is not in it."""
+    from safeupdate.formats import capture_manifest
+    from safeupdate.machine import Machine
+
+    if not os.path.isdir(directory):
+        raise UsageError(f"{directory} is not a directory")
+    data = Machine.tree(directory).read_if_there(capture_manifest.PATH)
+    if data is None:
+        return Machine.tree(directory)
+    manifest = capture_manifest.parse(data)
+    return Machine.tree(directory, left_out=manifest.left_out, unreadable=manifest.unreadable)
 
 
 def _progress(*, quiet: bool) -> AbstractContextManager[Callable[[str], None]]:
