@@ -29,7 +29,7 @@ _ORDER: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
 def render(
     report: Report, *, colour: bool = False, verbose: bool = False, quiet: bool = False, width: int = WIDTH
 ) -> str:
-    """The report as lines of at most `width` columns; commands and long names stay whole. `quiet`: the verdict alone."""
+    """The report as lines of at most `width` columns; commands and long names stay whole. `quiet`: the verdict."""
     pen = _Pen(colour, min(width, 100))
     lines = [*_head(report, pen)]
     if not quiet:

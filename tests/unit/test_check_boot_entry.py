@@ -127,7 +127,7 @@ def test_roots_of_healthy_machines(tmp_path: Path, files: dict[str, Content], cm
     [
         *(
             (PC, f"root={root} ro", "root-missing")
-            for root in (f"UUID={ROOT[:-1]}9", "LABEL=rot", "PARTUUID=aaaa-09", "/dev/sdz1", "/dev/v/r", "/dev/mapper/x")
+            for root in (f"UUID={ROOT[:-1]}9", "LABEL=rot", "PARTUUID=aaaa-9", "/dev/sdz1", "/dev/v/r", "/dev/mapper/x")
         ),
         (PC, f"root=UUID={OTHER} ro", "other-root"),
         (PC, "root=/dev/sdb1", "other-root"),
