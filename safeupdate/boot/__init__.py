@@ -211,6 +211,9 @@ def _default(world: _World, option: BootOption | None, volume: Volume | None = N
 
 
 def _started(world: _World, start: _Start) -> BootPlan:
+    if start.option is not None and _NETWORK & set(start.option.option.nodes):
+        finding = other.unsupported("its firmware from the network", start.option.name)
+        return BootPlan(None, findings=(finding,), why=finding.problem)
     for _ in range(_FOLLOWED):
         if start.path is None:
             return _unseen(world, start)

@@ -142,10 +142,25 @@ def test_a_whole_device_that_started_this_boot_starts_the_next(tmp_path: Path) -
     assert starts(plan) == ("systemd-boot", B)
 
 
+def test_a_whole_device_with_an_esp_that_is_not_mounted(tmp_path: Path) -> None:
+    device = efi.option(None, partuuid=None, description="UEFI Misc Device", nodes=efi.node(1, 1, b"\0\4"))
+    variables = efi.variables(order=[1], current=1, options={1: device})
+    facts: list[dict[str, Content]] = [grub_files(), {"/proc/cmdline": "BOOT_IMAGE=/vmlinuz ro\n"}, variables]
+    assert starts(find(tmp_path / "1", efi.disks(esp=None), *facts)) == ("grub", A)
+    assert starts(find(tmp_path / "2", {"/sys/class/block/vda/dev": "254:0\n"}, *facts)) == ("grub", A)
+
+
 def test_a_partition_without_a_file_means_its_default_path(tmp_path: Path) -> None:
     content: dict[str, Content] = {"/boot/efi/EFI/BOOT/BOOTX64.EFI": efi.systemd_boot()}
     plan = find(tmp_path, efi.disks(), SYSTEMD_ESP, content, efi.variables(order=[1], options={1: efi.option(None)}))
     assert starts(plan) == ("systemd-boot", B)
+
+
+def test_a_machine_that_came_up_from_the_network_does_so_again(tmp_path: Path) -> None:
+    network = efi.option(None, partuuid=None, description="PXE", nodes=efi.node(3, 11, bytes(33)))
+    variables = efi.variables(order=[1, 2], current=1, options={1: network, 2: SHIM})
+    plan = find(tmp_path, efi.disks(), grub_files(), GRUB_ESP, variables)
+    assert only(plan, "unknown").id == "boot-entry.unsupported-loader"
 
 
 def test_nothing_that_the_firmware_names_exists(tmp_path: Path) -> None:
