@@ -107,7 +107,8 @@ class Module:
 class Entry:
     """One file. `path` has no leading slash. `crc32` is None where the content was not read.
 
-    `content` is kept of small texts only; `script` is what stands behind `#!`.
+    `content` is kept of small texts only; `script` is what stands behind `#!`. `verified` says that a checksum of the
+    compressed stream vouches for the content: archives that are not compressed, and lz4's legacy format, have none.
     """
 
     path: str
@@ -119,6 +120,7 @@ class Entry:
     script: str | None = None
     elf: Elf | None = None
     module: Module | None = None
+    verified: bool = True
 
     @property
     def is_file(self) -> bool:
@@ -364,6 +366,7 @@ class _Reader:
         self.nested: list[Nested] = []
         self._source = source
         self._during = ""
+        self._verified = True
         self._unpacked = 0
         self._texts = 0
         self._links: dict[tuple[int, int, int, int], list[int]] = {}
@@ -406,6 +409,7 @@ class _Reader:
             position += count
             return count
 
+        self._verified = False
         archive = cpio.Archive(fill, start=start, mixed=True)
         first, segment, trailers = len(self.members), start, 0
         problem = None
@@ -454,6 +458,7 @@ class _Reader:
                 raise _TooLarge(f"it unpacks to more than {UNPACKED_LIMIT >> 30} GiB")
             return count
 
+        self._verified = kind != "lz4"
         archive = cpio.Archive(fill)
         first = len(self.members)
         problem = None
@@ -541,7 +546,7 @@ class _Reader:
                 self.nested.append(nested.look())
         else:
             crc = archive.crc32(member.checksum)
-        return Entry(path, member.mode, size, crc, "", content, script, header, module)
+        return Entry(path, member.mode, size, crc, "", content, script, header, module, self._verified)
 
 
 def _unreadable(error: OSError, offset: int, during: str = "") -> Problem:

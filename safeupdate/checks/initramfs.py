@@ -7,9 +7,11 @@ Which drivers root needs is another question (`root-storage`).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import BinaryIO
 
 from safeupdate import closure
 from safeupdate.boot.plan import BootEntry
@@ -33,6 +35,9 @@ and 46 per cent."""
 
 _SAMPLE = 16
 """Modules whose whole content is held against the disk: a rebuilt kernel differs in every one of them."""
+
+_MODULE_LIMIT = 32 << 20
+"""Bytes of one module that are compared; the largest graphics drivers are near."""
 
 _KERNEL_MEMORY = 64 << 20
 """What the kernel itself, its page tables and the first processes take at least while it unpacks."""
@@ -395,7 +400,6 @@ _INITRAMFS_TOOLS = (
 _DRACUT_SYSTEMD = (
     ("mounts the root file system", ("mount",)),
     ("hands over to the root file system", ("systemctl",)),
-    ("runs dracut's scripts", ("sh",)),
 )
 _DRACUT_SHELL = (
     ("mounts the root file system", ("mount",)),
@@ -417,6 +421,8 @@ def _programs(path: str, index: Index, search: tuple[str, ...], rebuild: Remedy)
             )
     elif index.generator == "dracut":
         needed += _DRACUT_SYSTEMD if systemd else _DRACUT_SHELL
+        if index.find("/usr/bin/dracut-cmdline") is not None:
+            needed.append(("runs dracut's scripts", ("sh",)))
         needed.append(("finds the hardware", ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")))
         needed.append(("finds the hardware", ("udevadm",)))
     for purpose, names in needed:
@@ -725,48 +731,46 @@ def _dependencies(
 
 def _differing_modules(case: Case, path: str, index: Index) -> Iterator[Finding]:
     """Modules in another state than on disk: an image that was not rebuilt. What dracut strips differs by design."""
-    import zlib
-
     if case.kernel is None or case.release is None:
         return
-    machine, directory = case.machine, case.kernel.modules
+    directory = case.kernel.modules
     held = index.modules(case.release)
-    compared: list[str] = []
+    # Modules of other packages are rebuilt one by one, those of the kernel all at once. What no checksum vouches for
+    # may have been damaged in the image.
+    inside = [name for name in held if name.startswith("kernel/")]
+    whole = {name for name in held if not name.startswith("kernel/")} | set(inside[:: 1 + len(inside) // _SAMPLE])
+    whole |= {name for name, entry in held.items() if not entry.verified}
+    compared = 0
     differing: list[str] = []
     for name, entry in held.items():
         try:
-            status = machine.stat(f"{directory}/{name}")
-        except Unreadable:
+            with case.machine.open(f"{directory}/{name}") as file:
+                compared += 1
+                if not _same(file, entry, whole=name in whole):
+                    differing.append(name)
+        except (Missing, Unreadable, OSError):
             continue
-        if status is None:
-            continue
-        compared.append(name)
-        if status.st_size != entry.size:
-            differing.append(name)
     stripped = [module for name in differing if (module := held[name].module) is not None and not module.signature]
     if index.generator == "dracut" and stripped:
         return
-    # Modules of other packages are rebuilt one by one, those of the kernel all at once.
-    outside = [name for name in compared if not name.startswith("kernel/")]
-    inside = [name for name in compared if name.startswith("kernel/")]
-    for name in outside[:_SAMPLE] + inside[:: max(1, len(inside) // _SAMPLE)][:_SAMPLE]:
-        if name in differing or held[name].size > 16 << 20:
-            continue
-        try:
-            content = machine.read(f"{directory}/{name}", limit=16 << 20)
-        except (Missing, Unreadable):
-            continue
-        if zlib.crc32(content) != held[name].crc32:
-            differing.append(name)
     if differing:
         yield warning(
             "initramfs.modules-differ",
             path,
             f"Kernel modules in the initramfs image {path} are not the ones in {directory}.",
-            "The image was not rebuilt after they changed: early user space loads the old ones.",
-            evidence=[f"{len(differing)} of {len(compared)} differ", *sorted(differing)[:_CAP]],
+            "The image was not rebuilt after they changed, or they are damaged in it: early user space loads those.",
+            evidence=[f"{len(differing)} of {compared} differ", *sorted(differing)[:_CAP]],
             remedy=_rebuild(case, path),
         )
+
+
+def _same(file: BinaryIO, entry: Entry, *, whole: bool) -> bool:
+    """Whether a file on disk has the entry's size and, if that is asked and it is not too large, its content."""
+    import zlib
+
+    if os.fstat(file.fileno()).st_size != entry.size:
+        return False
+    return not whole or entry.size > _MODULE_LIMIT or zlib.crc32(file.read(entry.size)) == entry.crc32
 
 
 # -- memory and size -------------------------------------------------------------------------------------------

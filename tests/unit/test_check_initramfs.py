@@ -325,6 +325,19 @@ def test_modules_that_differ_from_the_disk(tmp_path: Path) -> None:
     assert judged(tmp_path / "dracut", archive(DRACUT), disk) == []
 
 
+def test_a_module_that_was_damaged_where_no_checksum_stands(tmp_path: Path) -> None:
+    files = {name: content for name, content in INITRAMFS_TOOLS.items() if not name.endswith(".ko")}
+    modules: dict[str, Content] = {
+        f"{MODULES}/kernel/m{number}.ko": module(name=f"{number:03}") for number in range(99)
+    }
+    image = bytearray(archive(modules) + compress("gzip", archive(files)))
+    disk = {f"/{name[4:]}": content for name, content in modules.items()}
+    assert judged(tmp_path / "good", bytes(image), disk) == []
+    image[image.index(b"name=037")] ^= 1
+    (finding,) = judged(tmp_path / "bad", bytes(image), disk)
+    assert (finding.id, finding.evidence) == ("initramfs.modules-differ", ("1 of 99 differ", "kernel/m37.ko"))
+
+
 def test_memory(tmp_path: Path) -> None:
     image = compress("zstd", archive({**INITRAMFS_TOOLS, "big": bytes(40 << 20)}))
     for number, (kilobytes, expected) in enumerate(
