@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from safeupdate.errors import FormatError
-
-_SET = re.compile(rb"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
 
 
 def parse(data: bytes) -> dict[str, str]:
@@ -16,7 +12,10 @@ def parse(data: bytes) -> dict[str, str]:
     """
     if not data.endswith(b"\n") or b"\0" in data:
         raise FormatError("the configuration was cut", f"{len(data)} bytes")
-    return {
-        match.group(1).decode("ascii"): match.group(2).strip().strip(b'"').decode("utf-8", "surrogateescape")
-        for match in _SET.finditer(data)
-    }
+    options = {}
+    for line in data.decode("utf-8", "surrogateescape").split("\n"):
+        if line.startswith("CONFIG_"):
+            name, equals, value = line.partition("=")
+            if equals:
+                options[name] = value.strip().strip('"')
+    return options
