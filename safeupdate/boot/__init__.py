@@ -154,8 +154,11 @@ def _starts(world: _World, passed: list[str]) -> Iterator[_Start]:
         elif "fwupd" in (option.option.path or "") or b"f\0w\0u\0p\0d" in option.option.data:
             passed.append(f"{option.name} installs a firmware update, and restarts")
         elif option.option.path is None and option.option.partition is None:
-            # A whole device. The firmware went past it to start what runs now, or it started just that.
-            start = _default(world, option) if number == firmware.current else None
+            # No program. The firmware went past it to start what runs now, or it started just that.
+            start = None
+            if number == firmware.current:
+                remote = bool(_NETWORK & set(option.option.nodes))
+                start = _Start(None, "the network", None, option) if remote else _default(world, option)
             if start is not None:
                 yield start
             elif _NETWORK & set(option.option.nodes):
