@@ -97,21 +97,22 @@ def _step(run: Run, call: Call) -> int | None:
 
 def _load_env(run: Run, call: Call) -> int | None:
     options, names = _options(call.arguments, {"-f": True, "--file": True, "-s": False, "--skip-sig": False})
-    path, _ = _block(run, options)
-    if path is None:
+    file, _ = _block(run, options)
+    if file.absent:
+        return 1
+    if file.path is None:
         # Sectors of the disk (`env_block`), for file systems that GRUB cannot write, or a disk that is not seen here.
         for name in ("next_entry", "saved_entry"):
-            where = readable(_block_name(run, options))
-            run.assign(name, unknown_value(f"${name} in the environment block {where}"), ())
+            run.assign(name, unknown_value(f"${name} in the environment block {file.spec}"), ())
         return None
-    block = _read_block(run, path)
+    block = _read_block(run, file.path)
     if block is None:
         return 1
     for name, value in block.items():
         if not names or name in names:
             run.scope.variables[name] = value
             run.set_at.pop(name, None)
-            run.from_block[name] = value, path
+            run.from_block[name] = value, file.path
     return 0
 
 
@@ -119,14 +120,13 @@ def _save_env(run: Run, call: Call) -> int | None:
     options, names = _options(call.arguments, {"-f": True, "--file": True})
     if not names:
         return 1
-    path, volume = _block(run, options)
-    writable = path is not None and volume is not None
-    if volume is not None and (volume.fstype in _UNWRITABLE or volume.abstraction in _READ_ONLY):
-        writable = False
-    run.saves.append(Save(path, volume, writable, tuple(names), run.here()))
-    if path is None:
-        return None
-    block = _read_block(run, path)
+    file, volume = _block(run, options)
+    writable = volume is not None and volume.fstype not in _UNWRITABLE and volume.abstraction not in _READ_ONLY
+    writable = writable and file.path is not None and not file.absent
+    run.saves.append(Save(file.path, volume, writable, tuple(names), run.here()))
+    if file.path is None:
+        return 1 if file.absent else None
+    block = _read_block(run, file.path)
     if block is None or not writable:
         return 1
     for name in names:
@@ -137,14 +137,12 @@ def _save_env(run: Run, call: Call) -> int | None:
     return 0
 
 
-def _block(run: Run, options: Mapping[str, str]) -> tuple[str | None, Volume | None]:
-    """The machine path of an environment block, None where it is in no file that can be seen here."""
-    file, volume = run.sight.file(_block_name(run, options), run.value("root"))
-    return file.path, volume
-
-
-def _block_name(run: Run, options: Mapping[str, str]) -> str:
-    return options.get("-f", options.get("--file")) or f"{run.value('prefix')}/grubenv"
+def _block(run: Run, options: Mapping[str, str]) -> tuple[BootFile, Volume | None]:
+    spec = options.get("-f", options.get("--file")) or f"{run.value('prefix')}/grubenv"
+    volume = run.sight.volume(spec[1:].split(")", 1)[0] if spec.startswith("(") else run.value("root"))
+    if volume is not None and re.search(r"(?:^|\))\d+\+\d+(?:,\d+\+\d+)*$", spec):
+        return BootFile(readable(spec), None, why="it is in sectors of the disk"), volume
+    return run.sight.file(spec, run.value("root"))
 
 
 def _read_block(run: Run, path: str) -> dict[str, str] | None:

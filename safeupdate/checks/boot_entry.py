@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from safeupdate.boot.plan import BootEntry, BootFile
 from safeupdate.case import Case, Check
+from safeupdate.errors import Unreadable
 from safeupdate.formats import cmdline
 from safeupdate.formats.cmdline import CommandLine
+from safeupdate.initramfs import Index
 from safeupdate.kernels import kernel_at
 from safeupdate.remedies import make_initramfs, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
@@ -182,14 +184,23 @@ def _subvolume(options: str) -> str | None:
     return "/" + match.group(1).strip("/") if match else None
 
 
+def _index(case: Case) -> Index | None:
+    """The initramfs; None where there is none, or where it cannot be read (`initramfs` speaks of that)."""
+    try:
+        return case.index
+    except Unreadable:
+        return None
+
+
 def command_line(case: Case, entry: BootEntry) -> CommandLine:
     """The parameters that early user space sees: the entry's, after those that dracut put into the image."""
     embedded: list[str] = []
-    if case.index is not None:
+    index = _index(case)
+    if index is not None:
         paths = ["/etc/cmdline"]
-        paths += [f"/etc/cmdline.d/{name}" for name in case.index.names("/etc/cmdline.d") if name.endswith(".conf")]
+        paths += [f"/etc/cmdline.d/{name}" for name in index.names("/etc/cmdline.d") if name.endswith(".conf")]
         for path in paths:
-            embedded += (case.index.content(path) or b"").decode("utf-8", "surrogateescape").split("\n")
+            embedded += (index.content(path) or b"").decode("utf-8", "surrogateescape").split("\n")
     return cmdline.parse(" ".join([*embedded, entry.cmdline]))
 
 
@@ -252,9 +263,10 @@ def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
 
 
 def _no_root(case: Case, entry: BootEntry, *, given: bool) -> Iterator[Finding]:
-    generator = case.index.generator if case.index is not None else None
+    index = _index(case)
+    generator = index.generator if index is not None else None
     if given or generator == "initramfs-tools" or not (entry.initramfs or entry.embedded):
-        if generator == "initramfs-tools" and case.index is not None and _conf_root(case):
+        if index is not None and generator == "initramfs-tools" and _conf_root(index):
             return
         yield blocker(
             "boot-entry.no-root",
@@ -273,11 +285,8 @@ def _no_root(case: Case, entry: BootEntry, *, given: bool) -> Iterator[Finding]:
         )
 
 
-def _conf_root(case: Case) -> bool:
+def _conf_root(index: Index) -> bool:
     """initramfs-tools sources /conf/conf.d/* and /conf/param.conf, which may set ROOT (initramfs-tools(7))."""
-    index = case.index
-    if index is None:
-        return False
     paths = ["/conf/param.conf", *(f"/conf/conf.d/{name}" for name in index.names("/conf/conf.d"))]
     return any(re.search(rb"^ROOT=\S", index.content(path) or b"", re.MULTILINE) for path in paths)
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from safeupdate import kernels
 from safeupdate.case import Case, Check
-from safeupdate.errors import FormatError, Missing, NoDecoder
+from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import authenticode, bzimage, compression, elf, modules
 from safeupdate.formats.bzimage import KernelImage
 from safeupdate.kernels import Kernel
@@ -52,7 +52,15 @@ def check(case: Case) -> Iterator[Finding]:
                 "Its modules and its configuration cannot be looked for.",
             )
         return
-    yield from _image(case, case.kernel)
+    try:
+        yield from _image(case, case.kernel)
+    except Unreadable as error:
+        yield unknown(
+            "kernel-files.image-unreadable",
+            error.path,
+            f"The kernel image {error.path} cannot be read: {error.reason}.",
+            "Whether it is whole cannot be told.",
+        )
     yield from _modules(case, case.kernel)
 
 
