@@ -5,9 +5,11 @@ set -eu
 cd "$(dirname "$0")/.."
 
 python=/usr/bin/python3
-key=$({ cat tools/setup.sh pyproject.toml && readlink -f "$python" && pwd; } | sha256sum | cut -c 1-16)
-stamp=.venv/setup-$key
-if [ -e "$stamp" ]; then
+stamp() {
+	key=$({ cat tools/setup.sh pyproject.toml && readlink -f "$python" && pwd; } | sha256sum | cut -c 1-16)
+	echo ".venv/setup-$key"
+}
+if [ -e "$(stamp)" ]; then
 	exit 0
 fi
 
@@ -38,7 +40,7 @@ with_apt() {
 		return
 	fi
 	echo "setup: installing$missing"
-	as_root apt-get -q update || echo "setup: apt-get update had errors; going on with what there is" >&2
+	as_root apt-get -qq update || echo "setup: apt-get update had errors; going on with what there is" >&2
 	for package in $better; do
 		if [ -z "$(apt-cache --names-only search "^$package\$")" ]; then
 			echo "setup: there is no $package here" >&2
@@ -46,7 +48,7 @@ with_apt() {
 		fi
 	done
 	# shellcheck disable=SC2086 # a list of words
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends $missing
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $missing
 }
 
 with_dnf() {
@@ -76,4 +78,4 @@ rm -rf .venv
 # Compat mode is a plain .pth file; the other kinds load a module finder at every start, 20 ms.
 .venv/bin/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
 	--editable '.[zstd,dev]'
-: > "$stamp"
+: > "$(stamp)"
