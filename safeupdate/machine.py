@@ -22,6 +22,8 @@ TEXT_LIMIT = 64 << 20
 """Bytes that `read` takes at most: the largest text that a check reads (a `modules.dep` of every module, a
 captured `mountinfo`) is under 4 MB."""
 
+_PIECE = 64 << 10
+
 _LINK_LIMIT = 40
 """Links followed in one path before it counts as a loop; the kernel's own limit (path_resolution(7))."""
 
@@ -252,14 +254,19 @@ class Machine:
 
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
         """The file's bytes. Raises `Missing`, and `Unreadable` for errors or more than `limit` bytes."""
+        parts, left = [], limit + 1
         with self.open(path) as file:
             try:
-                data = file.read(limit + 1)
+                # Files of /proc/sys have no size, and refuse to be read in one large piece (ENOMEM).
+                size = os.fstat(file.fileno()).st_size + 1
+                while left and (part := file.read(min(left, max(size, _PIECE)))):
+                    parts.append(part)
+                    left -= len(part)
             except OSError as error:
                 raise Unreadable(path, os.strerror(error.errno or 0)) from None
-        if len(data) > limit:
+        if not left:
             raise Unreadable(path, f"it is larger than {limit} bytes")
-        return data
+        return b"".join(parts)
 
     def read_if_there(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes | None:
         """The file's bytes, or None where there is no such file."""
