@@ -50,18 +50,29 @@ def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
     try:
         while pending and len(worlds) < _WORLDS:
             given = pending.pop()
-            answers = Answers(given)
-            worlds.append(_World(sight, answers, config, whole=not worlds))
+            worlds.append(_World(sight, Answers(given), config, whole=not worlds))
             settled = dict(given)
-            for question, (answer, place) in answers.asked.items():
+            for question, (answer, place) in worlds[-1].asked.items():
                 if question not in given:
                     pending.append({**settled, question: not answer})
                     settled[question] = answer
                 asked[question] = place
     except (Missing, Unreadable) as problem:
-        return _cannot_tell(config, "boot-entry.config-unreadable", f"GRUB's configuration is not readable: {problem}.")
+        finding = unknown(
+            "boot-entry.config-unreadable",
+            config,
+            f"GRUB's configuration cannot be read: {problem}.",
+            "Which kernel boots next cannot be told.",
+        )
+        return BootPlan("grub", config=config, findings=(finding,))
     except FormatError as problem:
-        return _cannot_tell(config, "boot-entry.config-not-followed", f"GRUB's configuration in {config}: {problem}.")
+        finding = unknown(
+            "boot-entry.config-not-followed",
+            config,
+            f"GRUB's configuration {config} cannot be followed to its end: {problem}.",
+            "Which kernel boots next cannot be told.",
+        )
+        return BootPlan("grub", config=config, findings=(finding,))
     first = worlds[0]
     # Each further world gives one more question the other answer, the last in `given`.
     decisive = [list(world.answers.given)[-1] for world in worlds if world.outcome != first.outcome]
@@ -76,11 +87,6 @@ def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
         evidence=questions,
     )
     return replace(first.plan(), next=None, automatic=None, why="", findings=(*first.findings(), finding))
-
-
-def _cannot_tell(config: str, identity: str, problem: str) -> BootPlan:
-    consequence = "Which kernel boots next cannot be told."
-    return BootPlan("grub", config=config, findings=(Finding(identity, "unknown", config, problem, consequence),))
 
 
 def find_configs(machine: Machine, volumes: Volumes) -> tuple[str, ...]:
@@ -156,6 +162,8 @@ class _World:
         self.run = self._start({})
         self.steps = self._walk(self.run)
         self.position = tuple(step.index for step in self.steps)
+        # What the other entries ask does not decide which one starts.
+        self.asked = dict(self.answers.asked)
         self._list(self.run, (), (), ())
         self.next = None if self.undecided else self.entries.get(self.position)
         self.automatic = self._automatic() if self.whole else None
@@ -398,8 +406,7 @@ class _World:
             return
         path, error = broken[0]
         lost = f"line {error.line}" if error.line == error.end else f"lines {error.line} to {error.end}"
-        make = warning if self.run.scope.menu else blocker
-        yield make(
+        yield (warning if self.run.scope.menu else blocker)(
             "boot-entry.syntax-error",
             path,
             f"{path} has a syntax error: {error.message} ({lost}).",

@@ -769,6 +769,14 @@ menuentry b { linux /boot/vmlinuz-2.0 }
     assert started(script(tmp_path / "does-not", same)).id == "a"
 
 
+def test_what_another_entry_asks_does_not_matter(tmp_path: Path) -> None:
+    asking = "".join(f'  if [ "$net_default_{number}" = x ]; then true; fi\n' for number in range(9))
+    text = f"set timeout=1\nmenuentry a {{ linux /boot/vmlinuz-1.0 }}\nmenuentry b {{\n{asking}}}\n"
+    found = script(tmp_path, text)
+    assert started(found).id == "a"
+    assert found.findings == ()
+
+
 def test_an_unknown_platform_matters_only_where_it_decides(tmp_path: Path) -> None:
     text = "if [ $grub_platform = efi ]; then set default=1; fi\nmenuentry a { true }\nmenuentry b { true }\n"
     assert ids(script(tmp_path / "unknown", text + "set timeout=1\n")) == ["undecided"]
