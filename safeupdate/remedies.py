@@ -28,13 +28,11 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
     return Remedy(text)
 
 
-def write_boot_menu(machine: Machine, loader: str | None, config: str | None, release: str | None) -> Remedy:
+def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:
     """Write the boot loader's menu from what is installed."""
     text = "Write the boot menu anew."
     if loader == "grub" and machine.exists("/usr/sbin/update-grub"):
         return Remedy(text, (("update-grub",),))
     if loader == "grub":
         return Remedy(text, (("grub2-mkconfig", "-o", config or "/boot/grub2/grub.cfg"),))
-    if loader == "systemd-boot" and release:
-        return Remedy("Add the kernel to the boot menu again.", (("kernel-install", "add", release),))
     return Remedy(text)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from safeupdate.boot import systemd_boot
 from safeupdate.boot.plan import BootEntry, BootFile
 from safeupdate.case import Case, Check
 from safeupdate.errors import Unreadable
@@ -114,7 +115,9 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
             "boot-entry.initramfs-missing",
             file.path or file.spec,
             f'The boot entry "{entry.title}" loads the initramfs {file.spec}, which does not exist{where}.',
-            "The kernel starts without it, finds no root file system and panics.",
+            "The kernel starts without it, finds no root file system and panics."
+            if entry.loader == "grub"
+            else "The loader refuses the entry, and the firmware goes on to its next boot option, if there is one.",
             evidence=[f"{entry.source}: {file.spec}"],
             remedy=make_initramfs(case.machine, case.release or "RELEASE"),
         )
@@ -129,7 +132,9 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
 
 
 def _regenerate(case: Case) -> Remedy:
-    return write_boot_menu(case.machine, case.plan.loader, case.plan.config, case.release)
+    if case.plan.loader == systemd_boot.NAME and case.release is not None:
+        return systemd_boot.add_kernels(case.machine, (case.release,))
+    return write_boot_menu(case.machine, case.plan.loader, case.plan.config)
 
 
 # -- root ------------------------------------------------------------------------------------------------------
