@@ -42,7 +42,10 @@ _SUFFIXES = (".efi.signed", ".signed", ".efi", ".old", ".gz", ".xz", ".zst")
 
 
 def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
-    """What GRUB does at the next boot with the configuration at the machine path `config`."""
+    """What GRUB does at the next boot with the configuration at the machine path `config`.
+
+    Raises nothing: what cannot be read or followed is an `unknown` finding of the plan.
+    """
     sight = Sight(machine, volumes)
     worlds: list[_World] = []
     pending: list[dict[str, bool]] = [{}]
@@ -93,6 +96,7 @@ def find_configs(machine: Machine, volumes: Volumes) -> tuple[str, ...]:
     """The machine paths of the configurations that a GRUB of this machine would show, the likeliest first.
 
     An EFI system partition's `EFI/VENDOR/grub.cfg` that only hands over to another file counts as that other file.
+    Raises `Unreadable` where a directory on the way cannot be looked into.
     """
     stubs = []
     esp = volumes.esp()
