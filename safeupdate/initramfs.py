@@ -28,6 +28,9 @@ from safeupdate.formats.elf import Elf
 UNPACKED_LIMIT = 4 << 30
 """Unpacked bytes that are looked at. The largest images (every firmware file, graphics drivers) are near 1 GB."""
 
+IMAGE_LIMIT = UNPACKED_LIMIT
+"""Bytes of an image file that is opened at all."""
+
 ENTRY_LIMIT = 50_000
 """Files in one image that are looked at; a dracut image with everything has some 6000."""
 
@@ -43,6 +46,7 @@ _LINK_LIMIT = 40
 _NESTED_LIMIT = 512 << 20
 _NESTED = {"squash-root.img": "squashfs", "squashfs-root.img": "squashfs", "erofs-root.img": "erofs"}
 _HASH_CHUNK = 1 << 20
+_HEAD = 4096
 
 _TEXT_PLACES = re.compile(
     r"""(?x) (?: etc | conf | scripts | cryptroot | hooks | cmdline\.d )/ | [^/]+$ | early_hooks/
@@ -266,6 +270,9 @@ def read_image(file: BinaryIO, *, size: int) -> Index:
 
     Raises nothing for an image that is damaged: `Index.problem` says so.
     """
+    if size > IMAGE_LIMIT:
+        problem = Problem("too-large", f"it is larger than {IMAGE_LIMIT >> 30} GiB", 0)
+        return Index(size, "", (Segment(0, size, None, 0, 0, problem),), (), MappingProxyType({}))
     source = Source(file, size)
     hasher = _Hasher(source)
     reader = _Reader(source)
@@ -373,28 +380,32 @@ class _Reader:
         self._trailers = 0
 
     def read(self) -> None:
+        """Go from segment to segment, to the end or to the first problem."""
         offset = 0
+        step = _HEAD
         while offset < self._source.size:
             try:
-                head = self._source.read(offset, 4096)
+                head = self._source.read(offset, step)
             except OSError as error:
-                self._stop(offset, offset, None, _unreadable(error, offset))
+                self._add(offset, offset, None, _unreadable(error, offset))
                 return
             if not head:
-                self._stop(
+                self._add(
                     offset, offset, None, Problem("truncated", "the file became shorter while it was read", offset)
                 )
                 return
             if head[0] == 0:
                 offset += len(head) - len(head.lstrip(b"\0"))
+                step = _HASH_CHUNK
                 continue
+            step = _HEAD
             plain = head[0] == 0x30 and offset % 4 == 0
             end = self._plain(offset) if plain else self._compressed(offset, head[:4])
             if end is None:
                 return
             offset = end
 
-    def _stop(
+    def _add(
         self, offset: int, end: int, compressor: str | None, problem: Problem | None, unpacked: int = 0, files: int = 0
     ) -> None:
         self.segments.append(Segment(offset, end, compressor, unpacked, files, problem))
@@ -417,7 +428,7 @@ class _Reader:
             for member in archive:
                 if archive.trailers != trailers:
                     trailers = archive.trailers
-                    self._stop(segment, member.offset, None, None, member.offset - segment, len(self.members) - first)
+                    self._add(segment, member.offset, None, None, member.offset - segment, len(self.members) - first)
                     first, segment = len(self.members), member.offset
                 self.member(archive, member)
         except (FormatError, OSError) as error:
@@ -434,18 +445,18 @@ class _Reader:
         if kind is None:
             what = "a cpio archive that is not aligned to 4 bytes" if magic[:1] == b"0" else "junk"
             message = f"{what} stands where the next segment should begin"
-            self._stop(start, source.size, None, Problem("junk", message, start, f"offset {start}"))
+            self._add(start, source.size, None, Problem("junk", message, start, f"offset {start}"))
             return None
         try:
             decoder = compression.unpack(source, start)
         except NoDecoder as error:
-            self._stop(start, source.size, kind, Problem("no-decoder", str(error), start, package=error.package))
+            self._add(start, source.size, kind, Problem("no-decoder", str(error), start, package=error.package))
             try:
                 return compression.end_of(source, start)
             except (FormatError, OSError):
                 return None
         except (FormatError, OSError) as error:
-            self._stop(start, source.size, kind, self._problem(error, start))
+            self._add(start, source.size, kind, self._problem(error, start))
             return None
         budget = UNPACKED_LIMIT - self._unpacked
         unpacked = 0
@@ -473,7 +484,7 @@ class _Reader:
             decoder.close()
         self._unpacked += unpacked
         end = decoder.end if problem is None else source.size
-        self._stop(start, end, kind, problem, unpacked, len(self.members) - first)
+        self._add(start, end, kind, problem, unpacked, len(self.members) - first)
         return end if problem is None else None
 
     def _problem(self, error: FormatError | OSError, offset: int) -> Problem:

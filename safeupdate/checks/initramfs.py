@@ -69,6 +69,15 @@ def check(case: Case) -> Iterator[Finding]:
             "Whether this kernel can start cannot be told.",
         )
         return
+    except FormatError as error:
+        path = case.image_places[0][0]
+        yield unknown(
+            "initramfs.unreadable",
+            path,
+            f"The initramfs inside {path} cannot be read: {error}.",
+            "Whether this kernel can start cannot be told.",
+        )
+        return
     if not images:
         yield from _without_image(case, entry)
         return

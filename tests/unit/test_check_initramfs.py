@@ -423,5 +423,10 @@ def test_no_entry(tmp_path: Path) -> None:
         ask(replace(case(machine(tmp_path, None)), entry=None))
 
 
+def test_a_unified_kernel_image_that_is_broken(tmp_path: Path) -> None:
+    world = machine(tmp_path, None)
+    assert ids(ask(case(world, entry=replace(entry(ROOT), embedded=True)))) == [("unknown", "unreadable")]
+
+
 def test_an_image_that_is_no_file(tmp_path: Path) -> None:
     assert ids(judged(tmp_path, None, {INITRD: None})) == [("unknown", "unreadable")]

@@ -279,6 +279,16 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     assert int(done.stdout) < 90 << 10
 
 
+def test_a_file_too_large_to_be_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("w+b") as file:
+        file.truncate(1 << 40)
+        index = initramfs.read_image(file, size=1 << 40)
+    assert index.problem is not None
+    assert (index.problem.kind, index.sha256) == ("too-large", "")
+    assert read(bytes(3 << 20) + archive({"a": b"1"})).entries["a"].size == 1
+
+
 def test_texts_are_bounded() -> None:
     files = {f"etc/{n}": b"x" * (200 << 10) for n in range(100)} | {"etc/large": b"x" * (300 << 10)}
     index = read(compress("gzip", archive(files)))
