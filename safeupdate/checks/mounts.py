@@ -351,7 +351,7 @@ def _state(world: _World, spec: str) -> State:
         value = value.strip("\"'")
         if volumes.devices_tagged(tag, value):
             return "other-case" if tag in ("UUID", "PARTUUID") and _differs_in_case(world, tag, value) else "there"
-        if not _facts_for(world, tag):
+        if not world.case.volumes.knows(tag):
             return "not-known"
         return "not-known" if _locked(world) else "missing"
     if not spec.startswith("/dev/"):
@@ -363,7 +363,7 @@ def _state(world: _World, spec: str) -> State:
         return _state(world, _locked(world)[name])
     for tag, by in TAGS.items():
         if directory == f"/dev/disk/{by}":
-            if not _facts_for(world, tag):
+            if not world.case.volumes.knows(tag):
                 return "not-known"
             return "not-known" if _locked(world) else "missing"
     if machine.live and machine.has_sysfs:
@@ -384,15 +384,6 @@ def _links_known(world: _World) -> bool:
         for name in world.machine.listdir("/run/udev/data")
         if name.startswith("b")
     )
-
-
-def _facts_for(world: _World, tag: str) -> bool:
-    """Whether the facts would name a device with that tag."""
-    volumes = world.case.volumes
-    mark = "ID_PART_ENTRY_SCHEME" if tag.startswith("PART") else "ID_FS_TYPE"
-    if volumes.knows(tag) or any(mark in facts for facts in volumes.udev.values()):
-        return True
-    return world.machine.live and world.machine.populated("/dev/disk/by-uuid")
 
 
 def _differs_in_case(world: _World, tag: str, value: str) -> bool:
