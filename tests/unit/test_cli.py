@@ -14,7 +14,7 @@ from safeupdate import __version__
 from safeupdate.cli import main
 from tests.unit.initrd import archive
 from tests.unit.test_render_json import SCHEMA
-from tests.unit.trees import IMAGE, INITRD, RELEASE, Content, real_kernels, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, RELEASE, Content, open_directory, real_kernels, tree, x86_image
 
 HERE = Path(__file__).parents[2]
 ROOT = "5afe0bda-0000-4000-8000-000000000001"
@@ -196,7 +196,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 _AS_NOBODY = """
 import importlib, os, pkgutil, sys
-import bz2, concurrent.futures.thread, encodings.idna, hashlib, json, lzma, shutil, subprocess, zlib
+import bz2, concurrent.futures.thread, hashlib, json, locale, lzma, shutil, subprocess, zlib
 import safeupdate
 # Whoever runs these tests may have Python itself in a home that nobody may enter.
 for module in pkgutil.walk_packages(safeupdate.__path__, "safeupdate."):
@@ -212,15 +212,14 @@ sys.exit(main(["check", "--root", sys.argv[1], "--json"]))
 @pytest.mark.parametrize(
     "closed", ["boot", "boot/efi", f"boot/initrd.img-{RELEASE}", "boot/grub/grub.cfg", "etc", "lib"]
 )
-def test_what_may_not_be_read_makes_unknown(tmp_path: Path, closed: str) -> None:
+def test_what_may_not_be_read_makes_unknown(closed: str) -> None:
     modules: dict[str, Content] = {f"/lib/modules/{RELEASE}/x": ""}
-    tree(tmp_path, {**FILES, **modules, "/boot/efi/EFI/x": ""})
-    (tmp_path / closed).chmod(0)
-    for parent in (tmp_path, *list(tmp_path.parents)[:3]):
-        parent.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY, str(tmp_path)], cwd=HERE, capture_output=True, text=True, timeout=60
-    )
+    with open_directory() as root:
+        tree(root, {**FILES, **modules, "/boot/efi/EFI/x": ""})
+        (root / closed).chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, str(root)], cwd=HERE, capture_output=True, text=True, timeout=60
+        )
     assert done.stdout, done.stderr
     parsed = json.loads(done.stdout)
     jsonschema.validate(parsed, SCHEMA)

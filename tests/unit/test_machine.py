@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from safeupdate.errors import Missing, ProgramFailed, Unreadable
 from safeupdate.machine import Machine
-from tests.unit.trees import Content, Link, tree
+from tests.unit.trees import Content, Link, open_directory, tree
 
 HERE = Path(__file__).parents[2]
 
@@ -236,15 +236,14 @@ assert machine.exists("/closed")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes nobody")
-def test_no_permission_is_unreadable_and_never_missing(tmp_path: Path) -> None:
-    tree(tmp_path, {"/file": "secret", "/closed/x": "", "/closed/link": Link("x")})
-    (tmp_path / "file").chmod(0)
-    (tmp_path / "closed").chmod(0)
-    for parent in (tmp_path, *list(tmp_path.parents)[:3]):
-        parent.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY, str(tmp_path)], cwd=HERE, capture_output=True, text=True, timeout=60
-    )
+def test_no_permission_is_unreadable_and_never_missing() -> None:
+    with open_directory() as root:
+        tree(root, {"/file": "secret", "/closed/x": "", "/closed/link": Link("x")})
+        (root / "file").chmod(0)
+        (root / "closed").chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, str(root)], cwd=HERE, capture_output=True, text=True, timeout=60
+        )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 5

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -30,6 +33,14 @@ RELEASE = "6.1.0-50-amd64"
 
 REAL_MACHINES = sorted((Path.home() / ".cache/safeupdate/machines").glob("*/boot"))
 """The /boot of every machine that was built from distribution packages on this host, if any."""
+
+
+@contextmanager
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
 
 
 def real_kernels() -> list[Path]:
