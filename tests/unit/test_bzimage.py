@@ -206,6 +206,7 @@ def test_damaged_headers_are_parsed_or_refused(seed: bytes, data: st.DataObject)
 
 
 @given(st.binary(max_size=2000))
+@settings(deadline=None)
 def test_anything_is_parsed_or_refused(data: bytes) -> None:
     try:
         parse(data)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safeupdate.formats import cmdline
@@ -38,6 +38,7 @@ def test_the_last_counts() -> None:
 
 
 @given(st.text(max_size=200))
+@settings(deadline=None)
 def test_anything(text: str) -> None:
     for name, value in cmdline.parse(text).parameters:
         assert value is None or isinstance(value, str)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safeupdate.errors import FormatError
@@ -29,6 +29,7 @@ def test_a_cut_configuration_is_refused(data: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_anything(data: bytes) -> None:
     try:
         options = kconfig.parse(data)

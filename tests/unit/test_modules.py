@@ -92,6 +92,7 @@ def test_damaged_indexes(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_any_list(data: bytes) -> None:
     modules.parse_builtin(data)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safeupdate.render.json import render
@@ -81,6 +81,7 @@ def test_bytes_that_are_not_utf8() -> None:
 
 
 @given(st.text(st.characters(), max_size=20))
+@settings(deadline=None)
 def test_any_text(text: str) -> None:
     render(_with(text)).encode("utf-8")
     document(_with(text))

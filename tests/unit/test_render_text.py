@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safeupdate.render import plain, visible
@@ -91,6 +91,7 @@ def test_no_name_steers_the_terminal() -> None:
 
 
 @given(st.text(st.characters(), max_size=60))
+@settings(deadline=None)
 def test_any_text_can_be_shown(text: str) -> None:
     shown = render(_with(text), verbose=True)
     assert all(c.isprintable() or c == "\n" for c in shown)
