@@ -8,6 +8,7 @@ length of zero or the end of the buffer, the others at their own end marks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -113,7 +114,10 @@ class Decoder(Protocol):
     end: int
 
     def readinto(self, view: memoryview) -> int:
-        """Unpack into `view`; 0 at the segment's end. Raises `Truncated` and `FormatError`."""
+        """Unpack into `view`; 0 at the segment's end.
+
+        Raises `Truncated` and `FormatError` for bad data, `OSError` where reading or the decoder itself failed.
+        """
 
     def close(self) -> None:
         """Stop, and leave no process behind."""
@@ -198,7 +202,10 @@ class _Program:
         if self._unreadable is not None:
             raise self._unreadable
         if self._late:
-            raise FormatError(f"{self._name} did not unpack it within {_PROGRAM_SECONDS:g} seconds")
+            raise OSError(errno.ETIMEDOUT, f"{self._name} did not end within {_PROGRAM_SECONDS:g} seconds")
+        if code < 0:
+            # Killed from outside, as for want of memory: that says nothing of the data.
+            raise OSError(errno.EINTR, f"{self._name} was ended by signal {-code}")
         if code:
             raise FormatError(f"the {self._name} data is corrupt")
         return 0

@@ -177,6 +177,19 @@ def test_a_program_is_stopped_when_nobody_wants_more() -> None:
     decoder.close()
 
 
+def test_a_program_that_is_killed_says_nothing_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = compress("zstd", TEXT)
+    program = tmp_path / "zstd"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="signal 9"):
+        unpack(data)
+    program.write_text("no program")
+    with pytest.raises(NoDecoder):
+        unpack(data)
+
+
 # -- what the kernel refuses -----------------------------------------------------------------------------------
 
 
