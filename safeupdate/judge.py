@@ -12,7 +12,7 @@ from safeupdate.boot import find_plan
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.case import Case, Check, Fallback, Shelf
-from safeupdate.checks import CHECKS
+from safeupdate.checks import CHECKS, kernel_files
 from safeupdate.errors import SafeupdateError, UsageError
 from safeupdate.formats import cmdline
 from safeupdate.kernels import Kernel
@@ -26,7 +26,6 @@ from safeupdate.report import (
     Outcome,
     Quality,
     Recovery,
-    Remedy,
     Report,
     Target,
     blocker,
@@ -55,13 +54,19 @@ def judge(
     """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where it is not installed."""
     progress("reading the boot plan")
     volumes = Volumes(machine)
-    firmware, plan = find_plan(machine, volumes)
-    try:
-        return _judge(machine, volumes, firmware, plan, release, required_drivers, progress)
-    except UsageError:
-        raise
-    except SafeupdateError as error:
-        return _report(machine, firmware, plan, None, (_not_readable(error),))
+    firmware, plan = Firmware("unknown"), BootPlan(None)
+    report: Report | None = None
+
+    def run() -> None:
+        nonlocal firmware, plan, report
+        firmware, plan = find_plan(machine, volumes)
+        report = _judge(machine, volumes, firmware, plan, release, required_drivers, progress)
+
+    failed = _attempt("kernel-files", "what is installed here", run)
+    if report is not None:
+        return report
+    assert failed is not None
+    return _report(machine, firmware, plan, None, (_alone(failed),))
 
 
 def _judge(
@@ -77,7 +82,7 @@ def _judge(
     if release is not None:
         plan = _overridden(machine, plan, found, release)
     if not found and not any(entry.kernel is not None for entry in plan.entries):
-        return _report(machine, firmware, plan, None, (_no_kernel(machine),))
+        return _report(machine, firmware, plan, None, (_alone(_no_kernel(machine)),))
     shelf = Shelf(machine)
     try:
         case = Case(
@@ -186,15 +191,17 @@ def _ask(check: Check, case: Case) -> CheckResult:
     findings: list[Finding] = []
     reason: str | None = None
     outcome: Outcome | None = None
-    try:
+
+    def run() -> None:
         for finding in check.run(case):
             findings.append(finding)
+
+    try:
+        failed = _attempt(check.id, check.title, run)
+        if failed is not None:
+            findings.append(failed)
     except NotApplicable as answer:
         outcome, reason = "not-applicable", str(answer)
-    except SafeupdateError as error:
-        findings.append(_could_not_tell(check, str(error), error.hint))
-    except Exception as error:  # a defect of a check must not hide the others' answers
-        findings.append(_could_not_tell(check, f"the check crashed: {type(error).__name__}: {error}", ""))
     return CheckResult(
         id=check.id,
         title=check.title,
@@ -206,36 +213,39 @@ def _ask(check: Check, case: Case) -> CheckResult:
     )
 
 
-def _could_not_tell(check: Check, what: str, hint: str) -> Finding:
+def _attempt(identity: str, title: str, act: Callable[[], None]) -> Finding | None:
+    """Act; what comes in the way is an answer that could not be had, never one of its own."""
+    hint = ""
+    try:
+        act()
+        return None
+    except (NotApplicable, UsageError):
+        raise
+    except SafeupdateError as error:
+        what, hint = str(error), error.hint
+    except Exception as error:  # a defect in one place must not hide the answers of the others
+        what = f"it crashed ({type(error).__name__}: {error})"
     return unknown(
-        f"{check.id}.could-not-tell",
-        check.title,
-        f"This check could not come to an end: {what}.",
-        "What it would have found is not known.",
+        f"{identity}.could-not-tell",
+        title,
+        f"This could not be looked at to its end: {what}.",
+        "What would have been found is not known.",
         evidence=[hint] if hint else [],
     )
 
 
-def _no_kernel(machine: Machine) -> CheckResult:
-    finding = unknown(
+def _no_kernel(machine: Machine) -> Finding:
+    return unknown(
         "no-kernel",
         machine.root,
         "No kernel is installed here: neither /boot, nor /lib/modules, nor a boot menu has one.",
         "There is nothing that boots next, as in a container.",
     )
-    return CheckResult("kernel-files", "The kernel and its modules are whole", True, "unknown", (finding,))
 
 
-def _not_readable(error: SafeupdateError) -> CheckResult:
-    finding = unknown(
-        "kernel-files.not-readable",
-        "installed kernels",
-        f"What is installed here cannot be read: {error}.",
-        "Whether the next boot comes up cannot be told.",
-        evidence=[error.hint] if error.hint else [],
-        remedy=Remedy("Run the check as root."),
-    )
-    return CheckResult("kernel-files", "The kernel and its modules are whole", True, "unknown", (finding,))
+def _alone(finding: Finding) -> CheckResult:
+    """The one answer of a run in which no check could be asked."""
+    return CheckResult("kernel-files", kernel_files.CHECK.title, True, outcome_of([finding]), (finding,))
 
 
 def _report(
