@@ -70,7 +70,8 @@ class Problem:
     """Why reading stopped. `offset` is in the image file, `place` in what `message` speaks of.
 
     `refused`: the kernel's decoder does not take it. `no-decoder`, `too-large`, `unreadable`: it could not be told
-    whether the image is sound. `during` is the file that was being unpacked.
+    whether the image is sound. `during` is the file that was being unpacked. `after_end`: the archive's end mark had
+    been reached, so that every file was unpacked before.
     """
 
     kind: ProblemKind
@@ -79,6 +80,7 @@ class Problem:
     place: str = ""
     during: str = ""
     package: str = ""
+    after_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -479,7 +481,7 @@ class _Reader:
         except NoDecoder as error:
             problem = Problem("no-decoder", str(error), start, package=error.package)
         except (FormatError, OSError) as error:
-            problem = self._problem(error, start)
+            problem = replace(self._problem(error, start), after_end=archive.trailers != self._trailers)
         finally:
             decoder.close()
         self._unpacked += unpacked

@@ -164,7 +164,17 @@ def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
         stops = (
             f"The kernel unpacks it up to there{f', reports “{says}”,' if says else ''} and goes on with a part of it. "
         )
-        if problem.kind == "truncated":
+        if problem.kind == "truncated" and problem.after_end and segment is index.segments[-1]:
+            # Seen on real boots: with the last four bytes of a zstd stream gone, every file is there.
+            yield warning(
+                "initramfs.end-truncated",
+                path,
+                f"The last bytes of the initramfs image {path} are missing, behind its last file.",
+                f"The kernel reports {f'“{says}”' if says else 'an error'}, and goes on with all files of the image.",
+                evidence=evidence,
+                remedy=rebuild,
+            )
+        elif problem.kind == "truncated":
             yield blocker(
                 "initramfs.truncated",
                 path,

@@ -469,16 +469,17 @@ def _open_zstd(source: Source, offset: int) -> Decoder:
         raise
     except FormatError as error:
         # What can be unpacked before the damage still says which files are lost.
-        decoder = _zstd_decoder(source, offset, source.size, 0)
+        decoder = _zstd_decoder(source, offset, source.size, 0, prefer_library=True)
         return _Damaged(decoder, error)
     return _zstd_decoder(source, offset, frame.end, frame.window)
 
 
-def _zstd_decoder(source: Source, offset: int, end: int, window: int) -> Decoder:
+def _zstd_decoder(source: Source, offset: int, end: int, window: int, *, prefer_library: bool = False) -> Decoder:
+    """The program runs beside this process; a library gives out the last whole block before a damage, as the kernel."""
     program = _which("zstd")
-    if program is not None:
+    decompressor, errors = _zstd_library() if prefer_library or program is None else (None, ())
+    if program is not None and decompressor is None:
         return _Program([program, "-dcq"], source, offset, end)
-    decompressor, errors = _zstd_library()
     if decompressor is None or window > _LIBRARY_MEMORY:
         raise NoDecoder("zstd data", "zstd")
     return _Library(source, offset, "zstd", decompressor(), errors)
