@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
@@ -29,10 +31,34 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
 
 
 def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:
-    """Write the boot loader's menu from what is installed."""
+    """Write the boot loader's menu from what is installed; `config` is the file that holds GRUB's menu itself."""
     text = "Write the boot menu anew."
-    if loader == "grub" and machine.exists("/usr/sbin/update-grub"):
+    if loader != "grub":
+        return Remedy(text)
+    if _has(machine, "update-grub"):
         return Remedy(text, (("update-grub",),))
-    if loader == "grub":
-        return Remedy(text, (("grub2-mkconfig", "-o", config or "/boot/grub2/grub.cfg"),))
-    return Remedy(text)
+    config = config or "/boot/grub2/grub.cfg"
+    tool = "grub2-mkconfig" if _has(machine, "grub2-mkconfig") or "/grub2/" in config else "grub-mkconfig"
+    return Remedy(text, ((tool, "-o", config),))
+
+
+def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
+    """Write the entries, or the unified images, of these releases anew; before systemd 255 the image must be named."""
+    commands = []
+    for release in releases:
+        places = (f"/usr/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}")
+        image = next((place for place in places if machine.exists(place)), None)
+        commands.append(("kernel-install", "add", release, *([image] if image is not None else [])))
+    return Remedy("Have the kernel's boot entry made anew.", tuple(commands))
+
+
+def change_command_line(machine: Machine, image: str, *, add: str = "", remove: str = "") -> Remedy | None:
+    """Change a parameter in the entry of the kernel `image` by grubby(8); None where the machine has no grubby."""
+    if not _has(machine, "grubby"):
+        return None
+    change = f"--args={add}" if add else f"--remove-args={remove}"
+    return Remedy("Correct the command line in the boot entry.", (("grubby", f"--update-kernel={image}", change),))
+
+
+def _has(machine: Machine, program: str) -> bool:
+    return any(machine.exists(f"{directory}/{program}") for directory in ("/usr/sbin", "/usr/bin", "/sbin"))

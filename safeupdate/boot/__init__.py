@@ -19,6 +19,7 @@ from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.errors import FormatError, SafeupdateError
 from safeupdate.formats import uki
 from safeupdate.machine import Machine
+from safeupdate.remedies import add_kernels
 from safeupdate.report import Finding, Remedy, blocker, unknown
 from safeupdate.volumes import Volume, Volumes
 
@@ -413,7 +414,7 @@ def _direct(world: _World, start: _Start, program: Program) -> BootPlan:
                     start.path,
                     f"The unified kernel image {start.path} is cut short.",
                     "The firmware refuses to load it, and the machine does not start with it.",
-                    remedy=systemd_boot.add_kernels(world.machine, [release] if release else []),
+                    remedy=add_kernels(world.machine, [release] if release else []),
                 )
             )
     kernel = kernels.kernel_at(world.machine, start.path, embedded=embedded)

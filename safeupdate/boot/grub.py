@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from safeupdate import kernels
 from safeupdate.boot.grub_commands import COMMANDS
 from safeupdate.boot.grub_script import Answers, Loaded, MenuEntry, Run, Sight, is_unknown, readable, split_path
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import bls
 from safeupdate.machine import Machine
+from safeupdate.remedies import add_kernels, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, unknown, warning
 from safeupdate.volumes import Volumes
 
@@ -312,7 +314,7 @@ class _World:
             tuple(self.findings()),
             self.automatic,
             self._menu(),
-            self.config,
+            self._menu_file,
         )
 
     def _timeout(self) -> int | None:
@@ -530,12 +532,14 @@ class _World:
 
     def _regenerate(self) -> Remedy:
         machine = self.sight.machine
-        if machine.exists("/usr/sbin/update-grub"):
-            return Remedy("Write the boot menu anew.", (("update-grub",),))
-        tool = "grub2-mkconfig" if machine.exists("/usr/sbin/grub2-mkconfig") else "grub-mkconfig"
-        return Remedy(
-            "Write the boot menu anew.", ((tool, "-o", self.run.opened[-1] if self.run.opened else self.config),)
-        )
+        if not self.run.scope.menu and self.run.bls_asked:
+            return add_kernels(machine, [kernel.release for kernel in kernels.installed(machine)])
+        return write_boot_menu(machine, "grub", self._menu_file)
+
+    @property
+    def _menu_file(self) -> str:
+        """The configuration that has the menu: on an ESP often another one than the first that GRUB reads."""
+        return self.run.opened[-1] if self.run.opened else self.config
 
 
 def _platform(machine: Machine, config: str) -> tuple[str | None, str | None]:

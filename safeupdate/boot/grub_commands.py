@@ -478,6 +478,7 @@ def _menuentry(run: Run, call: Call) -> int:
 
 
 def _blscfg(run: Run, call: Call) -> int | None:
+    run.bls_asked = True
     only = call.arguments[0] if len(call.arguments) == 1 else ""
     device, directory = run.value("root"), run.value("blsdir") or "/loader/entries/"
     places = [directory, "/boot/loader/entries/"]

@@ -308,6 +308,8 @@ class Run:
         """A further configuration whose menu GRUB shows, and that is not to be seen here."""
         self.bls: dict[str, tuple[bls.BlsEntry, str]] = {}
         self.bls_shown: set[str] = set()
+        self.bls_asked = False
+        """Whether `blscfg` has run: entries are files of their own, which GRUB's generator does not write."""
         self.positional: list[tuple[str, ...] | None] = [None]
         self.place = ""
         self._line: int | None = None

@@ -18,6 +18,7 @@ from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import loader_conf, uki
 from safeupdate.formats.loader_conf import Counter, LoaderConf
 from safeupdate.machine import Machine
+from safeupdate.remedies import add_kernels
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 from safeupdate.volumes import Volume, Volumes
 
@@ -667,16 +668,6 @@ def _empty(machine: Machine, path: str) -> Finding:
         "The machine stops in the firmware, or in a menu that starts no Linux.",
         remedy=add_kernels(machine, [kernel.release for kernel in kernels.installed(machine)]),
     )
-
-
-def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
-    """Write the entries, or the unified images, of these releases anew; before systemd 255 the image must be named."""
-    commands = []
-    for release in releases:
-        places = (f"/usr/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}")
-        image = next((place for place in places if machine.exists(place)), None)
-        commands.append(("kernel-install", "add", release, *([image] if image is not None else [])))
-    return Remedy("Have the kernel's boot entry made anew.", tuple(commands))
 
 
 def _names_nothing(origin: str, said: str, instead: BootEntry) -> Finding:

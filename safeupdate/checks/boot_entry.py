@@ -14,7 +14,7 @@ from safeupdate.formats import cmdline
 from safeupdate.formats.cmdline import CommandLine
 from safeupdate.initramfs import Index
 from safeupdate.kernels import kernel_at
-from safeupdate.remedies import make_initramfs, write_boot_menu
+from safeupdate.remedies import add_kernels, change_command_line, make_initramfs, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 from safeupdate.volumes import QUOTES, TAGS
 
@@ -131,10 +131,56 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
         )
 
 
-def _regenerate(case: Case) -> Remedy:
-    if case.plan.loader == systemd_boot.NAME and case.release is not None:
-        return systemd_boot.add_kernels(case.machine, (case.release,))
-    return write_boot_menu(case.machine, case.plan.loader, case.plan.config)
+def _regenerate(case: Case, release: str | None = None) -> Remedy:
+    """Write the menu anew; where entries are files of their own, those of the release that is meant, else of all."""
+    if not _has_entry_files(case):
+        return write_boot_menu(case.machine, case.plan.loader, case.plan.config)
+    release = release or case.release
+    return add_kernels(case.machine, [release] if release else [kernel.release for kernel in case.kernels])
+
+
+def _has_entry_files(case: Case) -> bool:
+    """Whether kernel-install(8) makes the entries: always for systemd-boot, for GRUB where its menu has blscfg."""
+    if case.plan.loader != "grub":
+        return case.plan.loader == systemd_boot.NAME
+    text = case.machine.text(case.plan.config) if case.plan.config is not None else None
+    return re.search(r"^\s*blscfg\b", text or "", re.MULTILINE) is not None
+
+
+def _change(case: Case, entry: BootEntry, *, add: str = "", remove: str = "") -> Remedy:
+    """Correct a parameter there where the command line comes from."""
+    if not _has_entry_files(case):
+        if add.startswith(("root=", "rootflags=")):
+            return _regenerate(case)  # GRUB's generator finds the root device by itself
+        text = "Correct GRUB_CMDLINE_LINUX in /etc/default/grub, then write the boot menu anew."
+        return (
+            Remedy(text, _regenerate(case).commands) if entry.loader == "grub" else Remedy(f"Correct {entry.source}.")
+        )
+    image = entry.kernel.path if entry.kernel is not None else None
+    remedy = change_command_line(case.machine, image or "ALL", add=add, remove=remove)
+    if entry.loader == "grub" and remedy is not None:
+        return remedy
+    return Remedy(
+        "Correct /etc/kernel/cmdline, then have the kernel's boot entry made anew.", _regenerate(case).commands
+    )
+
+
+def _drop(case: Case, entry: BootEntry, parameter: str) -> Remedy:
+    """Take a parameter away: from the entry, else from the image, where dracut has put it."""
+    if parameter in entry.cmdline:
+        return _change(case, entry, remove=parameter)
+    return make_initramfs(case.machine, case.release or "RELEASE")
+
+
+def _with_subvolume(line: CommandLine, subvolume: str) -> str:
+    return re.sub(
+        r"((?:^|[=,])subvol=)[^,]*", rf"\g<1>{subvolume.strip('/')}", "rootflags=" + ",".join(line.all("rootflags"))
+    )
+
+
+def _correct_root(case: Case, entry: BootEntry) -> Remedy:
+    line = next((line for line in case.volumes.fstab if line.point == "/"), None)
+    return _change(case, entry, add=f"root={line.spec if line is not None else 'UUID=...'}")
 
 
 # -- root ------------------------------------------------------------------------------------------------------
@@ -260,7 +306,7 @@ def _root(case: Case, entry: BootEntry) -> Iterator[Finding]:
             f"The command line says root={root}, which names no device in any form that is known.",
             "No root file system is found, and the boot stops.",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=_regenerate(case),
+            remedy=_correct_root(case, entry),
         )
         return
     yield from _flags(case, entry, line, known)
@@ -279,7 +325,7 @@ def _no_root(case: Case, entry: BootEntry, *, given: bool) -> Iterator[Finding]:
             f'The command line of the entry "{entry.title}" names no root device.',
             "No root file system is mounted, and the boot stops in the initramfs or with a panic.",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=_regenerate(case),
+            remedy=_correct_root(case, entry),
         )
     elif not case.machine.is_link("/dev/gpt-auto-root"):
         yield unknown(
@@ -312,7 +358,7 @@ def _tagged_root(case: Case, entry: BootEntry, known: _Root, tag: str, value: st
             f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
             "One of the two is wrong: no root file system is found, or it stays read-only.",
             evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
-            remedy=_regenerate(case),
+            remedy=_correct_root(case, entry),
         )
     elif not _searched(entry, tag, value):
         yield _unproved_root(root)
@@ -345,7 +391,7 @@ def _named_root(case: Case, entry: BootEntry, known: _Root, root: str) -> Iterat
             f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
             "One of the two is wrong: no root file system is found, or it stays read-only.",
             evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
-            remedy=_regenerate(case),
+            remedy=_correct_root(case, entry),
         )
     else:
         yield _unproved_root(root)
@@ -358,7 +404,7 @@ def _missing_root(case: Case, entry: BootEntry, root: str) -> Finding:
         f"The command line says root={root}, but no device of this machine has that name.",
         "The initramfs waits for the device, gives up, and stops in a shell.",
         evidence=[f"{entry.source}: {entry.cmdline}"],
-        remedy=_regenerate(case),
+        remedy=_correct_root(case, entry),
     )
 
 
@@ -398,7 +444,7 @@ def _other_root(case: Case, entry: BootEntry, root: str, devices: frozenset[str]
         f"mounted at / now is {', '.join(sorted(known.mounted))}.",
         "The machine comes up on another root file system than today's, or not at all.",
         evidence=[f"{entry.source}: {entry.cmdline}"],
-        remedy=_regenerate(case),
+        remedy=_correct_root(case, entry),
     )
 
 
@@ -414,7 +460,7 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
             f"The command line says rootfstype={wanted}, the root file system is {real}.",
             "The root file system cannot be mounted, and the boot stops in the initramfs.",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=_regenerate(case),
+            remedy=_change(case, entry, remove=f"rootfstype={wanted}"),
         )
     subvolume = _subvolume(",".join(line.all("rootflags")))
     if subvolume is None or real != "btrfs":
@@ -426,7 +472,7 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
             f"The command line mounts the subvolume {subvolume}, mounted at / now is {known.mounted_subvolume}.",
             "The machine comes up on another root file system than today's, or not at all.",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=_regenerate(case),
+            remedy=_change(case, entry, add=_with_subvolume(line, known.mounted_subvolume)),
         )
     elif known.mounted_subvolume is None and known.subvolume not in (None, subvolume):
         yield blocker(
@@ -435,7 +481,7 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
             f"The command line mounts the subvolume {subvolume}, /etc/fstab mounts {known.subvolume} at /.",
             "One of the two is wrong: no root file system is found, or another one.",
             evidence=[f"{entry.source}: {entry.cmdline}"],
-            remedy=_regenerate(case),
+            remedy=_change(case, entry, add=_with_subvolume(line, known.subvolume or "/")),
         )
 
 
@@ -451,6 +497,7 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
                     f"The command line asks for the LUKS device {uuid}, which this machine does not have.",
                     "The initramfs waits for it, gives up, and stops in a shell.",
                     evidence=[f"{entry.source}: {entry.cmdline}"],
+                    remedy=_drop(case, entry, f"rd.luks.{'name' if '=' in value else 'uuid'}={value}"),
                 )
     if case.machine.has_sysfs:
         for value in line.all("rd.lvm.lv"):
@@ -461,6 +508,7 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
                     f"The command line asks for the logical volume {value}, which this machine does not have.",
                     "The initramfs waits for it, gives up, and stops in a shell.",
                     evidence=[f"{entry.source}: {entry.cmdline}"],
+                    remedy=_drop(case, entry, f"rd.lvm.lv={value}"),
                 )
     resume = line.last("resume")
     if resume and resume != "none" and "noresume" not in line:
@@ -477,6 +525,7 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
                 f"The command line says resume={resume}, but no device of this machine has that name.",
                 "The boot waits for it for up to 90 seconds, and a hibernated system is not resumed.",
                 evidence=[f"{entry.source}: {entry.cmdline}"],
+                remedy=_drop(case, entry, f"resume={resume}"),
             )
 
 
@@ -491,7 +540,7 @@ def _others(case: Case, entry: BootEntry) -> Iterator[Finding]:
         for file in (other.kernel, *other.initramfs):
             gone = file.absent or (file.path is not None and not case.machine.exists(file.path))
             if gone:
-                stale.append(f'"{other.title}" names {file.spec}')
+                stale.append(f'"{other.title}" names {file.spec} ({other.source})')
                 break
     if stale:
         yield warning(
@@ -500,7 +549,9 @@ def _others(case: Case, entry: BootEntry) -> Iterator[Finding]:
             f"{len(stale)} other entries of the boot menu name files that do not exist.",
             "Whoever chooses them at the console gets an error.",
             evidence=stale[:_CAP],
-            remedy=_regenerate(case),
+            remedy=Remedy("Remove the files of these entries, or install their kernels again.")
+            if _has_entry_files(case)
+            else _regenerate(case),
         )
     yield from _newest(case)
 
@@ -524,7 +575,7 @@ def _newest(case: Case) -> Iterator[Finding]:
             + ("." if listed else ", and its menu does not have the newest one."),
             "The machine comes back with the older kernel.",
             evidence=[case.plan.why],
-            remedy=Remedy() if listed else _regenerate(case),
+            remedy=Remedy() if listed else _regenerate(case, newest.release),
         )
 
 

@@ -1,0 +1,390 @@
+"""Machines of distributions, byte by byte: what their installers, generators, kernels and udev leave on disk and in
+memory, with small kernels and images. `test_distributions` puts them together.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safeupdate.machine import Machine
+from tests.unit import efi, initrd
+from tests.unit.elves import kernel_module, program
+from tests.unit.test_check_initramfs import GENERATORS
+from tests.unit.test_check_initramfs import MODULES as IMAGE_MODULES
+from tests.unit.trees import Content, Link, dep_index, index, tree, x86_image
+
+Files = dict[str, Content]
+
+MACHINE_ID = "b0a3d5c1e2f44c6d9a8b7c6d5e4f3a2b"
+ROOT = "5afe0bda-0000-4000-8000-000000000001"
+BOOT = "5afe0bda-0000-4000-8000-000000000002"
+HOME = "5afe0bda-0000-4000-8000-000000000003"
+SWAP = "5afe0bda-0000-4000-8000-000000000004"
+LUKS = "5afe0bda-0000-4000-8000-000000000005"
+ESP = "5AFE-0E59"
+ESP2 = "5AFE-0E60"
+STATIC = program(interpreter=None, needed=())
+GRUB_DATA = Path(__file__).parent.parent / "data" / "grub"
+
+LINUX_FS = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+
+
+# -- what the kernel and udev tell -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Device:
+    """A block device: kernel name, number, and what blkid and device-mapper know of it. `links` are udev's others."""
+
+    name: str
+    number: str
+    uuid: str = ""
+    fstype: str = ""
+    label: str = ""
+    partuuid: str = ""
+    partlabel: str = ""
+    kind: str = LINUX_FS
+    mapper: str = ""
+    dm_uuid: str = ""
+    md: bool = False
+    below: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+
+def esp(name: str, number: str, uuid: str = ESP, *, partuuid: str = efi.ESP_PARTUUID, label: str = "") -> Device:
+    """An EFI system partition."""
+    return Device(name, number, uuid, "vfat", label, partuuid, "EFI System Partition", efi.ESP_UUID)
+
+
+def lv(name: str, number: str, group: str, volume: str, uuid: str, fstype: str, *below: str) -> Device:
+    """A logical volume, with the names that lvm's udev rules give it."""
+    mapper = f"{group.replace('-', '--')}-{volume.replace('-', '--')}"
+    dm_uuid = "LVM-" + "x" * 32 + volume.ljust(32, "y")
+    return Device(name, number, uuid, fstype, mapper=mapper, dm_uuid=dm_uuid, below=below, links=(f"{group}/{volume}",))
+
+
+def facts(devices: Sequence[Device], mounts: Sequence[str], *, cmdline: str, running: str) -> Files:
+    """sysfs, udev's database and links, mountinfo (`NUMBER ROOT POINT TYPE SOURCE` a line), and the running kernel."""
+    files: Files = {}
+    for device in devices:
+        where = f"/sys/class/block/{device.name}"
+        files[f"{where}/dev"] = f"{device.number}\n"
+        lines = ["I:3121846"]
+        pairs = {"DEVTYPE": "disk" if not device.partuuid else "partition"}
+        if device.uuid:
+            pairs.update(ID_FS_UUID=device.uuid, ID_FS_UUID_ENC=device.uuid)
+        if device.fstype:
+            pairs["ID_FS_TYPE"] = device.fstype
+        if device.label:
+            pairs.update(ID_FS_LABEL=device.label.replace(" ", "_"), ID_FS_LABEL_ENC=_encoded(device.label))
+        if device.partuuid:
+            scheme = "gpt" if len(device.partuuid) > 12 else "dos"
+            kind = device.kind if scheme == "gpt" else "0x83"
+            pairs.update(ID_PART_ENTRY_SCHEME=scheme, ID_PART_ENTRY_UUID=device.partuuid, ID_PART_ENTRY_TYPE=kind)
+            files[f"{where}/partition"] = "1\n"
+        if device.partlabel:
+            pairs["ID_PART_ENTRY_NAME"] = _encoded(device.partlabel)
+        if device.mapper:
+            pairs.update(DM_NAME=device.mapper, DM_UUID=device.dm_uuid)
+            files[f"{where}/dm/name"] = f"{device.mapper}\n"
+            files[f"{where}/dm/uuid"] = f"{device.dm_uuid}\n"
+        if device.md:
+            files[f"{where}/md/level"] = "raid1\n"
+        for below in device.below:
+            files[f"{where}/slaves/{below}"] = Link(f"../../{below}")
+            files[f"/sys/class/block/{below}/holders/{device.name}"] = Link(f"../../{device.name}")
+        for link in _links(device):
+            lines.append(f"S:{link}")
+            files.setdefault(
+                f"/dev/{link}", Link(os.path.relpath(f"/dev/{device.name}", os.path.dirname(f"/dev/{link}")))
+            )
+        lines += [f"E:{name}={value}" for name, value in pairs.items()]
+        files[f"/run/udev/data/b{device.number}"] = "\n".join([*lines, "G:systemd", "V:1"]) + "\n"
+        if device.fstype == "btrfs":
+            files[f"/sys/fs/btrfs/{device.uuid}/devices/{device.name}/dev"] = f"{device.number}\n"
+    own = (
+        *("0:22 / /proc proc proc", "0:23 / /sys sysfs sysfs", "0:5 / /dev devtmpfs devtmpfs"),
+        *("0:24 / /run tmpfs tmpfs", "0:27 / /sys/fs/cgroup cgroup2 cgroup2"),
+        "0:31 / /proc/sys/fs/binfmt_misc autofs systemd-1",
+    )  # fmt: skip
+    text = ""
+    for at, line in enumerate([*mounts, *own], 30):
+        number, root, point, fstype, source = line.split()
+        text += f"{at} 1 {number} {root} {point} rw,relatime shared:{at} - {fstype} {source} rw\n"
+    files["/proc/self/mountinfo"] = text
+    files["/proc/cmdline"] = cmdline + "\n"
+    files["/proc/sys/kernel/osrelease"] = running + "\n"
+    files["/proc/meminfo"] = "MemTotal:        8123456 kB\n"
+    files["/proc/modules"] = "btrfs 1622016 1 - Live 0x0000000000000000\n"
+    return files
+
+
+def _encoded(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "#+-.:=@_" else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def _links(device: Device) -> list[str]:
+    links = list(device.links)
+    for directory, value in (("uuid", device.uuid), ("label", device.label), ("partuuid", device.partuuid)):
+        if value:
+            links.append(f"disk/by-{directory}/{_encoded(value)}")
+    if device.partlabel:
+        links.append(f"disk/by-partlabel/{_encoded(device.partlabel)}")
+    if device.mapper:
+        links += [f"mapper/{device.mapper}", f"disk/by-id/dm-name-{device.mapper}"]
+    return links
+
+
+# -- user space ------------------------------------------------------------------------------------------------
+
+
+def system(os_release: str, fstab: str, *tools: str, sbin: str = "usr/sbin") -> Files:
+    """A merged-usr system with systemd; `tools` are programs by their paths, `sbin` where /sbin leads."""
+    programs = ("/usr/bin/sh", "/usr/bin/mount", "/usr/lib/systemd/systemd", "/usr/lib/systemd/systemd-udevd", *tools)
+    targets = ("multi-user", "sysinit", "basic")
+    return {
+        "/usr/lib/os-release": os_release,
+        "/etc/os-release": Link("../usr/lib/os-release"),
+        "/etc/machine-id": f"{MACHINE_ID}\n",
+        "/etc/fstab": fstab,
+        "/bin": Link("usr/bin"),
+        "/sbin": Link(sbin),
+        "/lib": Link("usr/lib"),
+        "/lib64": Link("usr/lib64"),
+        "/usr/lib64/x": "",
+        **dict.fromkeys(programs, STATIC),
+        f"/{sbin}/init": Link("../lib/systemd/systemd"),
+        "/usr/lib/systemd/system/systemd-udevd.service": "[Service]\n",
+        "/usr/lib/systemd/system/default.target": Link("multi-user.target"),
+        **{f"/usr/lib/systemd/system/{name}.target": "[Unit]\n" for name in targets},
+    }
+
+
+DEBIAN_TOOLS = ("/usr/sbin/update-grub", "/usr/sbin/grub-mkconfig", "/usr/sbin/update-initramfs", "/usr/bin/apt-get")
+FEDORA_TOOLS = (
+    *("/usr/bin/dnf", "/usr/bin/rpm", "/usr/sbin/grub2-mkconfig", "/usr/bin/grub2-editenv", "/usr/sbin/grubby"),
+    *("/usr/bin/dracut", "/usr/bin/kernel-install"),
+)
+SUSE_TOOLS = (
+    *("/usr/bin/zypper", "/usr/bin/rpm", "/usr/sbin/grub2-mkconfig", "/usr/bin/grub2-editenv", "/usr/bin/dracut"),
+    *("/sbin/update-bootloader", "/usr/bin/kernel-install"),
+)
+ARCH_TOOLS = ("/usr/bin/pacman", "/usr/bin/mkinitcpio", "/usr/bin/grub-mkconfig", "/usr/bin/kernel-install")
+DPKG: Files = {"/var/lib/dpkg/status": "", "/var/lib/dpkg/info/x.list": ""}
+
+
+# -- kernels and images ----------------------------------------------------------------------------------------
+
+_KERNEL = bytes(range(256)) * 40
+_PAYLOAD = lzma.compress(_KERNEL, check=lzma.CHECK_CRC32) + struct.pack("<I", len(_KERNEL))
+
+
+def kernel_image(release: str) -> bytes:
+    """A kernel for x86 that unpacks."""
+    return x86_image(release, _PAYLOAD)
+
+
+_DEP = {
+    "kernel/fs/btrfs/btrfs.ko": ("kernel/lib/raid6.ko",),
+    "kernel/lib/raid6.ko": (),
+    "kernel/fs/ext4/ext4.ko": ("kernel/fs/jbd2/jbd2.ko",),
+    "kernel/fs/jbd2/jbd2.ko": (),
+    "kernel/fs/xfs/xfs.ko": (),
+    "kernel/fs/fat/vfat.ko": (),
+    "kernel/fs/overlayfs/overlay.ko": (),
+    "kernel/drivers/md/dm-mod.ko": (),
+}
+_BUILT_IN = ("fs/fat/fat", "fs/nls/nls_ascii", "fs/nls/nls_cp437", "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8")
+_OPTIONS = ("MODULES", "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_ZSTD", "RD_LZ4")
+
+
+def module(name: str, release: str) -> bytes:
+    """A kernel module of this release."""
+    return kernel_module([f"name={name}".encode(), f"vermagic={release} SMP preempt mod_unload ".encode()])
+
+
+def modules(release: str, suffix: str = ".ko", *, built_in: Sequence[str] = ()) -> Files:
+    """/lib/modules/RELEASE as depmod leaves it; `suffix` says how the distribution packs modules."""
+    directory = f"/usr/lib/modules/{release}"
+    dependencies = {
+        path.replace(".ko", suffix): tuple(needed.replace(".ko", suffix) for needed in others)
+        for path, others in _DEP.items()
+    }
+    files: Files = {}
+    for path in dependencies:
+        content = module(path.rsplit("/", 1)[-1].partition(".")[0], release)
+        files[f"{directory}/{path}"] = lzma.compress(content) if suffix == ".ko.xz" else content
+    return {
+        **files,
+        f"{directory}/modules.dep": "".join(f"{path}: {' '.join(more)}\n" for path, more in dependencies.items()),
+        f"{directory}/modules.dep.bin": dep_index(dependencies),
+        **{f"{directory}/modules.{name}.bin": index() for name in ("alias", "symbols", "builtin")},
+        f"{directory}/modules.alias": "alias fs-ext4 ext4\nalias fs-ext3 ext4\n",
+        f"{directory}/modules.builtin": "".join(f"kernel/{name}.ko\n" for name in (*_BUILT_IN, *built_in)),
+    }
+
+
+def config(*built_in: str, without: Sequence[str] = ()) -> str:
+    """A kernel's configuration: what distributions share, and these options built in."""
+    wanted = [name for name in (*_OPTIONS, *built_in) if name not in without]
+    return "".join(f"CONFIG_{name}=y\n" for name in wanted) + "CONFIG_FAT_DEFAULT_CODEPAGE=437\n"
+
+
+def image(generator: str, release: str, suffix: str = ".ko", *, microcode: bool = False, kind: str = "xz") -> bytes:
+    """An initramfs as that generator makes it, perhaps behind the archive with the processor's firmware."""
+    files: dict[str, initrd.Content] = {}
+    for path, content in GENERATORS[generator].items():
+        if not path.startswith(IMAGE_MODULES):
+            files[path] = content
+    inside = [path.replace(".ko", suffix) for path in _DEP]
+    for path in inside:
+        content = module(path.rsplit("/", 1)[-1].partition(".")[0], release)
+        files[f"usr/lib/modules/{release}/{path}"] = lzma.compress(content) if suffix == ".ko.xz" else content
+    files[f"usr/lib/modules/{release}/modules.dep"] = "".join(f"{path}:\n" for path in inside).encode()
+    packed = initrd.compress(kind, initrd.archive(files)) if kind else initrd.archive(files)
+    if not microcode:
+        return packed
+    early = initrd.archive({"early_cpio": b"1\n", "kernel/x86/microcode/GenuineIntel.bin": bytes(2048)})
+    return early + packed
+
+
+# -- GRUB ------------------------------------------------------------------------------------------------------
+
+
+def debian_menu(
+    name: str,
+    uuid: str,
+    releases: Sequence[str],
+    cmdline: str,
+    *,
+    at: str = "/boot",
+    root: str = "hd0,gpt2",
+    header: str = "",
+    initrd_name: str = "initrd.img-{}",
+) -> str:
+    """grub.cfg as grub-mkconfig of Debian's and Ubuntu's /etc/grub.d writes it, without what only draws the screen."""
+
+    def search(indent: str) -> str:
+        return (
+            f"{indent}set root='{root}'\n{indent}if [ x$feature_platform_search_hint = xy ]; then\n"
+            f"{indent}  search --no-floppy --fs-uuid --set=root --hint='{root}'  {uuid}\n{indent}else\n"
+            f"{indent}  search --no-floppy --fs-uuid --set=root {uuid}\n{indent}fi\n"
+        )
+
+    def entry(title: str, identity: str, release: str, indent: str) -> str:
+        return (
+            f"{indent}menuentry '{title}' --class gnu-linux $menuentry_id_option '{identity}' {{\n"
+            f"{indent}\trecordfail\n{search(indent + chr(9))}"
+            f"{indent}\tlinux\t{at}/vmlinuz-{release} {cmdline}\n"
+            f"{indent}\tinitrd\t{at}/{initrd_name.format(release)}\n{indent}}}\n"
+        )
+
+    text = (
+        "if [ -s $prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env\nfi\n"
+        'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\n   set next_entry=\n'
+        '   save_env next_entry\n   set boot_once=true\nelse\n   set default="0"\nfi\n'
+        'if [ x"${feature_menuentry_id}" = xy ]; then\n  menuentry_id_option="--id"\nfi\nexport menuentry_id_option\n'
+        'function recordfail {\n  set recordfail=1\n  if [ -n "${have_grubenv}" ]; then '
+        'if [ -z "${boot_once}" ]; then save_env recordfail; fi; fi\n}\n'
+        'if [ "${recordfail}" = 1 ] ; then\n  set timeout=30\nelse\n  set timeout_style=hidden\n  set timeout=0\nfi\n'
+    )
+    text += header + entry(name, f"gnulinux-simple-{uuid}", releases[0], "")
+    text += f"submenu 'Advanced options for {name}' $menuentry_id_option 'gnulinux-advanced-{uuid}' {{\n"
+    for release in releases:
+        identity = f"gnulinux-{release}-advanced-{uuid}"
+        text += entry(f"{name}, with Linux {release}", identity, release, "\t")
+    return text + "}\n"
+
+
+def bls_menu(boot: str, *, prefix: str = "") -> Files:
+    """/boot/grub2/grub.cfg of Fedora and RHEL for a /boot with this UUID."""
+    text = (GRUB_DATA / "fedora.cfg").read_text().replace("5f3c0b7e-6d1c-4c1a-9b57-2f6f0c8e4a11", boot)
+    return {"/boot/grub2/grub.cfg": text.replace('set kernelopts="root=UUID=' + boot, 'set kernelopts="root=' + prefix)}
+
+
+def grubenv(**variables: str) -> bytes:
+    """An environment block (GRUB manual, "Environment block")."""
+    text = "# GRUB Environment Block\n# WARNING: Do not edit this file by tools other than grub-editenv!!!\n"
+    text += "".join(f"{name}={value}\n" for name, value in variables.items())
+    return text.encode().ljust(1024, b"#")
+
+
+def bls_entry(
+    title: str,
+    release: str,
+    options: str,
+    *,
+    at: str = "",
+    initrd_name: str = "initramfs-{}.img",
+    more: str = "grub_users $grub_users\ngrub_arg --unrestricted\ngrub_class fedora\n",
+) -> str:
+    """An entry as Fedora's and RHEL's kernel-install plugin writes it."""
+    return (
+        f"title {title} ({release})\nversion {release}\nlinux {at}/vmlinuz-{release}\n"
+        f"initrd {at}/{initrd_name.format(release)}\noptions {options}\n{more}"
+    )
+
+
+def firmware(path: str, description: str, *, partuuid: str = efi.ESP_PARTUUID, secure: bool = False) -> Files:
+    """UEFI with one boot option, that this boot was started by."""
+    option = efi.option(path, description=description, partuuid=partuuid)
+    variables = efi.variables(order=[1], current=1, options={1: option}, secure_boot=secure)
+    return {**variables, "/sys/firmware/efi/fw_platform_size": "64\n"}
+
+
+# -- the whole -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that breaks the machine: files with another content, or without (`gone`), and what is to be found.
+
+    `command` is the program that the remedy begins with, and what it must say besides; empty for a remedy in words.
+    """
+
+    finding: str
+    files: Mapping[str, Content] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    verdict: str = "unsafe"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A healthy machine, where its form is documented, and what is to be said of it."""
+
+    name: str
+    documented: str
+    files: Mapping[str, Content]
+    kernel: str | None
+    why: str
+    fault: Fault | None = None
+    verdict: str = "safe"
+    warnings: tuple[str, ...] = ()
+
+
+def build(root: Path, layout: Layout, fault: Fault | None = None) -> Machine:
+    """The machine below `root`; programs can be executed."""
+    files = {**layout.files, **(fault.files if fault is not None else {})}
+    for path in fault.gone if fault is not None else ():
+        del files[path]
+    # Links at the top, such as /sbin, come first: what else is there is written through them.
+    for path in sorted(files, key=lambda path: (not isinstance(files[path], Link), path.count("/"))):
+        content = files[path]
+        machine = tree(root, {path: content})
+        if isinstance(content, Link):
+            if path.count("/") == 1:
+                (root / content.target).mkdir(parents=True, exist_ok=True)
+        elif isinstance(content, bytes) and content.startswith((b"\x7fELF", b"#!")):
+            os.chmod(root / path.strip("/"), 0o755)
+    return machine
+
+
+def merged(*parts: Mapping[str, Content]) -> Files:
+    """Several sets of files as one, the later before the earlier."""
+    return {path: content for part in parts for path, content in part.items()}
