@@ -12,7 +12,7 @@ from safeupdate.formats import authenticode, bzimage, compression, elf, modules
 from safeupdate.formats.bzimage import KernelImage
 from safeupdate.kernels import Kernel
 from safeupdate.remedies import reinstall_kernel
-from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 
 _NEEDED_INDEXES = ("modules.dep.bin", "modules.alias.bin")
 """modprobe(8) finds modules by name through the first, udev drivers for hardware through the second."""
@@ -44,11 +44,13 @@ def check(case: Case) -> Iterator[Finding]:
     """The kernel image, then `/lib/modules/R`."""
     if case.kernel is None:
         if case.entry is not None:
+            if case.entry.kernel is None:
+                raise NotApplicable("what the loader starts next is no kernel of this system")
             yield unknown(
                 "kernel-files.release-unknown",
                 case.entry.title,
-                "Neither the kernel image of this entry nor its file name "
-                f"({case.entry.kernel.spec if case.entry.kernel else 'none'}) tells a kernel release.",
+                f"Neither the kernel image of this entry nor its file name ({case.entry.kernel.spec}) tells a kernel "
+                "release.",
                 "Its modules and its configuration cannot be looked for.",
             )
         return
