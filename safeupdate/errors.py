@@ -45,9 +45,7 @@ class NoDecoder(SafeupdateError):
     """The data is in a format that this machine has no decoder for. `package` names what brings one."""
 
     def __init__(self, format_name: str, package: str) -> None:
-        super().__init__(
-            f"nothing on this machine decodes {format_name}", f"install the package {package}"
-        )
+        super().__init__(f"nothing on this machine decodes {format_name}", f"install the package {package}")
         self.format_name = format_name
         self.package = package
 

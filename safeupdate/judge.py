@@ -81,7 +81,7 @@ def _judge(
     found = kernels.installed(machine)
     if release is not None:
         plan = _overridden(machine, plan, found, release)
-    if not found and not any(entry.kernel is not None for entry in plan.entries):
+    if not found and not kernels.module_releases(machine) and not any(entry.kernel for entry in plan.entries):
         return _report(machine, firmware, plan, None, (_alone(_no_kernel(machine)),))
     shelf = Shelf(machine)
     try:

@@ -54,7 +54,7 @@ def release_in_name(path: str) -> str | None:
     if parts[-1] in ("vmlinuz", "vmlinux", "Image", "linux", "vmlinuz.efi") and len(parts) > 1:
         return parts[-2] if re.match(r"\d", parts[-2]) else None
     match = _IMAGE_NAME.match(parts[-1])
-    if match is None or _NOT_A_RELEASE.search(parts[-1]):
+    if match is None or _NOT_A_RELEASE.search(parts[-1]) or re.search(r"[\s<>]", parts[-1]):
         return None
     return match.group("release")
 
@@ -109,6 +109,12 @@ def installed(machine: Machine) -> tuple[Kernel, ...]:
     for kernel in sorted(kernels, key=lambda kernel: release_in_name(kernel.image) != kernel.release):
         found.setdefault(kernel.release, kernel)
     return tuple(found.values())
+
+
+def module_releases(machine: Machine) -> tuple[str, ...]:
+    """The releases that have modules here, whether or not their images are to be seen."""
+    names = machine.listdir("/lib/modules")
+    return tuple(name for name in names if machine.exists(f"/lib/modules/{name}/modules.dep"))
 
 
 def _images(machine: Machine) -> list[str]:

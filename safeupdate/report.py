@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-
 Level = Literal["blocker", "unknown", "warning", "note"]
 Outcome = Literal["passed", "warned", "failed", "unknown", "not-applicable", "skipped"]
 Verdict = Literal["safe", "unsafe", "unknown"]

@@ -42,6 +42,10 @@ _ESP_PLACES = ("/efi", "/boot/efi", "/boot", "/boot/esp")
 _FAT = (None, "vfat", "msdos", "auto")
 
 
+_NO_DISK = re.compile(r"(?:loop|ram|zram|dm-|md|sr|fd|nbd|mmcblk\d+(?:boot|rpmb))")
+"""Block devices that no firmware hands to a boot loader as a disk."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """A file system. `trees` says where it is to be seen: pairs of a path on it and the machine's directory there.
@@ -242,6 +246,8 @@ class Volumes:
                         yield self._automounted(mount.point), "", "vfat", "/", mount.point
                 elif mount.fstype not in ("autofs", "overlay") and last[mount.point] is mount:
                     yield mount.source, mount.device, mount.fstype, mount.root, mount.point
+            if "/" in last and last["/"].fstype == "overlay":
+                yield from self._under_overlay()
             return
         for line in self.fstab:
             tag, equals, value = line.spec.partition("=")
@@ -250,6 +256,14 @@ class Volumes:
                 if line.point.startswith("/") and line.fstype != "swap":
                     spec = f"{tag}={value.strip(QUOTES)}" if equals and tag in TAGS else line.spec
                     yield spec, "", line.fstype, "/" + root.strip("/"), line.point
+
+    def _under_overlay(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """The file system that an overlay at / shows, where its own mount is not to be seen (systemd.volatile=)."""
+        root = re.search(r"(?:^|\s)root=(\S+)", self.machine.value("/proc/cmdline") or "")
+        spec = root.group(1) if root else next((line.spec for line in self.fstab if line.point == "/"), "")
+        devices = self.source_devices(spec)
+        if devices and not any(devices & self.source_devices(mount.source, mount.device) for mount in self.mounts):
+            yield spec, "", self.udev.get(min(devices), {}).get("ID_FS_TYPE", ""), "/", "/"
 
     def _automounted(self, point: str) -> str:
         """What is behind an automount point: fstab's device, else the one that systemd-gpt-auto-generator(8) takes."""
@@ -284,6 +298,21 @@ class Volumes:
         return Volume(
             f"{tag}={value}", trees=(("/", "/boot"), ("/", "/"), *(("/", p) for p in _ESP_PLACES)), assumed=True
         )
+
+    def on_only_disk(self, partition: int) -> Volume | None:
+        """The file system on that partition of the machine's disk; None where it has several, or none is known."""
+        names = self.machine.listdir("/sys/class/block")
+        parts = {name: self.machine.value(f"/sys/class/block/{name}/partition") for name in names}
+        disks = [name for name, part in parts.items() if part is None and not _NO_DISK.match(name)]
+        if len(disks) != 1:
+            return None
+        for name, part in parts.items():
+            if part == str(partition) and name.startswith(disks[0]):
+                named = next((volume for volume in self.seen if name in volume.devices), None)
+                return named or Volume(
+                    f"/dev/{name}", self.udev.get(name, {}).get("ID_FS_TYPE"), "", (), frozenset([name])
+                )
+        return None
 
     def holding(self, path: str) -> tuple[Volume, str]:
         """The file system that holds a machine path, and the path as a loader finds it on that file system."""

@@ -454,7 +454,29 @@ def _on_disk(world: _World) -> BootPlan:
         return _nothing(world)
     info = (world.firmware.text("LoaderInfo") or "").lower()
     running = [plan for plan in plans if plan.loader is not None and info.startswith(plan.loader)]
-    return _agreed(world, running or plans)
+    plan = _agreed(world, running or plans)
+    if world.firmware.kind == "bios" and plan.loader == GRUB:
+        return replace(plan, findings=(*plan.findings, *_grub_modules(world)))
+    return plan
+
+
+def _grub_modules(world: _World) -> Iterator[Finding]:
+    """BIOS GRUB's own image is small: what reads a menu is a module, in the directory of its configuration.
+
+    Asked where GRUB has started the boot that runs now, so that it has been installed.
+    """
+    if "BOOT_IMAGE=" not in (world.machine.value("/proc/cmdline") or ""):
+        return
+    for directory in ("/boot/grub", "/boot/grub2"):
+        module = f"{directory}/i386-pc/normal.mod"
+        if world.machine.exists(f"{directory}/grub.cfg") and not world.machine.exists(module):
+            yield blocker(
+                "boot-entry.loader-files-missing",
+                module,
+                f"GRUB's module {module} does not exist.",
+                "GRUB stops at “grub rescue>” before it reads its menu.",
+                remedy=Remedy("Install the boot loader anew, on the disk that the firmware starts.", (("lsblk",),)),
+            )
 
 
 def _systemd_boot_on_disk(world: _World) -> list[BootPlan]:

@@ -213,11 +213,12 @@ class Sight:
         return f"volume{self._names.index(volume)}"
 
     def volume(self, device: str) -> Volume | None:
-        """The file system behind such a name; None for a name that only GRUB itself can resolve (`hd0,gpt2`)."""
+        """The file system behind such a name; None for a name that only GRUB itself can resolve (`hd1,gpt2`)."""
         number = device[len("volume") :]
         if device.startswith("volume") and number.isascii() and number.isdigit() and int(number) < len(self._names):
             return self._names[int(number)]
-        return None
+        first = re.fullmatch(r"hd0,(?:msdos|gpt)?(\d{1,3})", device)
+        return self.volumes.on_only_disk(int(first.group(1))) if first else None
 
     def place(self, path: str) -> str:
         """The GRUB name, device and all, of a machine path."""

@@ -43,16 +43,17 @@ _CAP = 10
 def check(case: Case) -> Iterator[Finding]:
     """The kernel image, then `/lib/modules/R`."""
     if case.kernel is None:
-        if case.entry is not None:
-            if case.entry.kernel is None:
-                raise NotApplicable("what the loader starts next is no kernel of this system")
-            yield unknown(
-                "kernel-files.release-unknown",
-                case.entry.title,
-                f"Neither the kernel image of this entry nor its file name ({case.entry.kernel.spec}) tells a kernel "
-                "release.",
-                "Its modules and its configuration cannot be looked for.",
-            )
+        if case.entry is None:
+            raise NotApplicable("it is not known which kernel boots next")
+        if case.entry.kernel is None:
+            raise NotApplicable("what the loader starts next is no kernel of this system")
+        yield unknown(
+            "kernel-files.release-unknown",
+            case.entry.title,
+            f"Neither the kernel image of this entry nor its file name ({case.entry.kernel.spec}) tells a kernel "
+            "release.",
+            "Its modules and its configuration cannot be looked for.",
+        )
         return
     try:
         yield from _image(case, case.kernel)
