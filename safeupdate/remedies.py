@@ -8,16 +8,28 @@ from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
 
-def make_initramfs(machine: Machine, release: str) -> Remedy:
-    """Build the image of this release."""
-    if machine.exists("/usr/sbin/update-initramfs"):
-        there = machine.exists(f"/boot/initrd.img-{release}")
-        return Remedy("Build the initramfs anew.", (("update-initramfs", "-u" if there else "-c", "-k", release),))
-    if machine.exists("/usr/bin/dracut") or machine.exists("/usr/sbin/dracut"):
-        return Remedy("Build the initramfs anew.", (("dracut", "--force", "--kver", release),))
-    if machine.exists("/usr/bin/mkinitcpio"):
-        return Remedy("Build the initramfs anew.", (("mkinitcpio", "-P"),))
-    return Remedy("Build the initramfs anew with this distribution's tool.")
+def make_initramfs(machine: Machine, release: str, image: str | None = None) -> Remedy:
+    """Build the initramfs of this release anew, in the file `image`. A full file system is why most images are cut."""
+    text = "Build the initramfs anew. Look first whether its file system is full: that is how most images are cut."
+    space = ("df", "-h", "/boot")
+    if _has(machine, "update-initramfs"):
+        there = machine.exists(image or f"/boot/initrd.img-{release}")
+        return Remedy(text, (space, ("update-initramfs", "-u" if there else "-c", "-k", release)))
+    if _has(machine, "dracut"):
+        debian = machine.exists("/usr/bin/dpkg")
+        image = image or (f"/boot/initrd.img-{release}" if debian else f"/boot/initramfs-{release}.img")
+        return Remedy(text, (space, ("dracut", "--force", image, release)))
+    if _has(machine, "mkinitcpio"):
+        return Remedy(text, (space, ("mkinitcpio", "-P")))
+    return Remedy(text)
+
+
+def install(machine: Machine, package: str) -> Remedy:
+    """Install a package that has the same name everywhere."""
+    for program in ("apt-get", "dnf", "zypper"):
+        if _has(machine, program):
+            return Remedy(f"Install {package}.", ((program, "install", package),))
+    return Remedy(f"Install {package}.")
 
 
 def reinstall_kernel(machine: Machine, release: str) -> Remedy:

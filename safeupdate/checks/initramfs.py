@@ -19,6 +19,7 @@ from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import cmdline, compression, modules
 from safeupdate.initramfs import Entry, Index, Problem, Segment
+from safeupdate.remedies import add_kernels, install, make_initramfs, write_boot_menu
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
 
 _CAP = 8
@@ -208,7 +209,7 @@ def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
                 f"The initramfs image {path} cannot be looked into: {problem.message}.",
                 "Whether it is whole, and holds what this machine needs, cannot be told.",
                 evidence=evidence,
-                remedy=Remedy(f"Install {problem.package}.", _install(case, problem.package)),
+                remedy=install(case.machine, problem.package),
             )
         elif problem.kind == "too-large":
             yield unknown(
@@ -244,9 +245,7 @@ def _sound(case: Case, path: str, index: Index) -> Iterator[Finding]:
                 f"The initramfs image {path} keeps its files in {nested.path} ({nested.kind}), "
                 f"and that cannot be looked into: {nested.reason}.",
                 "Whether it holds what this machine needs cannot be told.",
-                remedy=Remedy(f"Install {nested.package}.", _install(case, nested.package))
-                if nested.package
-                else Remedy(),
+                remedy=install(case.machine, nested.package) if nested.package else Remedy(),
             )
 
 
@@ -906,7 +905,7 @@ def _without_image(case: Case, entry: BootEntry) -> Iterator[Finding]:
         f"The boot entry “{entry.title}” loads no initramfs, and this machine needs one: {reason}.",
         "The kernel cannot mount the root file system: “VFS: Unable to mount root fs on unknown-block(0,0)”.",
         evidence=[f"{entry.source}: {entry.cmdline}"],
-        remedy=Remedy("Build the image for this kernel, and write the boot loader's menu again.", _create(case)),
+        remedy=_create(case),
     )
 
 
@@ -945,44 +944,17 @@ def _drivers_outside(case: Case) -> list[str] | None:
     return sorted({option for option in options if config.get(option, "n") != "y"})
 
 
-# -- remedies --------------------------------------------------------------------------------------------------
+def _create(case: Case) -> Remedy:
+    menu = write_boot_menu(case.machine, case.plan.loader, case.plan.config)
+    image = make_initramfs(case.machine, case.release) if case.release is not None else Remedy()
+    return Remedy(
+        "Build the image for this kernel, and write the boot loader's menu again.", image.commands + menu.commands
+    )
 
 
 def _rebuild(case: Case, path: str) -> Remedy:
-    """How this machine's own generator makes the image again."""
-    machine, release = case.machine, case.release
-    text = "Build the image again. Look first whether its file system is full: that is how most images are cut."
-    if release is None:
-        return Remedy(text)
+    if case.release is None:
+        return Remedy("Build the image again.")
     if case.entry is not None and case.entry.embedded:
-        return Remedy("Build the unified kernel image again.", (("kernel-install", "add", release),))
-    if machine.is_file("/usr/sbin/update-initramfs"):
-        return Remedy(text, (("df", "-h", "/boot"), ("update-initramfs", "-u", "-k", release)))
-    if machine.is_file("/usr/bin/dracut") or machine.is_file("/usr/sbin/dracut"):
-        return Remedy(text, (("df", "-h", "/boot"), ("dracut", "--force", path, release)))
-    if machine.is_file("/usr/bin/mkinitcpio") or machine.is_file("/usr/sbin/mkinitcpio"):
-        return Remedy(text, (("df", "-h", "/boot"), ("mkinitcpio", "-P")))
-    return Remedy(text)
-
-
-def _create(case: Case) -> tuple[tuple[str, ...], ...]:
-    machine, release = case.machine, case.release
-    if release is None:
-        return ()
-    if machine.is_file("/usr/sbin/update-initramfs"):
-        return (("update-initramfs", "-c", "-k", release), ("update-grub",))
-    if machine.is_file("/usr/bin/dracut") or machine.is_file("/usr/sbin/dracut"):
-        image = f"/boot/initrd.img-{release}" if machine.is_file("/usr/bin/dpkg") else f"/boot/initramfs-{release}.img"
-        menu = (
-            ("update-grub",) if machine.is_file("/usr/bin/dpkg") else ("grub2-mkconfig", "-o", "/boot/grub2/grub.cfg")
-        )
-        return (("dracut", "--force", image, release), menu)
-    return ()
-
-
-def _install(case: Case, package: str) -> tuple[tuple[str, ...], ...]:
-    if case.machine.is_file("/usr/bin/apt-get"):
-        return (("apt-get", "install", package),)
-    if case.machine.is_file("/usr/bin/dnf"):
-        return (("dnf", "install", package),)
-    return ()
+        return add_kernels(case.machine, [case.release])
+    return make_initramfs(case.machine, case.release, path)
