@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import resource
 import shlex
 import shutil
 import statistics
@@ -69,16 +70,19 @@ def _times(tree: str, images: Sequence[str], kernels: Sequence[str]) -> None:
         "python": [sys.executable, "-c", "pass"],
     }
     took: dict[str, list[float]] = {name: [] for name in commands}
+    worked: dict[str, list[float]] = {name: [] for name in commands}
     # One of each in turn: a slow moment of the machine then falls on all.
     for run in range(RUNS + 1):
         for name, command in commands.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=600, check=False)
             seconds = time.perf_counter() - start
             if run == 0 and done.returncode != 0:
                 print(f"  {name}: exit code {done.returncode} {done.stderr.decode('utf-8', 'replace')[-300:].strip()}")
             if run > 0:
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
                 took[name].append(seconds)
+                worked[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     median = {name: statistics.median(times) for name, times in took.items()}
     limit = CHECK_FACTOR * median["decode"] + CHECK_EXTRA
     version_limit = median["python"] + VERSION_EXTRA
@@ -89,7 +93,7 @@ def _times(tree: str, images: Sequence[str], kernels: Sequence[str]) -> None:
         ("version", f"limit {version_limit:.3f} s"),
         ("python", f"python -c pass; + {VERSION_EXTRA} s is that limit"),
     ):
-        print(f"{name:8} {median[name]:7.3f} s   {text}")
+        print(f"{name:8} {median[name]:7.3f} s, processors {statistics.median(worked[name]):6.3f} s   {text}")
 
 
 def _memory(what: str, tree: str) -> None:
