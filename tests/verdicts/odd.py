@@ -1,0 +1,518 @@
+"""Machines that come back, however odd they look."""
+
+from __future__ import annotations
+
+from tests.verdicts import images, layouts
+from tests.verdicts.broken import microcode
+from tests.verdicts.entry import healthy
+from tests.verdicts.tree import MENU, Tree
+
+
+@healthy("stock-debian12", "debian12", "Debian 12 as installed, initramfs-tools", boot="bios")
+@healthy("stock-debian13", "debian13", "Debian 13 as installed, initramfs-tools, microcode in front", boot="bios")
+@healthy("stock-debian12-dracut", "debian12-dracut", "Debian 12 as installed, dracut", boot="bios")
+@healthy("stock-debian13-dracut", "debian13-dracut", "Debian 13 as installed, dracut", boot="bios")
+def _stock(tree: Tree) -> None:
+    """Nothing is changed."""
+
+
+@healthy("bare-debian12", "debian12", "Debian 12 as a bare root tree: no facts of hardware or mounts", facts=False)
+@healthy("bare-debian13-dracut", "debian13-dracut", "Debian 13 with dracut as a bare root tree", facts=False)
+def _bare(tree: Tree) -> None:
+    """Nothing is changed."""
+
+
+@healthy("one-kernel", "debian12", "one kernel only, by policy", "fallback.none", boot="bios")
+def _one_kernel(tree: Tree) -> None:
+    release = tree.older
+    tree.remove(tree.vmlinuz(release), tree.initrd(release), tree.modules(release))
+    text = tree.text(MENU)
+    start = text.index(f"\tmenuentry 'Debian GNU/Linux, with Linux {release}'")
+    tree.write(MENU, text[:start] + text[text.index("}\n\n### END /etc/grub.d/10_linux ###", start) :])
+
+
+@healthy(
+    "fallback-cut",
+    "debian13",
+    "the fallback's initramfs is cut, the newest kernel is whole",
+    "fallback.broken",
+    row="2",
+    boot="bios",
+)
+def _fallback_cut(tree: Tree) -> None:
+    tree.cut(tree.initrd(tree.older), 20_000_000)
+
+
+# -- initramfs images --------------------------------------------------------------------------------------------
+
+
+@healthy("image-xz", "debian12", "xz initramfs", boot="bios")
+def _image_xz(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.recompressed(tree.read(tree.initrd()), "xz"))
+
+
+@healthy("image-gzip", "debian12", "gzip initramfs")
+def _image_gzip(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.recompressed(tree.read(tree.initrd()), "gzip"))
+
+
+@healthy("image-bzip2", "debian13", "uncompressed segments, then a bzip2 one")
+def _image_bzip2(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.recompressed(tree.read(tree.initrd()), "bzip2"))
+
+
+@healthy("image-lzma", "debian13", "uncompressed segments, then an lzma one")
+def _image_lzma(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.recompressed(tree.read(tree.initrd()), "lzma"))
+
+
+@healthy("image-lz4", "debian12", "lz4 initramfs in the kernel's legacy format", boot="bios")
+def _image_lz4(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.recompressed(tree.read(tree.initrd()), "lz4"))
+
+
+@healthy("image-plain", "debian13-dracut", "uncompressed initramfs")
+def _image_plain(tree: Tree) -> None:
+    data = tree.read(tree.initrd())
+    tree.write(tree.initrd(), images.kept(data, "plain", lambda: images.unpack(images.split(data)[-1])))
+
+
+@healthy(
+    "image-segments",
+    "debian12",
+    "microcode in front, two compressed segments, an archive and zeros behind",
+    boot="bios",
+)
+def _image_segments(tree: Tree) -> None:
+    data = tree.read(tree.initrd())
+
+    def make() -> bytes:
+        members = images.files(images.unpack(data))
+        half = len(members) // 2
+        one, two = images.archive(members[:half]), images.archive(members[half:])
+        extra = images.archive([images.File("extra", 0o100644, b"appended by hand\n")])
+        first = images.pack(one, "gzip")
+        parts = [microcode(), first + bytes(-len(first) % 4)]
+        second = images.pack(two, "zstd")
+        parts += [second + bytes(-len(second) % 512), extra, bytes(4096)]
+        return b"".join(parts)
+
+    tree.write(tree.initrd(), images.kept(data, "segments", make))
+
+
+@healthy(
+    "image-junk",
+    "debian12",
+    "junk behind a whole initramfs: the kernel complains and goes on",
+    "initramfs.junk",
+    boot="bios",
+)
+def _image_junk(tree: Tree) -> None:
+    data = tree.read(tree.initrd())
+    tree.write(tree.initrd(), data + bytes(-len(data) % 4) + b"left over from an older, larger file\n" * 8)
+
+
+@healthy(
+    "image-no-liblzma",
+    "debian13-dracut",
+    ".ko.xz modules, no liblzma in the initramfs: the kernel unpacks them",
+    boot="bios",
+)
+def _image_no_liblzma(tree: Tree) -> None:
+    tree.write(tree.initrd(), images.without(tree.read(tree.initrd()), r".*/liblzma\.so\..*"))
+
+
+@healthy("image-two", "debian12", "initrd line with two images: microcode, then the initramfs", boot="bios")
+def _image_two(tree: Tree) -> None:
+    tree.write("/boot/amd-ucode.img", microcode())
+    tree.edit(MENU, r"^(\s+initrd\t)", r"\1/boot/amd-ucode.img ")
+
+
+# -- GRUB's choice -----------------------------------------------------------------------------------------------
+
+
+@healthy(
+    "saved-older",
+    "debian13",
+    "saved_entry chooses the older kernel",
+    "boot-entry.not-the-newest",
+    row="24",
+    boot="bios",
+)
+def _saved_older(tree: Tree) -> None:
+    tree.default("${saved_entry}")
+    tree.environment(saved_entry=tree.submenu_path(tree.older))
+
+
+@healthy("default-id", "debian12", "GRUB_DEFAULT is a submenu path of ids", "boot-entry.not-the-newest", boot="bios")
+def _default_id(tree: Tree) -> None:
+    tree.default(tree.submenu_path(tree.older))
+    tree.cut(tree.initrd(), 1_000_000)  # what is not chosen does not matter
+
+
+@healthy("default-title", "debian13-dracut", "GRUB_DEFAULT is a submenu path of titles", "boot-entry.not-the-newest")
+def _default_title(tree: Tree) -> None:
+    tree.default(f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {tree.older}")
+    tree.remove(tree.initrd())
+
+
+@healthy("default-index", "debian12-dracut", "GRUB_DEFAULT=1>2", "boot-entry.not-the-newest")
+def _default_index(tree: Tree) -> None:
+    tree.default("1>2")
+    tree.remove(tree.initrd())
+
+
+@healthy(
+    "default-nothing",
+    "debian12",
+    "GRUB_DEFAULT names no entry: GRUB takes the first",
+    "boot-entry.default-names-nothing",
+    boot="bios",
+)
+def _default_nothing(tree: Tree) -> None:
+    tree.default("Windows Boot Manager")
+
+
+@healthy(
+    "modules-dep-text",
+    "debian13",
+    "modules.dep cut; kmod reads its binary twin, which is whole",
+    "kernel-files.modules-dep",
+)
+def _modules_dep_text(tree: Tree) -> None:
+    path = f"{tree.modules()}/modules.dep"
+    data = tree.read(path)
+    tree.cut(path, data.index(b":", len(data) // 2) - 5)
+
+
+@healthy("stale-entry", "debian13", "the menu still names a removed older kernel", "boot-entry.stale")
+def _stale_entry(tree: Tree) -> None:
+    tree.remove(tree.vmlinuz(tree.older), tree.initrd(tree.older), tree.modules(tree.older))
+
+
+@healthy("ten-kernels", "debian12", "ten kernels in the menu, eight of them stale copies of the older one")
+def _ten_kernels(tree: Tree) -> None:
+    text = tree.text(MENU)
+    start = text.index(f"\tmenuentry 'Debian GNU/Linux, with Linux {tree.older}'")
+    end = text.index("}\n\n### END /etc/grub.d/10_linux ###", start)
+    block = text[start:end]
+    more = ""
+    for number in range(10, 18):
+        release = f"6.1.0-{number}-amd64"
+        tree.write(tree.vmlinuz(release), tree.read(tree.vmlinuz(tree.older)))
+        tree.write(tree.initrd(release), tree.read(tree.initrd(tree.older)))
+        more = block.replace(tree.older, release) + more
+    tree.write(MENU, text[:end] + more + text[end:])
+
+
+@healthy("hand-written", "debian12", "hand-written entry: /vmlinuz and /initrd.img, root=/dev/vda1", boot="bios")
+def _hand_written(tree: Tree) -> None:
+    body = f"""menuentry "Linux" {{
+	search --set=root --fs-uuid {tree.uuid}
+	linux /vmlinuz root=/dev/vda1 ro quiet
+	initrd /initrd.img
+}}
+"""
+    tree.menu(body)
+
+
+@healthy("custom-cfg", "debian13", "the default entry is in custom.cfg, which grub.cfg sources", boot="bios")
+def _custom_cfg(tree: Tree) -> None:
+    tree.default("mine")
+    body = f"""menuentry "Mine" --id mine {{
+	search --no-floppy --fs-uuid --set=where {tree.uuid}
+	linux ($where)/boot/vmlinuz-{tree.newest} root=UUID={tree.uuid} ro quiet
+	initrd ($where)/boot/initrd.img-{tree.newest}
+}}
+"""
+    tree.write("/boot/grub/custom.cfg", body)
+
+
+@healthy(
+    "device-name", "debian12", "the entry names GRUB's device (hd0,msdos1), on a machine with one disk", boot="bios"
+)
+def _device_name(tree: Tree) -> None:
+    body = f"""menuentry "By device" {{
+	set root='hd0,msdos1'
+	linux /boot/vmlinuz-{tree.newest} root=UUID={tree.uuid} ro quiet
+	initrd /boot/initrd.img-{tree.newest}
+}}
+"""
+    tree.menu(body)
+
+
+@healthy(
+    "force-partuuid",
+    "debian12",
+    "GRUB_FORCE_PARTUUID: first without an initramfs, which panics; GRUB then retries with it",
+    note="Ubuntu's 00_header and 10_linux; on Ubuntu's own kernels the first try succeeds",
+    boot="bios, which reboots",
+)
+def _force_partuuid(tree: Tree) -> None:
+    failed = """if [ "${initrdfail}" = 2 ]; then
+   set initrdfail=
+elif [ "${initrdfail}" = 1 ]; then
+   set next_entry="${prev_entry}"
+   set prev_entry=
+   save_env prev_entry
+   if [ "${next_entry}" ]; then
+      set initrdfail=2
+   fi
+fi
+"""
+    function = """function initrdfail {
+    if [ -n "${have_grubenv}" ]; then if [ -n "${partuuid}" ]; then
+      if [ -z "${initrdfail}" ]; then
+        set initrdfail=1
+        if [ -n "${boot_once}" ]; then
+          set prev_entry="${default}"
+          save_env prev_entry
+        fi
+      fi
+      save_env initrdfail
+    fi; fi
+}
+"""
+    tree.edit(MENU, r'^if \[ "\$\{next_entry\}" \] ; then$', lambda found: failed + found.group(0))
+    tree.edit(MENU, r"^function load_video \{$", lambda found: function + found.group(0))
+    partuuid = "5afe0bda-01"
+    tree.edit(MENU, r"^export linux_gfx_mode$", rf"\g<0>\nset partuuid={partuuid}")
+    lines = r"^(\t+)linux\t(/boot/vmlinuz\S+) root=UUID=\S+ (.*)\n\t+echo.*\n\t+initrd\t(\S+)$"
+    entry = rf"""\1if [ "${{initrdfail}}" = 1 ]; then
+\1  echo	'GRUB_FORCE_PARTUUID set, initrdless boot failed. Attempting with initrd.'
+\1  linux	\2 root=PARTUUID={partuuid} \3
+\1  initrd	\4
+\1else
+\1  echo	'GRUB_FORCE_PARTUUID set, attempting initrdless boot.'
+\1  linux	\2 root=PARTUUID={partuuid} \3 panic=-1
+\1fi
+\1initrdfail"""
+    tree.edit(MENU, lines, entry)
+
+
+@healthy(
+    "fedora-bls",
+    "debian12-dracut",
+    "Fedora's layout: BLS entries, hidden menu, blscfg",
+    note="Fedora's grub.cfg and grubenv on Debian's files; Debian's GRUB has no blscfg",
+)
+def _fedora_bls(tree: Tree) -> None:
+    layouts.grub_bls(tree, f"root=UUID={tree.uuid} ro quiet", menu_auto_hide="1", boot_success="1")
+
+
+@healthy(
+    "rhel-lvm-bls",
+    "debian12-dracut",
+    "RHEL's layout: root on LVM, BLS entries with $kernelopts, saved_entry",
+    note="RHEL's files on Debian's; LVM's programs are not in Debian's image",
+)
+def _rhel_lvm_bls(tree: Tree) -> None:
+    layouts.mapped_root(tree, "rhel-root", "LVM-" + "a" * 64)
+    options = "root=/dev/mapper/rhel-root ro rd.lvm.lv=rhel/root"
+    saved = f"{layouts.MACHINE_ID}-{tree.newest}"
+    layouts.grub_bls(tree, "$kernelopts", prefix="/", kernelopts=options, saved_entry=saved)
+
+
+# -- disks and mounts --------------------------------------------------------------------------------------------
+
+
+@healthy("boot-partition", "debian12", "/boot on a partition of its own")
+def _boot_partition(tree: Tree) -> None:
+    layouts.separate_boot(tree)
+
+
+@healthy(
+    "luks",
+    "debian13",
+    "LUKS root, small /boot",
+    note="the installer's layout; cryptsetup is not in this image, which a check of the root's layers will say",
+)
+def _luks(tree: Tree) -> None:
+    layouts.mapped_root(tree, "vda2_crypt", "CRYPT-LUKS2-" + "b" * 32 + "-vda2_crypt")
+    tree.write("/etc/crypttab", "vda2_crypt UUID=5afe0bda-1a75-4000-8000-0000000000a2 none luks,discard\n")
+
+
+@healthy("btrfs", "debian12", "btrfs, root in the subvolume @, GRUB's paths with it", note="Ubuntu's layout")
+def _btrfs(tree: Tree) -> None:
+    layouts.btrfs(tree)
+
+
+@healthy(
+    "btrfs-one-shot",
+    "debian13",
+    "next_entry on btrfs, where GRUB cannot clear it",
+    "boot-entry.grubenv-not-writable",
+    row="25",
+)
+def _btrfs_one_shot(tree: Tree) -> None:
+    layouts.btrfs(tree)
+    tree.environment(next_entry=tree.submenu_path(tree.older))
+
+
+@healthy("root-device", "debian12", "root= by kernel name, and an fstab with the UUID", boot="bios")
+def _root_device(tree: Tree) -> None:
+    tree.edit(MENU, r"root=UUID=\S+", f"root=/dev/{tree.disk}1")
+
+
+@healthy("root-partuuid", "debian13-dracut", "root=PARTUUID= with an initramfs", boot="bios")
+def _root_partuuid(tree: Tree) -> None:
+    tree.edit(MENU, r"root=UUID=\S+", "root=PARTUUID=5afe0bda-01")
+
+
+@healthy(
+    "overlay-volatile",
+    "debian13-dracut",
+    "root below an overlay in memory, by systemd.volatile=overlay; what lies below is not to be seen",
+    note="mounts as systemd-volatile-root.service(8) leaves them",
+)
+def _overlay_volatile(tree: Tree) -> None:
+    options = (
+        "rw,lowerdir=/sysroot,upperdir=/run/systemd/overlay-sysroot/upper,workdir=/run/systemd/overlay-sysroot/work"
+    )
+    _overlay(tree, options, [])
+    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 systemd.volatile=overlay")
+
+
+@healthy(
+    "overlayroot",
+    "debian12",
+    "root below an overlay in memory, by overlayroot=tmpfs",
+    note="mounts as Debian's and Ubuntu's package overlayroot leaves them",
+)
+def _overlayroot(tree: Tree) -> None:
+    options = "rw,lowerdir=/media/root-ro,upperdir=/media/root-rw/overlay,workdir=/media/root-rw/overlay-workdir/_"
+    lower = layouts.Mount("/media/root-ro", "/dev/vda1", "254:1", "ext4", options="ro")
+    _overlay(tree, options, [lower, layouts.Mount("/media/root-rw", "tmpfs-root", "0:32", "tmpfs")])
+    tree.mkdir("/media/root-rw")
+    for directory in ("boot", "etc"):
+        tree.copy(f"/{directory}", f"/media/root-ro/{directory}")
+    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 overlayroot=tmpfs")
+
+
+def _overlay(tree: Tree, options: str, mounts: list[layouts.Mount]) -> None:
+    root = layouts.Mount("/", "overlay", "0:30", "overlay", options=options)
+    blocks = [layouts.Block("vda", "254:0"), layouts.root_block(tree)]
+    layouts.facts(
+        tree, blocks, [*mounts, root], cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{tree.older} root=UUID={tree.uuid}\n"
+    )
+
+
+@healthy("read-only-root", "debian12", "root stays read-only: ro in fstab and on the command line", boot="bios")
+def _read_only_root(tree: Tree) -> None:
+    tree.write("/etc/fstab", f"UUID={tree.uuid} / ext4 ro 0 1\ntmpfs /var/log tmpfs defaults 0 0\n")
+
+
+@healthy(
+    "init-parameter-ignored",
+    "debian12",
+    "init= names nothing; initramfs-tools starts /sbin/init",
+    "mounts.init-parameter",
+    boot="bios",
+)
+def _init_parameter_ignored(tree: Tree) -> None:
+    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 init=/sbin/missing")
+
+
+@healthy("fstab-optional", "debian12", "fstab with missing devices that are nofail or noauto, NFS, tmpfs", boot="bios")
+def _fstab_optional(tree: Tree) -> None:
+    tree.mount_line(
+        "UUID=deadbeef-0000-4000-8000-000000000003 /backup ext4 defaults,nofail,x-systemd.device-timeout=5 0 2"
+    )
+    tree.mount_line("/dev/sdz1 /media/stick vfat noauto,user 0 0")
+    tree.mount_line("LABEL=archive /archive xfs x-systemd.automount,nofail 0 0")
+    tree.mount_line("nas.example.org:/export /nas nfs nofail,_netdev 0 0")
+    tree.mount_line("tmpfs /tmp tmpfs size=50%,mode=1777 0 0")
+    tree.mount_line("# UUID=gone /old ext4 defaults 0 2")
+
+
+@healthy(
+    "swap-missing",
+    "debian13",
+    "swap partition that is gone: 90 seconds longer, and up",
+    "mounts.swap-missing",
+    boot="bios",
+)
+def _swap_missing(tree: Tree) -> None:
+    tree.mount_line("UUID=deadbeef-0000-4000-8000-000000000004 none swap sw 0 0")
+
+
+@healthy(
+    "resume-missing",
+    "debian12",
+    "resume= names a device that is gone",
+    "boot-entry.resume-missing",
+    row="30",
+    boot="bios",
+)
+def _resume_missing(tree: Tree) -> None:
+    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 resume=UUID=deadbeef-0000-4000-8000-000000000005")
+
+
+# -- ESP and systemd-boot ----------------------------------------------------------------------------------------
+
+
+@healthy("esp-autofs", "debian13", "ESP on autofs, not mounted now")
+def _esp_autofs(tree: Tree) -> None:
+    tree.mount_line(
+        f"UUID={layouts.ESP_UUID} /boot/efi vfat umask=0077,x-systemd.automount,x-systemd.idle-timeout=60 0 1"
+    )
+    esp = layouts.Block("vda2", "254:2", layouts.ESP_UUID, "vfat", layouts.ESP_PARTUUID, layouts.ESP_TYPE)
+    mounts = [layouts.root_mount(), layouts.Mount("/boot/efi", "systemd-1", "0:31", "autofs")]
+    layouts.facts(tree, [layouts.Block("vda", "254:0"), layouts.root_block(tree), esp], mounts)
+    tree.mkdir("/boot/efi")
+
+
+@healthy("esp-noauto", "debian12", "ESP noauto in fstab, not mounted")
+def _esp_noauto(tree: Tree) -> None:
+    tree.mount_line(f"UUID={layouts.ESP_UUID} /boot/efi vfat umask=0077,noauto 0 1")
+    esp = layouts.Block("vda2", "254:2", layouts.ESP_UUID, "vfat", layouts.ESP_PARTUUID, layouts.ESP_TYPE)
+    layouts.facts(tree, [layouts.Block("vda", "254:0"), layouts.root_block(tree), esp], [layouts.root_mount()])
+    tree.mkdir("/boot/efi")
+
+
+@healthy(
+    "sd-boot", "debian12", "systemd-boot with BLS entries", boot="uefi", note="kernel-install(8)'s layout on the ESP"
+)
+def _sd_boot(tree: Tree) -> None:
+    layouts.systemd_boot(tree)
+
+
+@healthy(
+    "sd-boot-counted-out",
+    "debian13",
+    "systemd-boot: the newest entry has 0 tries left, so the plain older twin starts",
+    "boot-entry.not-the-newest",
+    row="27",
+    boot="uefi",
+)
+def _sd_boot_counted_out(tree: Tree) -> None:
+    layouts.systemd_boot(tree, counters={tree.newest: "+0-3"})
+    tree.cut(layouts.on_esp(tree.newest, "initrd.img"), 1_000_000)
+
+
+@healthy("sd-boot-counting", "debian12", "systemd-boot: the newest entry has 3 tries left", boot="uefi")
+def _sd_boot_counting(tree: Tree) -> None:
+    layouts.systemd_boot(tree, counters={tree.newest: "+3"})
+
+
+@healthy(
+    "sd-boot-kernel-gone",
+    "debian13-dracut",
+    "systemd-boot: the newest entry's kernel is gone, so the entry leaves the menu",
+    "boot-entry.left-out",
+    boot="uefi",
+)
+def _sd_boot_kernel_gone(tree: Tree) -> None:
+    layouts.systemd_boot(tree)
+    tree.remove(layouts.on_esp(tree.newest, "linux"))
+
+
+@healthy(
+    "uki",
+    "debian13",
+    "systemd-boot with unified kernel images",
+    boot="uefi",
+    note="sections added to systemd's stub as ukify(1) does",
+)
+def _uki(tree: Tree) -> None:
+    layouts.unified(tree)
