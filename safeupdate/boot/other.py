@@ -93,6 +93,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     ),
     Recogniser("NixOS generations", _any(_file("/etc/NIXOS"), _parameter(r"init=/nix/store/\S*")), first=True),
     Recogniser("the Windows Subsystem for Linux", _wsl, first=True),
+    Recogniser(
+        "a live medium", _parameter(r"(?:boot=(?:live|casper)|root=live:\S+|rd\.live\.image)(?!\S)"), first=True
+    ),
     Recogniser("zipl (s390)", _any(_file("/sys/firmware/ipl"), _file("/etc/zipl.conf")), first=True),
     Recogniser("petitboot (OPAL)", _any(_file("/sys/firmware/opal"), _file("/proc/device-tree/ibm,opal")), first=True),
     Recogniser(
@@ -110,6 +113,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser("syslinux", _SYSLINUX),
     Recogniser("GRUB legacy", _file("/boot/grub/menu.lst", "/boot/grub/grub.conf")),
     Recogniser("LILO", _file("/etc/lilo.conf")),
+    Recogniser(
+        "a server on the network", _parameter(r"(?:BOOTIF|nfsroot|netroot|root=(?:/dev/nfs|nfs|nbd:|iscsi:))\S*")
+    ),
     Recogniser("a hypervisor that loads the kernel itself", _no_loader),
 )
 
