@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
+_PROXMOX = "/etc/kernel/proxmox-boot-uuids"
+"""With it, proxmox-boot-tool(8) fills the ESPs, and no other tool writes what the loader reads."""
+
 
 def make_initramfs(machine: Machine, release: str, image: str | None = None) -> Remedy:
     """Build the initramfs of this release anew, in the file `image`. A full file system is why most images are cut."""
@@ -16,8 +19,9 @@ def make_initramfs(machine: Machine, release: str, image: str | None = None) -> 
         there = machine.exists(image or f"/boot/initrd.img-{release}")
         return Remedy(text, (space, ("update-initramfs", "-u" if there else "-c", "-k", release)))
     if _has(machine, "dracut"):
-        debian = machine.exists("/usr/bin/dpkg")
-        image = image or (f"/boot/initrd.img-{release}" if debian else f"/boot/initramfs-{release}.img")
+        names = {"dpkg": "/boot/initrd.img-{}", "zypper": "/boot/initrd-{}"}
+        name = next((names[tool] for tool in names if _has(machine, tool)), "/boot/initramfs-{}.img")
+        image = image or name.format(release)
         return Remedy(text, (space, ("dracut", "--force", image, release)))
     if _has(machine, "mkinitcpio"):
         return Remedy(text, (space, ("mkinitcpio", "-P")))
@@ -36,15 +40,38 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
     """Put the kernel's files back."""
     text = f"Install the kernel {release} again."
     if machine.exists("/var/lib/dpkg/status"):
-        return Remedy(text, (("apt-get", "install", "--reinstall", f"linux-image-{release}"),))
-    if machine.exists("/usr/bin/dnf"):
-        return Remedy(text, (("dnf", "reinstall", f"kernel-core-{release}"),))
+        packages = _owners(machine, release) or (f"linux-image-{release}",)
+        return Remedy(text, (("apt-get", "install", "--reinstall", *packages),))
+    if _has(machine, "dnf"):
+        return Remedy(text, (("dnf", "reinstall", f"kernel-core-{release}", f"kernel-modules*-{release}"),))
+    if _has(machine, "zypper"):
+        flavour = release.rpartition("-")[2]
+        return Remedy(text, (("zypper", "install", "--force", f"kernel-{flavour}"),))
+    if _has(machine, "pacman"):
+        names = [machine.value(f"/usr/lib/modules/{one}/pkgbase") for one in machine.listdir("/usr/lib/modules")]
+        return Remedy(text, tuple(("pacman", "-S", name) for name in sorted({name for name in names if name})))
     return Remedy(text)
+
+
+def _owners(machine: Machine, release: str) -> tuple[str, ...]:
+    """The Debian packages that brought the image and the modules: every package has a list of its files (dpkg(1))."""
+    directory = "/var/lib/dpkg/info"
+    names = []
+    for name in machine.listdir(directory):
+        # Its name tells: all distributions that use dpkg put the release into the names of such packages.
+        if name.endswith(".list") and release in name:
+            lines = (machine.read_if_there(f"{directory}/{name}") or b"").split(b"\n")
+            wanted = (f"/boot/vmlinuz-{release}", *(f"{usr}/lib/modules/{release}/kernel" for usr in ("", "/usr")))
+            if any(path.encode("utf-8", "surrogateescape") in lines for path in wanted):
+                names.append(name[: -len(".list")])
+    return tuple(names)
 
 
 def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:
     """Write the boot loader's menu from what is installed; `config` is the file that holds GRUB's menu itself."""
     text = "Write the boot menu anew."
+    if machine.exists(_PROXMOX):
+        return _refresh()
     if loader != "grub":
         return Remedy(text)
     if _has(machine, "update-grub"):
@@ -56,6 +83,8 @@ def write_boot_menu(machine: Machine, loader: str | None, config: str | None) ->
 
 def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
     """Write the entries, or the unified images, of these releases anew; before systemd 255 the image must be named."""
+    if machine.exists(_PROXMOX):
+        return _refresh()
     commands = []
     for release in releases:
         places = (f"/usr/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}")
@@ -70,6 +99,10 @@ def change_command_line(machine: Machine, image: str, *, add: str = "", remove: 
         return None
     change = f"--args={add}" if add else f"--remove-args={remove}"
     return Remedy("Correct the command line in the boot entry.", (("grubby", f"--update-kernel={image}", change),))
+
+
+def _refresh() -> Remedy:
+    return Remedy("Have the kernels and their entries copied to the ESPs anew.", (("proxmox-boot-tool", "refresh"),))
 
 
 def _has(machine: Machine, program: str) -> bool:
