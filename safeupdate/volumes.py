@@ -330,9 +330,10 @@ class Volumes:
         root, point, volume = best
         return volume, _join(root, _below(path, point) or "")
 
-    def locate(self, volume: Volume, path: str) -> str | None:
+    def locate(self, volume: Volume, path: str, *, relative: bool = False) -> str | None:
         """Where the file at `path` on `volume` is on this machine, a place where it exists preferred.
 
+        `relative`: the path begins at the default subvolume of a btrfs, which is taken for the one that is the root.
         None: that file system, or that part of it, is not to be seen here. On FAT letter case does not matter.
         """
         path = _join("/", path)
@@ -351,6 +352,8 @@ class Volumes:
         if volume.fstype == "btrfs" and not places:
             # openSUSE's GRUB reads relative to the default subvolume.
             places = [p for _, point in volume.trees if self.machine.exists(p := _join(point, path))]
+            if relative and not places and any(point == "/" for _, point in volume.trees):
+                return path
         return places[0] if places else None
 
     def _fold(self, place: str) -> str | None:

@@ -539,7 +539,8 @@ class _World:
     @property
     def _menu_file(self) -> str:
         """The configuration that has the menu: on an ESP often another one than the first that GRUB reads."""
-        return self.run.opened[-1] if self.run.opened else self.config
+        written = (entry.file for entry in self.run.scope.menu if entry.file.endswith("/grub.cfg"))
+        return self.run.opened[-1] if self.run.opened else next(written, self.config)
 
 
 def _platform(machine: Machine, config: str) -> tuple[str | None, str | None]:

@@ -190,6 +190,8 @@ class Sight:
         self._names: list[Volume] = []
         self.tags: dict[str, str] = {}
         """How the configuration asked for a file system (`UUID=X`), by the name given to it here."""
+        self.relative = False
+        """SUSE's `btrfs_relative_path`: on btrfs, paths begin at the default subvolume."""
         self._scripts: dict[str, tuple[grub_cfg.Script, list[str]]] = {}
         self._steps = _STEPS
         self._text = _TEXT
@@ -243,7 +245,7 @@ class Sight:
         if not path.startswith("/"):
             return replace(place, absent=True, why="GRUB wants a path that begins with /"), volume
         try:
-            found = self.volumes.locate(volume, path)
+            found = self.volumes.locate(volume, path, relative=self.relative)
             if found is None:
                 what = "that part of the file system" if volume.trees else "the file system"
                 return replace(place, why=f"{what} {volume.name} is not to be seen here"), volume
@@ -575,6 +577,8 @@ class Run:
         """Set a variable to the value that `words` came to."""
         if name == "root" and value.startswith("(") and value.endswith(")"):
             value = value[1:-1]
+        if name == "btrfs_relative_path":
+            self.sight.relative = bool(value)
         self.scope.variables[name] = value
         self.set_at[name] = self.place, self._line, self.unset_in(words)
 

@@ -4,6 +4,7 @@ memory, with small kernels and images. `test_distributions` puts them together.
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import os
 import struct
@@ -235,12 +236,35 @@ def config(*built_in: str, without: Sequence[str] = ()) -> str:
     return "".join(f"CONFIG_{name}=y\n" for name in wanted) + "CONFIG_FAT_DEFAULT_CODEPAGE=437\n"
 
 
-def image(generator: str, release: str, suffix: str = ".ko", *, microcode: bool = False, kind: str = "xz") -> bytes:
+IMAGES: Mapping[str, Mapping[str, initrd.Content]] = {
+    **GENERATORS,
+    "mkinitcpio": {
+        **GENERATORS["initramfs-tools"],
+        **dict.fromkeys(("conf/initramfs.conf", "scripts/functions", "scripts/init-top/udev", "usr/bin/run-init")),
+        "buildconfig": b"HOOKS=(base udev)\n",
+        "init_functions": b"#!/usr/bin/ash\n",
+        "usr/bin/ash": "sh",
+        "usr/bin/switch_root": "sh",
+        "init": b"#!/usr/bin/ash\n",
+    },
+}
+
+
+def image(
+    generator: str,
+    release: str,
+    suffix: str = ".ko",
+    *,
+    microcode: bool = False,
+    kind: str = "xz",
+    machine: int | None = None,
+) -> bytes:
     """An initramfs as that generator makes it, perhaps behind the archive with the processor's firmware."""
     files: dict[str, initrd.Content] = {}
-    for path, content in GENERATORS[generator].items():
+    for path, content in IMAGES[generator].items():
         if not path.startswith(IMAGE_MODULES):
-            files[path] = content
+            elf_file = machine is not None and isinstance(content, bytes) and content.startswith(b"\x7fELF")
+            files[path] = program(machine=machine or 0, needed=("libc.so.6",)) if elf_file else content
     inside = [path.replace(".ko", suffix) for path in _DEP]
     for path in inside:
         content = module(path.rsplit("/", 1)[-1].partition(".")[0], release)
@@ -249,8 +273,43 @@ def image(generator: str, release: str, suffix: str = ".ko", *, microcode: bool 
     packed = initrd.compress(kind, initrd.archive(files)) if kind else initrd.archive(files)
     if not microcode:
         return packed
-    early = initrd.archive({"early_cpio": b"1\n", "kernel/x86/microcode/GenuineIntel.bin": bytes(2048)})
-    return early + packed
+    return microcode_archive() + packed
+
+
+def microcode_archive() -> bytes:
+    """The processor's firmware, as the kernel looks for it before everything else."""
+    return initrd.archive({"early_cpio": b"1\n", "kernel/x86/microcode/GenuineIntel.bin": bytes(2048)})
+
+
+def unified(release: str, cmdline: str) -> bytes:
+    """A unified kernel image with mkinitcpio's initramfs."""
+    sections = [
+        (".osrel", b'ID=arch\nPRETTY_NAME="Arch Linux"\n'),
+        (".uname", release.encode()),
+        (".cmdline", cmdline.encode()),
+        (".linux", kernel_image(release)),
+        (".initrd", image("mkinitcpio", release)),
+    ]
+    return efi.pe(sections)
+
+
+_AARCH64 = 183
+
+
+def arm(content: bytes) -> bytes:
+    """A program for arm64 where it was one for x86."""
+    return program(machine=_AARCH64, interpreter=None, needed=()) if content == STATIC else content
+
+
+def arm_image() -> bytes:
+    """An arm64 `Image`, packed with gzip."""
+    head = b"MZ\x40\xfa" + bytes(4) + struct.pack("<QQQQQQ", 0, 1 << 24, 0xA, 0, 0, 0) + b"ARM\x64"
+    return gzip.compress(head + bytes(4) + bytes(range(256)) * 40, mtime=0)
+
+
+def arm_initramfs(release: str) -> bytes:
+    """An image with programs for arm64 alone."""
+    return image("initramfs-tools", release, machine=_AARCH64)
 
 
 # -- GRUB ------------------------------------------------------------------------------------------------------

@@ -11,15 +11,18 @@ from safeupdate.judge import judge
 from safeupdate.report import Report
 from tests.unit import efi, layouts
 from tests.unit.layouts import (
+    ARCH_TOOLS,
     BOOT,
     DEBIAN_TOOLS,
     DPKG,
     ESP,
+    ESP2,
     FEDORA_TOOLS,
     HOME,
     LUKS,
     MACHINE_ID,
     ROOT,
+    SUSE_TOOLS,
     SWAP,
     Device,
     Fault,
@@ -377,7 +380,19 @@ def debian_kernel(release: str, *options: str, at: str = "/boot", generator: str
         f"{at}/initrd.img-{release}": image(generator, release),
         f"/boot/config-{release}": config(*options),
         **modules(release),
+        **{
+            f"/var/lib/dpkg/info/{name.format(release)}.list": "".join(f"{path}\n" for path in paths)
+            for name, paths in {
+                "linux-headers-{}": ("/lib/modules", f"/lib/modules/{release}", f"/lib/modules/{release}/build"),
+                PACKAGES.get(release.rsplit("-", maxsplit=1)[-1], "linux-image-{}"): (f"/boot/vmlinuz-{release}",),
+                "linux-modules-{}": (f"/lib/modules/{release}", f"/lib/modules/{release}/kernel"),
+            }.items()
+        },
     }
+
+
+PACKAGES = {"pve": "proxmox-kernel-{}-signed"}
+"""What brings the image, where it is not linux-image-RELEASE."""
 
 
 def esp_stub(uuid: str, prefix: str, vendor: str) -> Files:
@@ -563,10 +578,731 @@ UBUNTU_DESKTOP = Layout(
     ),
 )
 
+# -- openSUSE --------------------------------------------------------------------------------------------------
+
+S_NEW, S_OLD = "6.4.0-150600.23.25-default", "6.4.0-150600.21-default"
+SUSE_FSTAB = "".join(
+    f"UUID={ROOT}  {point}  btrfs  {'subvol=/@' + point if point != '/' else 'defaults'}  0  0\n"
+    for point in ("/", "/var", "/usr/local", "/boot/grub2/x86_64-efi", "/.snapshots")
+) + (f"UUID={SWAP}  swap  swap  defaults  0  0\nUUID={ESP}  /boot/efi  vfat  utf8  0  2\n")
+SUSE_MENU = (
+    'set btrfs_relative_path="y"\nexport btrfs_relative_path\n'
+    "if [ -f ${config_directory}/grubenv ]; then\n  load_env -f ${config_directory}/grubenv\n"
+    "elif [ -s $prefix/grubenv ]; then\n  load_env\nfi\n"
+    'if [ "${env_block}" ]; then\n  set env_block="(${root})${env_block}"\n  export env_block\n'
+    '  load_env -f "${env_block}"\nfi\n'
+    'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\n   set next_entry=\n'
+    '   if [ "${env_block}" ]; then\n     save_env -f "${env_block}" next_entry\n'
+    "   else\n     save_env next_entry\n   fi\n"
+    '   set boot_once=true\nelse\n   set default="${saved_entry}"\nfi\n'
+    'if [ x"${feature_menuentry_id}" = xy ]; then\n  menuentry_id_option="--id"\nfi\nexport menuentry_id_option\n'
+    "set timeout=8\n"
+)
+SUSE_SNAPSHOTS = 'if [ -f "/.snapshots/grub-snapshot.cfg" ]; then\n  source "/.snapshots/grub-snapshot.cfg"\nfi\n'
+
+
+def suse_entry(title: str, identity: str, release: str, root: str = ROOT) -> str:
+    return (
+        f"menuentry '{title}' --class opensuse $menuentry_id_option '{identity}' {{\n"
+        f"\tload_video\n\tset gfxpayload=keep\n\tinsmod gzio\n\tinsmod btrfs\n"
+        f"\tsearch --no-floppy --fs-uuid --set=root {ROOT}\n"
+        f"\tlinux\t/boot/vmlinuz-{release} root=UUID={root}  ${{extra_cmdline}} splash=silent "
+        f"resume=/dev/disk/by-uuid/{SWAP} quiet security=apparmor mitigations=auto\n"
+        f"\tinitrd\t/boot/initrd-{release}\n}}\n"
+    )
+
+
+def suse_menu(root: str = ROOT) -> str:
+    text = SUSE_MENU + suse_entry("openSUSE Leap 15.6", f"gnulinux-simple-{ROOT}", S_NEW, root)
+    text += f"submenu 'Advanced options for openSUSE Leap 15.6' $menuentry_id_option 'gnulinux-advanced-{ROOT}' {{\n"
+    for release in (S_NEW, S_OLD):
+        title = f"openSUSE Leap 15.6, with Linux {release}"
+        text += suse_entry(title, f"gnulinux-{release}-advanced-{ROOT}", release, root)
+    return text + "}\n" + SUSE_SNAPSHOTS
+
+
+def suse_kernel(release: str) -> Files:
+    return {
+        f"/boot/vmlinuz-{release}": Link(f"../usr/lib/modules/{release}/vmlinuz"),
+        f"/boot/config-{release}": Link(f"../usr/lib/modules/{release}/config"),
+        f"/usr/lib/modules/{release}/vmlinuz": kernel_image(release),
+        f"/usr/lib/modules/{release}/config": config(),
+        f"/boot/initrd-{release}": image("dracut", release, microcode=True),
+        **modules(release),
+    }
+
+
+SUSE_DISK = (
+    Device("vda", "254:0"),
+    layouts.esp("vda1", "254:1"),
+    Device("vda2", "254:2", ROOT, "btrfs", partuuid="11111111-0000-4000-8000-000000000002"),
+    Device("vda3", "254:3", SWAP, "swap", partuuid="11111111-0000-4000-8000-000000000003"),
+)
+SUSE_MOUNTS = (
+    "0:34 /@/.snapshots/1/snapshot / btrfs /dev/vda2",
+    *(f"0:34 /@{point} {point} btrfs /dev/vda2" for point in ("/.snapshots", "/var", "/boot/grub2/x86_64-efi")),
+    "0:34 /@/usr/local /usr/local btrfs /dev/vda2",
+    "254:1 / /boot/efi vfat /dev/vda1",
+)
+SUSE_LINE = f"root=UUID={ROOT} splash=silent quiet security=apparmor mitigations=auto"
+SUSE_TREE = merged(
+    system('NAME="openSUSE Leap"\nID="opensuse-leap"\nID_LIKE="suse opensuse"\n', SUSE_FSTAB, *SUSE_TOOLS),
+    suse_kernel(S_NEW),
+    suse_kernel(S_OLD),
+    facts(SUSE_DISK, SUSE_MOUNTS, cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{S_OLD} {SUSE_LINE}", running=S_OLD),
+    {
+        "/boot/grub2/grub.cfg": suse_menu(),
+        "/boot/grub2/grubenv": grubenv(saved_entry=f"gnulinux-simple-{ROOT}"),
+        "/boot/grub2/x86_64-efi/normal.mod": "",
+        "/.snapshots/grub-snapshot.cfg": "submenu 'Start bootloader from a read-only snapshot' {\n  true\n}\n",
+        "/boot/efi/EFI/opensuse/shim.efi": efi.shim(),
+        "/boot/efi/EFI/opensuse/grub.efi": efi.grub("/EFI/opensuse"),
+        "/boot/efi/EFI/opensuse/grub.cfg": (
+            f'set btrfs_relative_path="yes"\nsearch --fs-uuid --set=root {ROOT}\n'
+            'set prefix=(${root})/boot/grub2\nsource "${prefix}/grub.cfg"\n'
+        ),
+    },
+    firmware("\\EFI\\opensuse\\shim.efi", "opensuse-secureboot", secure=True),
+)
+OPENSUSE = Layout(
+    "openSUSE Leap 15.6: btrfs snapshots, GRUB relative to the default subvolume",
+    "https://doc.opensuse.org/documentation/leap/reference (snapper, GRUB 2); shim-install; grub2's SUSE patches",
+    SUSE_TREE,
+    S_NEW,
+    "as saved_entry asks",
+    Fault(
+        "boot-entry.root-missing",
+        {"/boot/grub2/grub.cfg": suse_menu(GONE)},
+        command=("grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"),
+    ),
+)
+OPENSUSE_INITRD = replace(
+    OPENSUSE,
+    name="openSUSE without the initramfs",
+    fault=Fault(
+        "boot-entry.initramfs-missing",
+        gone=(f"/boot/initrd-{S_NEW}",),
+        command=("dracut", "--force", f"/boot/initrd-{S_NEW}", S_NEW),
+    ),
+)
+OPENSUSE_BLOCK = replace(
+    OPENSUSE,
+    name="openSUSE, GRUB's variables in sectors of the disk",
+    documented="https://en.opensuse.org/GRUB (env_block)",
+    files={**SUSE_TREE, "/boot/grub2/grubenv": grubenv(env_block="512+1")},
+    verdict="unknown",
+    warnings=("boot-entry.unresolved-variable", "boot-entry.undecided"),
+    kernel=None,
+    why="",
+    fault=None,
+)
+T_NEW = "6.11.3-1-default"
+T_TOKEN, T_HASH = "opensuse-tumbleweed", "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567"
+TUMBLEWEED_SDBOOT = Layout(
+    "openSUSE Tumbleweed with systemd-boot: sdbootutil's entries, one a snapshot",
+    "https://github.com/openSUSE/sdbootutil; Boot Loader Specification",
+    merged(
+        {path: content for path, content in SUSE_TREE.items() if "/boot/" not in path[:6] and "efivars" not in path},
+        modules(T_NEW),
+        {
+            "/etc/fstab": SUSE_FSTAB.replace(f"UUID={ROOT}  /boot/grub2/x86_64-efi", f"#UUID={ROOT}  /boot/grub2"),
+            f"/usr/lib/modules/{T_NEW}/vmlinuz": kernel_image(T_NEW),
+            f"/usr/lib/modules/{T_NEW}/config": config(),
+            f"/boot/efi/{T_TOKEN}/{T_NEW}/linux-{T_HASH}": kernel_image(T_NEW),
+            f"/boot/efi/{T_TOKEN}/{T_NEW}/initrd-{T_HASH}": image("dracut", T_NEW),
+            "/boot/efi/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot("256.7"),
+            "/boot/efi/EFI/systemd/shim.efi": efi.shim(),
+            "/boot/efi/EFI/systemd/grub.efi": efi.systemd_boot("256.7"),
+            "/boot/efi/loader/loader.conf": "timeout 5\nconsole-mode keep\n",
+            **{
+                f"/boot/efi/loader/entries/{T_TOKEN}-{T_NEW}-{snapshot}.conf": (
+                    f"# Boot Loader Specification type#1 entry\ntitle      openSUSE Tumbleweed\n"
+                    f"version    {snapshot}@{T_NEW}\nsort-key   opensuse-tumbleweed\n"
+                    f"options    root=UUID={ROOT} splash=silent rootflags=subvol=@/.snapshots/{snapshot}/snapshot\n"
+                    f"linux      /{T_TOKEN}/{T_NEW}/linux-{T_HASH}\n"
+                    f"initrd     /{T_TOKEN}/{T_NEW}/initrd-{T_HASH}\n"
+                )
+                for snapshot in (1,)
+            },
+            "/proc/sys/kernel/osrelease": f"{T_NEW}\n",
+        },
+        firmware("\\EFI\\systemd\\shim.efi", "openSUSE Boot Manager", secure=True),
+    ),
+    T_NEW,
+    "first in systemd-boot's order",
+    Fault(
+        "boot-entry.other-subvolume",
+        {
+            "/proc/self/mountinfo": "30 1 0:34 /@/.snapshots/7/snapshot / rw - btrfs /dev/vda2 rw\n"
+            "31 30 254:1 / /boot/efi rw - vfat /dev/vda1 rw\n"
+        },
+        command=("kernel-install", "add", T_NEW),
+    ),
+    warnings=("fallback.none",),
+)
+
+# -- Arch ------------------------------------------------------------------------------------------------------
+
+A_NEW = "6.9.7-arch1-1"
+ARCH_MOUNTS = ("8:2 / / ext4 /dev/sda2", "8:1 / /boot vfat /dev/sda1")
+ARCH_DISK = (
+    Device("sda", "8:0"),
+    layouts.esp("sda1", "8:1"),
+    Device("sda2", "8:2", ROOT, "ext4", partuuid="11111111-0000-4000-8000-000000000002"),
+)
+ARCH_KERNEL = merged(
+    modules(A_NEW),
+    {
+        f"/usr/lib/modules/{A_NEW}/vmlinuz": kernel_image(A_NEW),
+        f"/usr/lib/modules/{A_NEW}/pkgbase": "linux\n",
+    },
+)
+ARCH_BOOT: Files = {
+    "/boot/vmlinuz-linux": kernel_image(A_NEW),
+    "/boot/initramfs-linux.img": image("mkinitcpio", A_NEW),
+    "/boot/initramfs-linux-fallback.img": image("mkinitcpio", A_NEW),
+    "/boot/intel-ucode.img": layouts.microcode_archive(),
+}
+ARCH_FSTAB = f"UUID={ROOT} / ext4 rw,relatime 0 1\nUUID={ESP} /boot vfat rw,relatime,fmask=0022,utf8 0 2\n"
+ARCH_OS = 'NAME="Arch Linux"\nID=arch\n'
+
+
+def arch_entry(image_name: str = "initramfs-linux.img") -> str:
+    return (
+        "title   Arch Linux\nlinux   /vmlinuz-linux\ninitrd  /intel-ucode.img\n"
+        f"initrd  /{image_name}\noptions root=PARTUUID=11111111-0000-4000-8000-000000000002 zswap.enabled=0 rw\n"
+    )
+
+
+ARCH_SDBOOT = Layout(
+    "Arch with systemd-boot, the ESP at /boot",
+    "https://wiki.archlinux.org/title/Systemd-boot",
+    merged(
+        system(ARCH_OS, ARCH_FSTAB, *ARCH_TOOLS, sbin="usr/bin"),
+        ARCH_KERNEL,
+        ARCH_BOOT,
+        facts(ARCH_DISK, ARCH_MOUNTS, cmdline="initrd=\\initramfs-linux.img root=PARTUUID=x rw", running=A_NEW),
+        {
+            "/boot/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot("256.1-1-arch"),
+            "/boot/loader/loader.conf": "default  arch.conf\ntimeout  4\nconsole-mode max\neditor   no\n",
+            "/boot/loader/entries/arch.conf": arch_entry(),
+            "/boot/loader/entries/arch-fallback.conf": arch_entry("initramfs-linux-fallback.img"),
+        },
+        firmware("\\EFI\\systemd\\systemd-bootx64.efi", "Linux Boot Manager"),
+    ),
+    A_NEW,
+    '`default` in loader.conf says "arch.conf"',
+    Fault(
+        "kernel-files.no-modules",
+        {"/boot/vmlinuz-linux": kernel_image("6.9.8-arch1-1")},
+        command=("pacman", "-S", "linux"),
+    ),
+    warnings=("fallback.none",),
+)
+ARCH_GRUB = replace(
+    ARCH_SDBOOT,
+    name="Arch with GRUB on BIOS, dos partitions, cryptdevice",
+    documented="https://wiki.archlinux.org/title/GRUB; dm-crypt/Encrypting an entire system",
+    files=merged(
+        system(
+            ARCH_OS,
+            f"/dev/mapper/cryptroot / ext4 rw,relatime 0 1\nUUID={BOOT} /boot ext4 rw,relatime 0 2\n"
+            "/swapfile none swap defaults 0 0\n",
+            *ARCH_TOOLS,
+            sbin="usr/bin",
+        ),
+        ARCH_KERNEL,
+        ARCH_BOOT,
+        facts(
+            (
+                Device("sda", "8:0"),
+                Device("sda1", "8:1", BOOT, "ext4", partuuid="5afe0e11-01"),
+                Device("sda2", "8:2", LUKS, "crypto_LUKS", partuuid="5afe0e11-02"),
+                Device("dm-0", "254:0", ROOT, "ext4", mapper="cryptroot", dm_uuid="CRYPT-LUKS2-x-cryptroot"),
+            ),
+            ("254:0 / / ext4 /dev/mapper/cryptroot", "8:1 / /boot ext4 /dev/sda1"),
+            cmdline="BOOT_IMAGE=/vmlinuz-linux root=/dev/mapper/cryptroot rw",
+            running=A_NEW,
+        ),
+        {
+            "/swapfile": b"",
+            "/boot/grub/i386-pc/normal.mod": "",
+            "/boot/grub/grub.cfg": debian_menu(
+                "Arch Linux",
+                BOOT,
+                ["linux"],
+                f"root=/dev/mapper/cryptroot rw  cryptdevice=UUID={LUKS}:cryptroot loglevel=3 quiet",
+                at="",
+                root="hd0,msdos1",
+                initrd_name="intel-ucode.img /initramfs-linux.img",
+            ),
+            "/boot/grub/grubenv": grubenv(),
+        },
+    ),
+    why="entry 0",
+    fault=Fault(
+        "boot-entry.root-missing",
+        {
+            "/boot/grub/grub.cfg": debian_menu(
+                "Arch Linux", BOOT, ["linux"], f"root=UUID={GONE} rw", at="", initrd_name="initramfs-linux.img"
+            )
+        },
+        command=("grub-mkconfig", "-o", "/boot/grub/grub.cfg"),
+    ),
+)
+ARCH_UKI = replace(
+    ARCH_SDBOOT,
+    name="Arch with unified kernel images, the ESP at /efi",
+    documented="https://wiki.archlinux.org/title/Unified_kernel_image",
+    files=merged(
+        system(ARCH_OS, f"UUID={ROOT} / ext4 rw 0 1\n", *ARCH_TOOLS, sbin="usr/bin"),
+        ARCH_KERNEL,
+        {"/boot/vmlinuz-linux": kernel_image(A_NEW)},
+        facts(
+            ARCH_DISK,
+            ("8:2 / / ext4 /dev/sda2", "0:40 / /efi autofs systemd-1", "8:1 / /efi vfat /dev/sda1"),
+            cmdline=f"root=UUID={ROOT} rw",
+            running=A_NEW,
+        ),
+        {
+            "/efi/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot("256.1-1-arch"),
+            "/efi/loader/loader.conf": "timeout 3\n",
+            "/efi/EFI/Linux/arch-linux.efi": layouts.unified(A_NEW, f"root=UUID={ROOT} rw"),
+        },
+        firmware("\\EFI\\systemd\\systemd-bootx64.efi", "Linux Boot Manager"),
+    ),
+    why="first in systemd-boot's order",
+    fault=Fault(
+        "boot-entry.root-missing",
+        {"/efi/EFI/Linux/arch-linux.efi": layouts.unified(A_NEW, f"root=UUID={GONE} rw")},
+    ),
+)
+
+# -- Debian ----------------------------------------------------------------------------------------------------
+
+D_NEW, D_OLD = "6.1.0-26-amd64", "6.1.0-25-amd64"
+DEBIAN_OS = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
+LAPTOP_ROOT = "root=/dev/mapper/laptop--vg-root ro  quiet"
+DEBIAN_LUKS = Layout(
+    "Debian laptop: LUKS, LVM, a small /boot",
+    "Debian installer's guided encrypted LVM; crypttab(5), cryptsetup's README.initramfs",
+    merged(
+        system(
+            DEBIAN_OS,
+            "# <file system> <mount point>   <type>  <options>       <dump>  <pass>\n"
+            "/dev/mapper/laptop--vg-root /               ext4    errors=remount-ro 0       1\n"
+            f"UUID={BOOT} /boot           ext2    defaults        0       2\n"
+            f"UUID={ESP}  /boot/efi       vfat    umask=0077      0       1\n"
+            "/dev/mapper/laptop--vg-swap_1 none            swap    sw              0       0\n"
+            "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0\n",
+            *DEBIAN_TOOLS,
+        ),
+        DPKG,
+        debian_kernel(D_NEW),
+        debian_kernel(D_OLD),
+        facts(
+            (
+                Device("nvme0n1", "259:0"),
+                layouts.esp("nvme0n1p1", "259:1"),
+                Device("nvme0n1p2", "259:2", BOOT, "ext2", partuuid="11111111-0000-4000-8000-000000000002"),
+                Device("nvme0n1p3", "259:3", LUKS, "crypto_LUKS", partuuid="11111111-0000-4000-8000-000000000003"),
+                Device(
+                    "dm-0",
+                    "254:0",
+                    "Zz",
+                    "LVM2_member",
+                    mapper="nvme0n1p3_crypt",
+                    dm_uuid="CRYPT-LUKS2-x-nvme0n1p3_crypt",
+                    below=("nvme0n1p3",),
+                ),
+                lv("dm-1", "254:1", "laptop-vg", "root", ROOT, "ext4", "dm-0"),
+                lv("dm-2", "254:2", "laptop-vg", "swap_1", SWAP, "swap", "dm-0"),
+            ),
+            (
+                "254:1 / / ext4 /dev/mapper/laptop--vg-root",
+                "259:2 / /boot ext2 /dev/nvme0n1p2",
+                "259:1 / /boot/efi vfat /dev/nvme0n1p1",
+            ),
+            cmdline=f"BOOT_IMAGE=/vmlinuz-{D_OLD} {LAPTOP_ROOT}",
+            running=D_OLD,
+        ),
+        {
+            "/etc/crypttab": f"nvme0n1p3_crypt UUID={LUKS} none luks,discard\n",
+            "/etc/initramfs-tools/conf.d/resume": f"RESUME=UUID={SWAP}\n",
+            "/boot/grub/grub.cfg": debian_menu("Debian GNU/Linux", BOOT, [D_NEW, D_OLD], LAPTOP_ROOT, at=""),
+            "/boot/grub/grubenv": grubenv(),
+        },
+        esp_stub(BOOT, "/grub", "debian"),
+        firmware("\\EFI\\debian\\shimx64.efi", "debian"),
+    ),
+    D_NEW,
+    "entry 0, the newest kernel",
+    Fault(
+        "initramfs.truncated",
+        {f"/boot/initrd.img-{D_NEW}": image("initramfs-tools", D_NEW)[:-700]},
+        command=("update-initramfs", "-u", "-k", D_NEW),
+    ),
+)
+RAID_ROOT = f"root=UUID={ROOT} ro  quiet"
+DEBIAN_RAID = replace(
+    DEBIAN_LUKS,
+    name="Debian on md RAID 1 with two ESPs",
+    documented="https://wiki.debian.org/UEFI#RAID_for_the_EFI_System_Partition; md(4)",
+    files=merged(
+        system(
+            DEBIAN_OS,
+            f"UUID={ROOT} / ext4 errors=remount-ro 0 1\nUUID={ESP} /boot/efi vfat umask=0077 0 1\n"
+            f"UUID={ESP2} /boot/efi2 vfat umask=0077,nofail 0 1\n/dev/md1 none swap sw 0 0\n",
+            *DEBIAN_TOOLS,
+        ),
+        DPKG,
+        debian_kernel(D_NEW),
+        debian_kernel(D_OLD),
+        facts(
+            (
+                Device("sda", "8:0"),
+                layouts.esp("sda1", "8:1"),
+                Device("sda2", "8:2", "aa", "linux_raid_member", partuuid="11111111-0000-4000-8000-000000000002"),
+                Device("sdb", "8:16"),
+                layouts.esp("sdb1", "8:17", ESP2, partuuid="22222222-9abc-def0-1122-334455667788"),
+                Device("sdb2", "8:18", "aa", "linux_raid_member", partuuid="22222222-0000-4000-8000-000000000002"),
+                Device("md0", "9:0", ROOT, "ext4", md=True, below=("sda2", "sdb2"), links=("md/0",)),
+                Device("md1", "9:1", SWAP, "swap", md=True, below=("sda2", "sdb2"), links=("md/1",)),
+            ),
+            ("9:0 / / ext4 /dev/md0", "8:1 / /boot/efi vfat /dev/sda1", "8:17 / /boot/efi2 vfat /dev/sdb1"),
+            cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{D_OLD} {RAID_ROOT}",
+            running=D_OLD,
+        ),
+        {
+            "/boot/grub/grub.cfg": debian_menu(
+                "Debian GNU/Linux", ROOT, [D_NEW, D_OLD], RAID_ROOT, root="mduuid/5afe0bda1111222233334444"
+            ),
+            "/boot/grub/grubenv": grubenv(),
+        },
+        esp_stub(ROOT, "/boot/grub", "debian"),
+        firmware("\\EFI\\debian\\shimx64.efi", "debian"),
+    ),
+    fault=Fault(
+        "boot-entry.grubenv-not-writable",
+        {"/boot/grub/grubenv": grubenv(next_entry="0")},
+        command=("grub-editenv", "/boot/grub/grubenv", "unset", "next_entry"),
+        verdict="safe",
+    ),
+)
+
+# -- overlays, networks, other loaders -------------------------------------------------------------------------
+
+OVERLAY_MENU = debian_menu("Ubuntu", ROOT, [U_NEW, U_OLD], f"root=UUID={ROOT} ro overlayroot=tmpfs")
+OVERLAYROOT = Layout(
+    "Ubuntu with overlayroot=tmpfs",
+    "overlayroot(8), /etc/overlayroot.conf",
+    merged(
+        system(
+            UBUNTU_OS,
+            "#\n#  This fstab is for overlayroot. The real one can be found at\n#  /media/root-ro/etc/fstab\n#\n"
+            "/media/root-ro/ / overlay lowerdir=/media/root-ro/,upperdir=/media/root-rw/overlay/,"
+            "workdir=/media/root-rw/overlay-workdir/_ 0 0\n",
+            *DEBIAN_TOOLS,
+        ),
+        DPKG,
+        debian_kernel(U_NEW),
+        debian_kernel(U_OLD),
+        {
+            f"/media/root-ro/boot/{name}-{release}": content
+            for release in (U_NEW, U_OLD)
+            for name, content in (
+                ("vmlinuz", kernel_image(release)),
+                ("initrd.img", image("initramfs-tools", release)),
+            )
+        },
+        facts(
+            (Device("vda", "252:0"), Device("vda1", "252:1", ROOT, "ext4", partuuid="5afe0e11-01")),
+            (
+                "0:40 / / overlay overlayroot",
+                "252:1 / /media/root-ro ext4 /dev/vda1",
+                "0:39 / /media/root-rw tmpfs tmpfs-root",
+            ),
+            cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{U_OLD} root=UUID={ROOT} ro overlayroot=tmpfs",
+            running=U_OLD,
+        ),
+        {
+            "/boot/grub/grub.cfg": OVERLAY_MENU,
+            "/boot/grub/grubenv": grubenv(),
+            "/boot/grub/i386-pc/normal.mod": "",
+            "/media/root-ro/boot/grub/grub.cfg": OVERLAY_MENU,
+            "/media/root-ro/boot/grub/grubenv": grubenv(),
+        },
+    ),
+    U_NEW,
+    "entry 0, the newest kernel",
+    Fault(
+        "boot-entry.initramfs-missing",
+        gone=(f"/media/root-ro/boot/initrd.img-{U_NEW}",),
+        command=("update-initramfs",),
+    ),
+)
+NFS_ROOT = Layout(
+    "A diskless machine: PXE, root on NFS",
+    "Documentation/admin-guide/nfs/nfsroot.rst; initramfs-tools(7), boot=nfs",
+    merged(
+        system(DEBIAN_OS, "/dev/nfs / nfs tcp,nolock 0 0\ntmpfs /tmp tmpfs defaults 0 0\n", *DEBIAN_TOOLS),
+        debian_kernel(D_NEW),
+        facts(
+            (Device("loop0", "7:0"),),
+            ("0:22 / / nfs4 10.0.0.1:/srv/root",),
+            cmdline="BOOT_IMAGE=vmlinuz initrd=initrd.img root=/dev/nfs nfsroot=10.0.0.1:/srv/root ip=dhcp rw",
+            running=D_NEW,
+        ),
+    ),
+    None,
+    "a server on the network",
+    verdict="unknown",
+    warnings=("boot-entry.unsupported-loader",),
+)
+LIVE = Layout(
+    "Debian's live medium on a machine whose disk has another system",
+    "https://live-team.pages.debian.net/live-manual; live-boot(7)",
+    merged(
+        system(DEBIAN_OS, "overlay / overlay rw 0 0\ntmpfs /tmp tmpfs nosuid,nodev 0 0\n"),
+        debian_kernel(D_NEW),
+        facts(
+            (Device("sda", "8:0"), Device("sda1", "8:1", ROOT, "ext4", partuuid="5afe0e11-01"), Device("sr0", "11:0")),
+            ("0:30 / / overlay overlay", "11:0 / /run/live/medium iso9660 /dev/sr0"),
+            cmdline="BOOT_IMAGE=/live/vmlinuz-6.1.0-26-amd64 boot=live components quiet splash findiso=",
+            running=D_NEW,
+        ),
+    ),
+    None,
+    "a live medium",
+    verdict="unknown",
+    warnings=("boot-entry.unsupported-loader",),
+)
+PROXMOX = Layout(
+    "Proxmox VE on ZFS, its ESPs not mounted",
+    "https://pve.proxmox.com/wiki/Host_Bootloader",
+    merged(
+        system(DEBIAN_OS, "proc /proc proc defaults 0 0\n", *DEBIAN_TOOLS),
+        DPKG,
+        debian_kernel("6.8.12-4-pve"),
+        facts(
+            (
+                Device("sda", "8:0"),
+                layouts.esp("sda2", "8:2"),
+                Device("sda3", "8:3", "17", "zfs_member", "rpool", "11111111-0000-4000-8000-000000000003"),
+            ),
+            ("0:28 / / zfs rpool/ROOT/pve-1",),
+            cmdline="initrd=\\EFI\\proxmox\\6.8.12-4-pve\\initrd.img-6.8.12-4-pve root=ZFS=rpool/ROOT/pve-1 boot=zfs",
+            running="6.8.12-4-pve",
+        ),
+        {
+            "/etc/kernel/proxmox-boot-uuids": f"{ESP}\n",
+            "/boot/grub/grub.cfg": debian_menu("Proxmox VE", ROOT, ["6.8.12-4-pve"], "root=ZFS=rpool/ROOT/pve-1"),
+        },
+        firmware("\\EFI\\systemd\\systemd-bootx64.efi", "Linux Boot Manager"),
+    ),
+    None,
+    "names the ESPs that count",
+    verdict="unknown",
+    warnings=("boot-entry.proxmox-partition-not-visible",),
+)
+ZFS_LINE = "root=ZFS=rpool/ROOT/pve-1 boot=zfs quiet"
+
+
+def proxmox_kernel(release: str) -> Files:
+    directory = f"/EFI/proxmox/{release}"
+    return {
+        f"/mnt/esp/loader/entries/proxmox-{release}.conf": (
+            f"title    Proxmox Virtual Environment\nversion  {release}\noptions   {ZFS_LINE}\n"
+            f"linux    {directory}/vmlinuz-{release}\ninitrd   {directory}/initrd.img-{release}\n"
+        ),
+        f"/mnt/esp{directory}/vmlinuz-{release}": kernel_image(release),
+        f"/mnt/esp{directory}/initrd.img-{release}": image("initramfs-tools", release),
+    }
+
+
+PROXMOX_MOUNTED = replace(
+    PROXMOX,
+    name="Proxmox VE on ZFS, an ESP mounted",
+    files=merged(
+        PROXMOX.files,
+        debian_kernel("6.8.8-2-pve"),
+        {
+            "/proc/self/mountinfo": "30 1 0:28 / / rw - zfs rpool/ROOT/pve-1 rw\n"
+            "31 30 8:2 / /mnt/esp rw - vfat /dev/sda2 rw\n",
+            "/mnt/esp/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot("252.31"),
+            "/mnt/esp/loader/loader.conf": "timeout 3\ndefault proxmox-*\n",
+        },
+        *(proxmox_kernel(release) for release in ("6.8.12-4-pve", "6.8.8-2-pve")),
+        {"/usr/sbin/proxmox-boot-tool": layouts.STATIC},
+    ),
+    kernel="6.8.12-4-pve",
+    why='`default` in loader.conf says "proxmox-*"',
+    verdict="safe",
+    warnings=(),
+    fault=Fault(
+        "initramfs.truncated",
+        {"/mnt/esp/EFI/proxmox/6.8.12-4-pve/initrd.img-6.8.12-4-pve": image("initramfs-tools", "6.8.12-4-pve")[:-500]},
+        command=("df",),
+    ),
+)
+PROXMOX_EMPTY = replace(
+    PROXMOX_MOUNTED,
+    name="Proxmox VE with an empty kernel on the ESP",
+    fault=Fault(
+        "kernel-files.image-empty",
+        {"/mnt/esp/EFI/proxmox/6.8.12-4-pve/vmlinuz-6.8.12-4-pve": b""},
+        command=(
+            "apt-get",
+            "install",
+            "--reinstall",
+            "linux-modules-6.8.12-4-pve",
+            "proxmox-kernel-6.8.12-4-pve-signed",
+        ),
+    ),
+)
+PROXMOX_NO_ENTRIES = replace(
+    PROXMOX_MOUNTED,
+    name="Proxmox VE with no entries on the ESP",
+    fault=Fault(
+        "boot-entry.empty-menu",
+        gone=tuple(f"/mnt/esp/loader/entries/proxmox-{release}.conf" for release in ("6.8.12-4-pve", "6.8.8-2-pve")),
+        command=("proxmox-boot-tool", "refresh"),
+    ),
+)
+ARM_CLOUD = Layout(
+    "Ubuntu cloud image on arm64: an Image packed with gzip",
+    "Documentation/arch/arm64/booting.rst; linux-image of Ubuntu",
+    merged(
+        {path: content for path, content in UBUNTU_CLOUD.files.items() if "vmlinuz" not in path and "shim" not in path},
+        {
+            path: layouts.arm(content) if isinstance(content, bytes) else content
+            for path, content in system(UBUNTU_OS, "LABEL=cloudimg-rootfs / ext4 discard 0 1\n", *DEBIAN_TOOLS).items()
+        },
+        {f"/boot/vmlinuz-{release}": layouts.arm_image() for release in (U_NEW, U_OLD)},
+        {f"/boot/initrd.img-{release}": layouts.arm_initramfs(release) for release in (U_NEW, U_OLD)},
+        {
+            "/boot/efi/EFI/ubuntu/shimaa64.efi": efi.shim(),
+            "/boot/efi/EFI/ubuntu/grubaa64.efi": efi.grub("/EFI/ubuntu"),
+        },
+        firmware("\\EFI\\ubuntu\\shimaa64.efi", "ubuntu"),
+    ),
+    U_NEW,
+    "entry 0",
+    Fault(
+        "kernel-files.image-corrupt",
+        {f"/boot/vmlinuz-{U_NEW}": layouts.arm_image()[:-40]},
+        command=("apt-get", "install", "--reinstall", f"linux-image-{U_NEW}", f"linux-modules-{U_NEW}"),
+    ),
+)
+PI = Layout(
+    "Raspberry Pi OS",
+    "https://www.raspberrypi.com/documentation/computers/config_txt.html",
+    merged(
+        system(DEBIAN_OS, "PARTUUID=5afe0e11-02 / ext4 defaults,noatime 0 1\n"),
+        {
+            "/boot/firmware/config.txt": "arm_64bit=1\n",
+            "/boot/firmware/cmdline.txt": "root=PARTUUID=5afe0e11-02 rootwait\n",
+            "/boot/firmware/start4.elf": b"x",
+            "/boot/firmware/kernel8.img": b"x",
+            "/boot/vmlinuz-6.6.51+rpt-rpi-v8": layouts.arm_image(),
+            "/proc/device-tree/model": "Raspberry Pi 4 Model B\0",
+        },
+        facts(
+            (
+                Device("mmcblk0", "179:0"),
+                Device("mmcblk0p1", "179:1", ESP, "vfat", "bootfs", "5afe0e11-01"),
+                Device("mmcblk0p2", "179:2", ROOT, "ext4", "rootfs", "5afe0e11-02"),
+            ),
+            ("179:2 / / ext4 /dev/mmcblk0p2", "179:1 / /boot/firmware vfat /dev/mmcblk0p1"),
+            cmdline="coherent_pool=1M root=PARTUUID=5afe0e11-02 rootfstype=ext4 fsck.repair=yes rootwait",
+            running="6.6.51+rpt-rpi-v8",
+        ),
+    ),
+    None,
+    "the Raspberry Pi's firmware",
+    verdict="unknown",
+    warnings=("boot-entry.unsupported-loader",),
+)
+ALPINE = Layout(
+    "Alpine: musl, OpenRC, mkinitfs, extlinux",
+    "https://wiki.alpinelinux.org/wiki/Bootloaders",
+    {
+        "/etc/os-release": 'ID=alpine\nVERSION_ID=3.20.3\nPRETTY_NAME="Alpine Linux v3.20"\n',
+        "/etc/fstab": f"UUID={ROOT}\t/\text4\trw,relatime 0 1\nUUID={BOOT}\t/boot\text4\trw,relatime 0 2\n",
+        "/sbin/init": Link("/bin/busybox"),
+        "/bin/sh": Link("/bin/busybox"),
+        "/bin/mount": Link("/bin/busybox"),
+        "/bin/busybox": layouts.STATIC,
+        "/boot/vmlinuz-lts": kernel_image("6.6.56-0-lts"),
+        "/boot/initramfs-lts": image("initramfs-tools", "6.6.56-0-lts"),
+        "/boot/extlinux.conf": "DEFAULT menu.c32\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD initramfs-lts\n",
+        "/boot/ldlinux.sys": b"x",
+        **{path.replace("/usr/lib", "/lib"): content for path, content in modules("6.6.56-0-lts").items()},
+        **facts(
+            (
+                Device("sda", "8:0"),
+                Device("sda1", "8:1", BOOT, "ext4", partuuid="5afe0e11-01"),
+                Device("sda2", "8:2", ROOT, "ext4", partuuid="5afe0e11-02"),
+            ),
+            ("8:2 / / ext4 /dev/sda2", "8:1 / /boot ext4 /dev/sda1"),
+            cmdline=f"BOOT_IMAGE=vmlinuz-lts root=UUID={ROOT} modules=sd-mod,usb-storage,ext4 quiet",
+            running="6.6.56-0-lts",
+        ),
+    },
+    None,
+    "syslinux",
+    verdict="unknown",
+    warnings=("boot-entry.unsupported-loader",),
+)
+G_NEW = "6.6.58-gentoo"
+GENTOO_CONFIG = ("EXT4_FS", "BLK_DEV_SD", "SCSI", "SATA_AHCI", "EFI_STUB")
+GENTOO = Layout(
+    "Gentoo: a kernel of one's own, no initramfs, OpenRC",
+    "https://wiki.gentoo.org/wiki/Handbook:AMD64 (kernel, bootloader)",
+    {
+        "/etc/os-release": "ID=gentoo\n",
+        "/etc/fstab": "/dev/sda2\t/\text4\tdefaults,noatime\t0 1\n/dev/sda1\t/efi\tvfat\tnoauto,umask=0077\t0 2\n",
+        "/sbin/init": layouts.STATIC,
+        "/bin/sh": layouts.STATIC,
+        "/bin/mount": layouts.STATIC,
+        "/usr/bin/grub-mkconfig": layouts.STATIC,
+        f"/boot/vmlinuz-{G_NEW}": kernel_image(G_NEW),
+        f"/boot/config-{G_NEW}": config(*GENTOO_CONFIG),
+        "/boot/grub/grub.cfg": debian_menu(
+            "Gentoo GNU/Linux", ROOT, [G_NEW], "root=/dev/sda2 ro", initrd_name="{}"
+        ).replace(f"\tinitrd\t/boot/{G_NEW}\n", ""),
+        "/boot/grub/grubenv": grubenv(),
+        **{path.replace("/usr/lib", "/lib"): content for path, content in modules(G_NEW).items()},
+        **facts(
+            (
+                Device("sda", "8:0"),
+                layouts.esp("sda1", "8:1"),
+                Device("sda2", "8:2", ROOT, "ext4", partuuid="11111111-0000-4000-8000-000000000002"),
+            ),
+            ("8:2 / / ext4 /dev/root",),
+            cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{G_NEW} root=/dev/sda2 ro",
+            running=G_NEW,
+        ),
+        **firmware("\\EFI\\gentoo\\grubx64.efi", "gentoo"),
+    },
+    G_NEW,
+    "entry 0",
+    Fault(
+        "initramfs.none-loaded",
+        {f"/boot/config-{G_NEW}": config(*GENTOO_CONFIG, without=("EXT4_FS",))},
+    ),
+    warnings=("fallback.none",),
+)
+
 LAYOUTS = [
     FEDORA, FEDORA_ROOT, FEDORA_KERNEL_GONE, FEDORA_NO_ENTRIES, FEDORA_LUKS,
     RHEL_BIOS, RHEL_KERNELOPTS, RHEL_UEFI,
     UBUNTU_SERVER, UBUNTU_CLOUD, UBUNTU_CLOUD_BOOT, UBUNTU_DESKTOP,
+    OPENSUSE, OPENSUSE_INITRD, OPENSUSE_BLOCK, TUMBLEWEED_SDBOOT,
+    ARCH_SDBOOT, ARCH_GRUB, ARCH_UKI,
+    DEBIAN_LUKS, DEBIAN_RAID,
+    OVERLAYROOT, NFS_ROOT, LIVE, PROXMOX, PROXMOX_MOUNTED, PROXMOX_EMPTY, PROXMOX_NO_ENTRIES,
+    ARM_CLOUD, PI, ALPINE, GENTOO,
 ]  # fmt: skip
 
 
