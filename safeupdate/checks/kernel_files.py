@@ -86,8 +86,9 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
         try:
             with kernels.part(machine, path, ".linux" if embedded else None) as (linux, size):
                 image = bzimage.parse(linux)
-                signed = authenticode.intact(file)
-                damage = None if signed or size < image.extent else _payload_damage(linux, image)
+                cut = size < image.extent
+                signed = None if cut else authenticode.intact(file)
+                damage = None if signed or cut else _payload_damage(linux, image)
         except FormatError as error:
             report = blocker if case.architecture in ("x86_64", "i386", None) else unknown
             yield report(
@@ -98,7 +99,7 @@ def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
                 remedy=reinstall_kernel(case.machine, kernel.release),
             )
             return
-        if size < image.extent:
+        if cut:
             yield blocker(
                 "kernel-files.image-truncated",
                 path,

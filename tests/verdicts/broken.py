@@ -211,7 +211,7 @@ def _initrd_memory(tree: Tree) -> None:
 # -- the kernel and its modules ----------------------------------------------------------------------------------
 
 
-@broken("kernel-cut", "debian12", "kernel image cut to 60 %", "kernel-files.image-not-a-kernel", row="2", boot="bios")
+@broken("kernel-cut", "debian12", "kernel image cut to 60 %", "kernel-files.image-truncated", row="2", boot="bios")
 def _kernel_cut(tree: Tree) -> None:
     tree.cut(tree.vmlinuz(), int(len(tree.read(tree.vmlinuz())) * 0.6))
 
