@@ -1,4 +1,4 @@
-"""Fixtures for real machines."""
+"""Fixtures for real machines, and how the property tests run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import machines
+
+# No test is judged by the clock: what must end has a bound of its own.
+settings.register_profile("safeupdate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("safeupdate")
 
 
 @pytest.fixture
