@@ -441,7 +441,7 @@ def _root_none(tree: Tree) -> None:
     boot="bios",
 )
 def _init_parameter(tree: Tree) -> None:
-    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 init=/sbin/missing")
+    tree.parameter("init=/sbin/missing")
 
 
 @broken(
@@ -487,6 +487,41 @@ fi
     rescue = entry.replace("'Debian GNU/Linux'", "'Rescue'").replace("gnulinux-simple", "rescue")
     tree.menu(counting + entry + rescue.replace(f"vmlinuz-{tree.newest}", "vmlinuz-0-rescue"))
     tree.environment(boot_counter="0", boot_success="0")
+
+
+@broken(
+    "shell-recovery",
+    "debian12",
+    "saved_entry is the recovery entry of the newest kernel",
+    "boot-entry.stops-in-shell",
+    boot="bios",
+)
+def _shell_recovery(tree: Tree) -> None:
+    tree.default("${saved_entry}")
+    entry = f"gnulinux-{tree.newest}-recovery-{tree.uuid}"
+    tree.environment(saved_entry=f"gnulinux-advanced-{tree.uuid}>{entry}")
+
+
+@broken("shell-init", "debian13", "init=/bin/sh left on the command line", "boot-entry.stops-in-shell", boot="bios")
+def _shell_init(tree: Tree) -> None:
+    tree.parameter("init=/bin/sh")
+
+
+@broken("shell-emergency", "debian12-dracut", "systemd.unit=emergency.target", "boot-entry.stops-in-shell", boot="bios")
+def _shell_emergency(tree: Tree) -> None:
+    tree.parameter("systemd.unit=emergency.target")
+
+
+@broken(
+    "shell-break", "debian12", "break=premount, which initramfs-tools obeys", "boot-entry.stops-in-shell", boot="bios"
+)
+def _shell_break(tree: Tree) -> None:
+    tree.parameter("break=premount")
+
+
+@broken("shell-rd-break", "debian13-dracut", "rd.break, which dracut obeys", "boot-entry.stops-in-shell", boot="bios")
+def _shell_rd_break(tree: Tree) -> None:
+    tree.parameter("rd.break")
 
 
 # -- the root file system ----------------------------------------------------------------------------------------

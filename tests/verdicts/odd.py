@@ -313,6 +313,21 @@ def _rhel_lvm_bls(tree: Tree) -> None:
     layouts.grub_bls(tree, "$kernelopts", prefix="/", kernelopts=options, saved_entry=saved)
 
 
+@healthy("rd-break-elsewhere", "debian12", "rd.break, which initramfs-tools does not know", boot="bios")
+def _rd_break_elsewhere(tree: Tree) -> None:
+    tree.parameter("rd.break")
+
+
+@healthy("search-file", "debian13", "GRUB finds its device by a file: search --file", boot="bios")
+def _search_file(tree: Tree) -> None:
+    tree.edit(MENU, r"^\s+search --no-floppy --fs-uuid.*$", f"search --no-floppy --file --set=root {tree.vmlinuz()}")
+
+
+@healthy("console-waits", "debian12", "GRUB_TIMEOUT=-1: the menu waits for a person", "boot-entry.waits-for-person")
+def _console_waits(tree: Tree) -> None:
+    tree.edit(MENU, r"^(\s+)set timeout=5$", r"\1set timeout=-1")
+
+
 # -- disks and mounts --------------------------------------------------------------------------------------------
 
 
@@ -370,7 +385,7 @@ def _overlay_volatile(tree: Tree) -> None:
         "rw,lowerdir=/sysroot,upperdir=/run/systemd/overlay-sysroot/upper,workdir=/run/systemd/overlay-sysroot/work"
     )
     _overlay(tree, options, [])
-    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 systemd.volatile=overlay")
+    tree.parameter("systemd.volatile=overlay")
 
 
 @healthy(
@@ -386,7 +401,7 @@ def _overlayroot(tree: Tree) -> None:
     tree.mkdir("/media/root-rw")
     for directory in ("boot", "etc"):
         tree.copy(f"/{directory}", f"/media/root-ro/{directory}")
-    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 overlayroot=tmpfs")
+    tree.parameter("overlayroot=tmpfs")
 
 
 def _overlay(tree: Tree, options: str, mounts: list[layouts.Mount]) -> None:
@@ -410,7 +425,12 @@ def _read_only_root(tree: Tree) -> None:
     boot="bios",
 )
 def _init_parameter_ignored(tree: Tree) -> None:
-    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 init=/sbin/missing")
+    tree.parameter("init=/sbin/missing")
+
+
+@healthy("fstab-none", "debian13-dracut", "no /etc/fstab: root by the command line alone", boot="bios")
+def _fstab_none(tree: Tree) -> None:
+    tree.remove("/etc/fstab")
 
 
 @healthy("fstab-optional", "debian12", "fstab with missing devices that are nofail or noauto, NFS, tmpfs", boot="bios")
@@ -445,7 +465,7 @@ def _swap_missing(tree: Tree) -> None:
     boot="bios",
 )
 def _resume_missing(tree: Tree) -> None:
-    tree.edit(MENU, r"^(\s+linux\t.*)$", r"\1 resume=UUID=deadbeef-0000-4000-8000-000000000005")
+    tree.parameter("resume=UUID=deadbeef-0000-4000-8000-000000000005")
 
 
 # -- ESP and systemd-boot ----------------------------------------------------------------------------------------

@@ -100,6 +100,10 @@ class Tree:
         """GRUB_DEFAULT, as update-grub writes it into the menu's header."""
         self.edit(MENU, r'^   set default="0"$', f'   set default="{value}"')
 
+    def parameter(self, word: str) -> None:
+        """One more parameter on every kernel's command line."""
+        self.edit(MENU, r"^(\s+linux\t.*)$", rf"\1 {word}")
+
     def submenu_path(self, release: str) -> str:
         """The `A>B` of a release's entry, by ids."""
         return f"gnulinux-advanced-{self.uuid}>gnulinux-{release}-advanced-{self.uuid}"
