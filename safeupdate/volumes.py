@@ -160,6 +160,13 @@ class Volumes:
         stored = [properties.get(_UDEV_KEYS[tag], "") for properties in self.udev.values()]
         return any(name.startswith(prefix.lower()) for name in map(str.lower, [*self._links[tag], *stored]))
 
+    def differs_in_case(self, tag: str, value: str) -> bool:
+        """Whether a UUID or PARTUUID is a device's but for its letter case: blkid, udev and systemd compare texts."""
+        if tag not in ("UUID", "PARTUUID"):
+            return False
+        names = {*self._links[tag], *(properties.get(_UDEV_KEYS[tag], "") for properties in self.udev.values())}
+        return value not in names and value.lower() in map(str.lower, names)
+
     # -- devices -------------------------------------------------------------------------------------------
 
     def devices_tagged(self, tag: str, value: str) -> frozenset[str]:

@@ -348,6 +348,8 @@ def _tagged_root(case: Case, entry: BootEntry, known: _Root, tag: str, value: st
     if volume is None:
         yield _missing_root(case, entry, root)
     elif volume.devices:
+        if (entry.initramfs or entry.embedded) and case.volumes.differs_in_case(tag, value):
+            yield from _root_letter_case(case, entry, root)
         yield from _other_root(case, entry, root, volume.devices, known)
     elif not volume.assumed or (known.spec or "").lower() == root.lower():
         return  # fstab names the same; no fact of the devices says more
@@ -362,6 +364,20 @@ def _tagged_root(case: Case, entry: BootEntry, known: _Root, tag: str, value: st
         )
     elif not _searched(entry, tag, value):
         yield _unproved_root(root)
+
+
+def _root_letter_case(case: Case, entry: BootEntry, root: str) -> Iterator[Finding]:
+    """The kernel by itself takes a PARTUUID in any case; early user space compares texts (blkid -t, udev's links)."""
+    if root in cmdline.parse(case.machine.value("/proc/cmdline") or "").all("root"):
+        return  # this boot found it
+    yield blocker(
+        "boot-entry.root-letter-case",
+        root,
+        f"The command line says root={root}; the device's own has other upper and lower case letters.",
+        "The initramfs compares them as texts, does not find the device, and stops in a shell.",
+        evidence=[f"{entry.source}: {entry.cmdline}"],
+        remedy=_correct_root(case, entry),
+    )
 
 
 def _searched(entry: BootEntry, tag: str, value: str) -> bool:

@@ -350,7 +350,7 @@ def _state(world: _World, spec: str) -> State:
     if equals and tag in TAGS:
         value = value.strip("\"'")
         if volumes.devices_tagged(tag, value):
-            return "other-case" if tag in ("UUID", "PARTUUID") and _differs_in_case(world, tag, value) else "there"
+            return "other-case" if volumes.differs_in_case(tag, value) else "there"
         if not world.case.volumes.knows(tag):
             return "not-known"
         return "not-known" if _locked(world) else "missing"
@@ -384,15 +384,6 @@ def _links_known(world: _World) -> bool:
         for name in world.machine.listdir("/run/udev/data")
         if name.startswith("b")
     )
-
-
-def _differs_in_case(world: _World, tag: str, value: str) -> bool:
-    """udev's link is named as the device spells it, and mount and systemd compare texts (mount(8))."""
-    directory = f"/dev/disk/{TAGS[tag]}"
-    names = set(world.machine.listdir(directory))
-    key = {"UUID": "ID_FS_UUID", "PARTUUID": "ID_PART_ENTRY_UUID"}[tag]
-    names |= {facts[key] for facts in world.case.volumes.udev.values() if key in facts}
-    return value not in names and value.lower() in {name.lower() for name in names}
 
 
 def _locked(world: _World) -> dict[str, str]:
