@@ -200,7 +200,14 @@ _DEP = {
     "kernel/fs/overlayfs/overlay.ko": (),
     "kernel/drivers/md/dm-mod.ko": (),
 }
-_BUILT_IN = ("fs/fat/fat", "fs/nls/nls_ascii", "fs/nls/nls_cp437", "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8")
+_BUILT_IN = (
+    "fs/fat/fat",
+    "fs/nls/nls_ascii",
+    "fs/nls/nls_cp437",
+    "fs/nls/nls_iso8859-1",
+    "fs/nls/nls_utf8",
+    "fs/fuse/fuse",
+)
 _OPTIONS = ("MODULES", "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_ZSTD", "RD_LZ4")
 
 

@@ -1336,3 +1336,116 @@ def test_a_machine_with_one_fault(tmp_path: Path, layout: Layout) -> None:
     assert report.verdict == fault.verdict, told(report)
     commands = [command for finding in findings for command in finding.remedy.commands]
     assert not fault.command or any(command[: len(fault.command)] == fault.command for command in commands), commands
+
+
+# -- lines that people write -----------------------------------------------------------------------------------
+
+DATA, POOL = "5afe0bda-0000-4000-8000-00000000000d", "5afe0bda-0000-4000-8000-00000000000e"
+WILD_DISK = (
+    Device("sda", "8:0"),
+    Device("sda1", "8:1", ROOT, "ext4", "my root", partuuid="5afe0e11-01"),
+    Device("sda2", "8:2", DATA, "ext4", "Meine Daten", partuuid="5afe0e11-02", links=("disk/by-id/ata-X_1-part2",)),
+    Device("sdb", "8:16", POOL, "btrfs", "pool"),
+    Device("sdc", "8:32", POOL, "btrfs", "pool"),
+    Device("sdd", "8:48", LUKS, "crypto_LUKS", links=("disk/by-path/pci-0000:00:1f.2-ata-4",)),
+    Device("dm-0", "254:0", HOME, "xfs", mapper="crypt-home", dm_uuid="CRYPT-LUKS2-x-crypt-home", below=("sdd",)),
+    Device("dm-1", "254:1", SWAP, "swap", mapper="cryptswap", dm_uuid="CRYPT-PLAIN-cryptswap", below=("sda5",)),
+    lv("dm-2", "254:2", "my-vg", "var-log", "5afe0bda-0000-4000-8000-000000000010", "xfs", "sdd"),
+    Device("md127", "9:127", "5afe0bda-0000-4000-8000-000000000011", "ext4", md=True, links=("md/nas:data",)),
+    Device("zram0", "252:0", fstype="swap"),
+)
+WILD_FSTAB = f"""
+LABEL=my\\040root  /  ext4  errors=remount-ro  0 1
+proc  /proc  proc  defaults  0 0
+tmpfs  /tmp  tmpfs  mode=1777,size=2G  0 0
+none  /dev/shm  tmpfs  defaults  0 0
+LABEL=Meine\\040Daten  /mnt/a  ext4  defaults  0 2
+LABEL="Meine\\040Daten"  /mnt/b  ext4  noauto  0 0
+/dev/disk/by-id/ata-X_1-part2  /mnt/c  auto  defaults,x-systemd.device-timeout=1  0 0
+PARTUUID=5afe0e11-02  /mnt/d  ext4  relatime  0 2
+UUID="{DATA}"  /mnt/e  ext4  ro  0 2
+UUID={POOL}  /pool  btrfs  subvol=@pool,degraded,compress=zstd  0 0
+LABEL=pool  /pool-top  btrfs  subvolid=5  0 0
+/dev/sdb  /pool-b  btrfs  device=/dev/sdb,device=/dev/sdc,subvol=/@pool  0 0
+/dev/mapper/crypt-home  /home  xfs  defaults,x-systemd.makefs  0 2
+UUID={HOME}  /home2  xfs  defaults  0 2
+/dev/my-vg/var-log  /var/log  xfs  defaults  0 2
+/dev/mapper/my--vg-var--log  /var/log2  xfs  defaults  0 2
+/dev/md/nas:data  /srv/raid  ext4  defaults  0 2
+/dev/md127  /srv/raid2  ext4  defaults  0 2
+/mnt/a/x  /srv/x  none  bind,x-systemd.requires-mounts-for=/mnt/a  0 0
+/mnt/a  /srv/y  none  rbind  0 0
+UUID={GONE}  /usb  ext4  nofail,x-systemd.device-timeout=5s  0 0
+LABEL=stick  /stick  vfat  noauto,user  0 0
+UUID={GONE}  /auto  ext4  x-systemd.automount,x-systemd.idle-timeout=60  0 0
+server:/export  /mnt/nfs  nfs  defaults  0 0
+server:/export  /mnt/nfs4  nfs4  _netdev,x-systemd.automount  0 0
+//server/share  /mnt/cifs  cifs  credentials=/root/c,uid=1000,_netdev  0 0
+user@host:/  /mnt/ssh  fuse.sshfs  noauto,x-systemd.automount,_netdev  0 0
+/mnt/a*:/mnt/b*  /mnt/pool  fuse.mergerfs  allow_other,category.create=mfs  0 0
+overlay  /mnt/over  overlay  lowerdir=/mnt/a,upperdir=/mnt/d/u,workdir=/mnt/d/w  0 0
+/srv/image.img  /mnt/img  ext4  loop,ro  0 0
+/dev/sr0  /media/cdrom0  udf,iso9660  user,noauto  0 0
+/dev/fd0  /media/floppy0  auto  rw,user,noauto  0 0
+/dev/zram0  none  swap  pri=100  0 0
+/dev/mapper/cryptswap  none  swap  sw  0 0
+/swapfile  swap  swap  defaults  0 0
+"""
+WILD_MOUNTS = (
+    *("8:1 / / ext4 /dev/sda1", "8:2 / /mnt/a ext4 /dev/sda2", "0:44 /@pool /pool btrfs /dev/sdb"),
+    *("0:44 / /pool-top btrfs /dev/sdb", "254:0 / /home xfs /dev/mapper/crypt-home"),
+    "254:2 / /var/log xfs /dev/mapper/my--vg-var--log",
+)
+
+
+def wild(cmdline: str, fstab: str = WILD_FSTAB, generator: str = "initramfs-tools") -> Layout:
+    menu = debian_menu("Debian GNU/Linux", ROOT, [D_NEW, D_OLD], cmdline, root="hd0,msdos1")
+    files = merged(
+        system(DEBIAN_OS, fstab, *DEBIAN_TOOLS),
+        DPKG,
+        debian_kernel(D_NEW, generator=generator),
+        debian_kernel(D_OLD, generator=generator),
+        facts(WILD_DISK, WILD_MOUNTS, cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{D_OLD} {cmdline}", running=D_OLD),
+        {
+            "/etc/crypttab": f"crypt-home UUID={LUKS} /root/key luks\ncryptswap /dev/sda5 /dev/urandom swap\n"
+            "backup UUID=x none noauto\n",
+            "/swapfile": b"",
+            "/srv/image.img": b"",
+            "/mnt/a/x": None,
+            "/pool-top/@pool": None,
+            "/boot/grub/grub.cfg": menu,
+            "/boot/grub/grubenv": grubenv(),
+            "/boot/grub/i386-pc/normal.mod": "",
+        },
+    )
+    return Layout("wild", "fstab(5), systemd.mount(5), crypttab(5)", files, D_NEW, "entry 0")
+
+
+def test_lines_of_fstab_that_stop_no_boot(tmp_path: Path) -> None:
+    report = judge(build(tmp_path, wild(f"root=UUID={ROOT} ro")))
+    assert (report.verdict, told(report)) == ("safe", [])
+
+
+@pytest.mark.parametrize("generator", ["initramfs-tools", "dracut", "dracut without systemd"])
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        f"root=UUID={GONE} root=UUID={ROOT} ro",
+        f'root="UUID={ROOT}" ro dyndbg="file drivers/usb/* +p" quiet',
+        '"root=LABEL=my root" ro',
+        "root=PARTUUID=5afe0e11-01 rootfstype=ext4 rootwait",
+        f"root=/dev/disk/by-uuid/{ROOT} ro rootflags=data=ordered",
+        "root=/dev/sda1 ro resume=/dev/mapper/cryptswap",
+        f"root=UUID={ROOT} ro resume=UUID={ROOT} resume_offset=34816",
+        f"root=UUID={ROOT} ro noresume resume=UUID={GONE}",
+        f"root=UUID={ROOT} rw rd.luks.uuid=luks-{LUKS} rd.luks.uuid={LUKS} rd.luks.options=discard",
+        f"root=UUID={ROOT} rw rd.luks.name={LUKS}=crypt-home rd.luks.uuid={LUKS[:8]}",
+        f"root=UUID={ROOT} ro rd.lvm.lv=my-vg/var-log rd.lvm.vg=my-vg rd.md.uuid=11:22:33:44 rd.auto",
+        f"root=UUID={ROOT} ro init=/usr/lib/systemd/systemd systemd.unit=multi-user.target",
+        f"root=UUID={ROOT} ro init=/sbin/init zswap.enabled=1 mitigations=auto,nosmt net.ifnames=0 -- 3",
+        f"root=UUID={ROOT} ro init=/lib/systemd/systemd systemd.show_status=1 single",
+    ],
+)
+def test_command_lines_that_start_it(tmp_path: Path, cmdline: str, generator: str) -> None:
+    report = judge(build(tmp_path, wild(cmdline, generator=generator)))
+    assert (report.verdict, told(report)) == ("safe", [])
