@@ -6,8 +6,9 @@ loader partition (XBOOTLDR), and EFI variables. An entry's files are on the part
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
@@ -141,7 +142,7 @@ def plan(
         found += reader.listed(own_path=own[0] if own else None)
     if version is not None and version < _SORT_KEY_SINCE:
         found = [replace(candidate, sort_key=None) for candidate in found]
-    found = in_order(found)
+    found = _told_apart(in_order(found))
     entries = tuple(candidate.entry for candidate in found)
     found += _automatic(machine, volumes, esp, conf)
     wishes = _wishes(firmware, conf, version)
@@ -461,6 +462,23 @@ def _releases(entries: Sequence[BootEntry]) -> set[str]:
 def in_order(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The menu's order. What compares equal stays in the order in which it was found."""
     return sorted(candidates, key=cmp_to_key(_compare))
+
+
+def _told_apart(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The titles that the menu shows: to those that several share, version, machine id and id are added in turn."""
+    found = list(candidates)
+    details: tuple[Callable[[_Candidate], str | None], ...] = (
+        lambda candidate: candidate.version,
+        lambda candidate: (candidate.machine_id or "")[:8],
+        lambda candidate: candidate.entry.id,
+    )
+    for detail in details:
+        uses = collections.Counter(candidate.entry.title for candidate in found)
+        for at, candidate in enumerate(found):
+            title, more = candidate.entry.title, detail(candidate)
+            if uses[title] > 1 and more:
+                found[at] = replace(candidate, entry=replace(candidate.entry, title=f"{title} ({more})"))
+    return found
 
 
 def _compare(one: _Candidate, other: _Candidate) -> int:

@@ -95,6 +95,18 @@ def test_an_entry_has_its_files_where_the_machine_has_them(tmp_path: Path) -> No
     assert ids(found) == []
 
 
+def test_titles_that_are_the_same_are_told_apart_as_in_the_menu(tmp_path: Path) -> None:
+    one, other = (entry(B, more=f"machine-id {machine_id * 32}\n") for machine_id in "ab")
+    found = plan(tmp_path, {**TWO, **entries(**{"x.conf": one, "y.conf": other, "z.conf": other})})
+    assert {entry.id: entry.title for entry in found.entries} == {
+        f"debian-{A}.conf": f"Debian ({A})",
+        f"debian-{B}.conf": f"Debian ({B})",
+        "x.conf": f"Debian ({B}) (aaaaaaaa)",
+        "y.conf": f"Debian ({B}) (bbbbbbbb) (y.conf)",
+        "z.conf": f"Debian ({B}) (bbbbbbbb) (z.conf)",
+    }
+
+
 def test_fat_does_not_look_at_letter_case(tmp_path: Path) -> None:
     text = entry(A).replace("/debian/", "/DEBIAN/")
     found = plan(tmp_path, entries(**{"a.conf": text}))
