@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import gzip
+import json
 import lzma
 import struct
 from collections.abc import Mapping
@@ -171,7 +171,6 @@ def test_damaged_images(tmp_path: Path, image: bytes, level: str, id: str) -> No
 def test_a_stream_that_lacks_only_its_checksum(tmp_path: Path) -> None:
     pytest.importorskip("zstandard", reason="the zstd program keeps the last block back")
     assert ids(judged(tmp_path, GOOD[:-4])) == [("warning", "end-truncated")]
-
 
 
 def test_junk_before_what_is_needed(tmp_path: Path) -> None:
