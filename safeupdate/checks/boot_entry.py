@@ -72,6 +72,7 @@ def check(case: Case) -> Iterator[Finding]:
         yield from _file(case, entry, entry.devicetree, "devicetree")
     if not entry.kernel.absent:
         yield from _root(case, entry)
+        yield from _shell(case, entry)
     if case.is_target:
         yield from _others(case, entry)
 
@@ -543,6 +544,43 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
                 evidence=[f"{entry.source}: {entry.cmdline}"],
                 remedy=_drop(case, entry, f"resume={resume}"),
             )
+
+
+# -- a shell ---------------------------------------------------------------------------------------------------
+
+_SINGLE = ("single", "s", "S", "1", "-b", "rescue", "emergency")
+"""Words that make systemd or init stop with a login for root alone (systemd(1), "Kernel command line"; init(8))."""
+
+_BREAKS = {"initramfs-tools": "break", "mkinitcpio": "break", "dracut": "rd.break"}
+"""What makes each initramfs stop in a shell (initramfs-tools(7), dracut.cmdline(7))."""
+
+_SHELLS = ("sh", "ash", "bash", "dash", "zsh", "ksh", "busybox")
+
+
+def _shell(case: Case, entry: BootEntry) -> Iterator[Finding]:
+    line = command_line(case, entry)
+    index = _index(case)
+    stops = [word for word in _SINGLE if "" in line.all(word) and word in line]
+    for name in ("systemd.unit", "rd.systemd.unit"):
+        unit = line.last(name)
+        if unit in ("emergency.target", "rescue.target", "rescue.service", "emergency.service"):
+            stops.append(f"{name}={unit}")
+    word = _BREAKS.get(index.generator if index is not None else "")
+    if word is not None and word in line:
+        stops.append(word)
+    for name in ("init", "rdinit"):
+        program = line.last(name)
+        if program and program.rsplit("/", 1)[-1] in _SHELLS:
+            stops.append(f"{name}={program}")
+    if stops:
+        yield blocker(
+            "boot-entry.stops-in-shell",
+            entry.title,
+            f'The command line of the entry "{entry.title}" makes the boot stop in a shell: {", ".join(stops)}.',
+            "The machine waits for a person at the console; none of its services start.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_drop(case, entry, stops[0]),
+        )
 
 
 # -- the other entries -----------------------------------------------------------------------------------------

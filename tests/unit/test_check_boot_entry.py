@@ -302,3 +302,42 @@ def test_releases_in_order() -> None:
     assert sorted(releases, key=release_key) == releases
     fedora = ["6.10.3-200.fc40.x86_64", "6.8.12-300.fc40.x86_64", "6.8.5-301.fc40.x86_64"]
     assert sorted(fedora, key=release_key) == fedora[::-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "init=/bin/sh",
+        "single",
+        "S",
+        "emergency",
+        "systemd.unit=rescue.target",
+        "rd.systemd.unit=emergency.target",
+        "rdinit=/bin/sh",
+    ],
+)
+def test_a_command_line_that_stops_in_a_shell(tmp_path: Path, words: str) -> None:
+    findings = ask(tree(tmp_path, PC), f"root=UUID={ROOT} ro quiet {words}")
+    assert [(finding.level, finding.id) for finding in findings] == [("blocker", "boot-entry.stops-in-shell")]
+    assert words in findings[0].problem
+
+
+@pytest.mark.parametrize(
+    ("mark", "words"),
+    [
+        ({"conf/initramfs.conf": b"", "scripts/functions": b""}, "break=premount"),
+        ({"usr/lib/dracut/x": b""}, "rd.break"),
+    ],
+)
+def test_a_word_that_stops_one_initramfs_only(tmp_path: Path, mark: dict[str, bytes], words: str) -> None:
+    for name, files in (("knows", mark), ("knows-not", {"init": b""})):
+        world = tree(tmp_path / name, {**PC, INITRD: archive({"init": b"#!/bin/sh\n", **files})})
+        found = [finding.id for finding in ask(world, f"root=UUID={ROOT} ro {words}")]
+        assert found == (["boot-entry.stops-in-shell"] if name == "knows" else [])
+
+
+@pytest.mark.parametrize(
+    "words", ["init=/usr/lib/systemd/systemd", "systemd.unit=graphical.target", "3", "quiet splash"]
+)
+def test_a_command_line_that_does_not_stop(tmp_path: Path, words: str) -> None:
+    assert ask(tree(tmp_path, PC), f"root=UUID={ROOT} ro {words}") == []
