@@ -49,9 +49,13 @@ class Kernel:
 
 
 def release_in_name(path: str) -> str | None:
-    """The release that an image's file name tells: `/boot/vmlinuz-R`, `/lib/modules/R/vmlinuz`, `…/R/linux`."""
+    """The release that an image's file name tells: `/boot/vmlinuz-R`, `/lib/modules/R/vmlinuz`, `…/R/linux`.
+
+    openSUSE's sdbootutil adds a digest of the content: `…/R/linux-SHA1`.
+    """
     parts = path.strip("/").split("/")
-    if parts[-1] in ("vmlinuz", "vmlinux", "Image", "linux", "vmlinuz.efi") and len(parts) > 1:
+    plain = re.sub(r"^linux-[0-9a-f]{40}$", "linux", parts[-1])
+    if plain in ("vmlinuz", "vmlinux", "Image", "linux", "vmlinuz.efi") and len(parts) > 1:
         return parts[-2] if re.match(r"\d", parts[-2]) else None
     match = _IMAGE_NAME.match(parts[-1])
     if match is None or _NOT_A_RELEASE.search(parts[-1]) or re.search(r"[\s<>]", parts[-1]):

@@ -16,6 +16,7 @@ from tests.unit.trees import Content, Link, tree, x86_image
         ("/lib/modules/6.8.0-1.fc40.x86_64/vmlinuz", "6.8.0-1.fc40.x86_64"),
         ("/usr/lib/modules/6.6.3-arch1-1/vmlinuz", "6.6.3-arch1-1"),
         ("/boot/0123456789abcdef/6.9.1/linux", "6.9.1"),
+        ("/efi/opensuse/6.4.0-1-default/linux-0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "6.4.0-1-default"),
         ("/boot/Image-6.4.0-1-default", "6.4.0-1-default"),
         ("/boot/vmlinuz", None),
         ("/vmlinuz", None),
