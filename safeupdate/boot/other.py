@@ -96,6 +96,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser(
         "a live medium", _parameter(r"(?:boot=(?:live|casper)|root=live:\S+|rd\.live\.image)(?!\S)"), first=True
     ),
+    Recogniser("snapd, from a kernel snap", _parameter(r"snapd_recovery_mode=\S+"), first=True),
     Recogniser("zipl (s390)", _any(_file("/sys/firmware/ipl"), _file("/etc/zipl.conf")), first=True),
     Recogniser("petitboot (OPAL)", _any(_file("/sys/firmware/opal"), _file("/proc/device-tree/ibm,opal")), first=True),
     Recogniser(
