@@ -19,7 +19,7 @@ from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.errors import FormatError, SafeupdateError
 from safeupdate.formats import uki
 from safeupdate.machine import Machine
-from safeupdate.remedies import add_kernels
+from safeupdate.remedies import add_kernels, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, unknown
 from safeupdate.volumes import Volume, Volumes
 
@@ -523,7 +523,9 @@ def _next_kernel(world: _World, plan: BootPlan) -> str | None:
 def _nothing(world: _World) -> BootPlan:
     finding = other.recognise(world.machine, first=False)
     if finding is None and world.firmware.kind == "bios" and not _hides(world):
-        finding = _no_loader("neither GRUB nor another boot loader has a configuration here", [])
+        config = "/boot/grub2/grub.cfg" if world.machine.is_dir("/boot/grub2") else "/boot/grub/grub.cfg"
+        remedy = write_boot_menu(world.machine, GRUB, config)
+        finding = _no_loader("neither GRUB nor another boot loader has a configuration here", [], remedy)
     if finding is None:
         finding = _no_loader_visible("a boot loader's configuration", [])
     return BootPlan(None, findings=(finding,), why=finding.problem)
@@ -543,21 +545,25 @@ def _hides(world: _World) -> bool:
 
 
 def _reinstall(machine: Machine) -> Remedy:
-    if machine.exists("/usr/sbin/grub-install"):
-        return Remedy("Install the boot loader anew.", (("grub-install",), ("update-grub",)))
-    if machine.exists("/usr/bin/dnf"):
-        return Remedy("Install the boot loader anew.", (("dnf", "reinstall", "shim-*", "grub2-efi-*"),))
-    return Remedy("Install the boot loader anew.", (("bootctl", "install"),))
+    text = "Install the boot loader anew."
+    commands = {
+        "/usr/sbin/proxmox-boot-tool": (("proxmox-boot-tool", "reinit"),),
+        "/usr/sbin/update-grub": (("grub-install",), ("update-grub",)),
+        "/usr/bin/dnf": (("dnf", "reinstall", "shim-*", "grub2-efi-*"),),
+        "/sbin/update-bootloader": (("update-bootloader", "--reinit"),),
+        "/usr/bin/grub-mkconfig": (("grub-install",), ("grub-mkconfig", "-o", "/boot/grub/grub.cfg")),
+    }
+    return Remedy(text, next((commands[path] for path in commands if machine.exists(path)), (("bootctl", "install"),)))
 
 
-def _no_loader(what: str, passed: Sequence[str]) -> Finding:
+def _no_loader(what: str, passed: Sequence[str], remedy: Remedy | None = None) -> Finding:
     return blocker(
         "boot-entry.no-loader",
         "boot loader",
         f"Nothing starts this machine: {what}.",
         "The next boot ends in the firmware or at a boot loader's prompt.",
         evidence=passed,
-        remedy=Remedy("See what the firmware starts.", (("efibootmgr", "-v"),)),
+        remedy=remedy or Remedy("See what the firmware starts.", (("efibootmgr", "-v"),)),
     )
 
 
