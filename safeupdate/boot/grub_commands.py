@@ -30,7 +30,7 @@ from safeupdate.boot.grub_script import (
     unknown_value,
 )
 from safeupdate.boot.plan import BootFile
-from safeupdate.errors import FormatError, Missing
+from safeupdate.errors import FormatError, Missing, ProgramFailed
 from safeupdate.formats import bls, grub_cfg, grubenv
 from safeupdate.volumes import Volume
 
@@ -50,6 +50,9 @@ _QUIET = frozenset(
     ]
 )
 """Commands that succeed on a machine whose GRUB works, and change nothing of what boots."""
+
+_IN_SECTORS = re.compile(r"(?:^|\))\d+\+\d+(?:,\d+\+\d+)*$")
+"""A list of sectors of a device in place of a file's name."""
 
 _KINDS = {"-u": "uuid", "--fs-uuid": "uuid", "-l": "label", "--label": "label", "-f": "file", "--file": "file"}
 """What `search` searches for."""
@@ -102,6 +105,12 @@ def _load_env(run: Run, call: Call) -> int | None:
         return 1
     if file.path is None:
         # Sectors of the disk (`env_block`), for file systems that GRUB cannot write, or a disk that is not seen here.
+        listed = _listed_block(run) if _IN_SECTORS.search(options.get("-f", options.get("--file", ""))) else None
+        if listed is not None:
+            for name, value in listed.items():
+                run.scope.variables[name] = value
+                run.set_at.pop(name, None)
+            return 0
         for name in ("next_entry", "saved_entry"):
             run.assign(name, unknown_value(f"${name} in the environment block {file.spec}"), ())
         return None
@@ -114,6 +123,22 @@ def _load_env(run: Run, call: Call) -> int | None:
             run.set_at.pop(name, None)
             run.from_block[name] = value, file.path
     return 0
+
+
+def _listed_block(run: Run) -> dict[str, str] | None:
+    """What GRUB's own program reads from those sectors; None on a tree, or where it cannot tell."""
+    machine = run.sight.machine
+    program = next((name for name in ("grub2-editenv", "grub-editenv") if machine.exists(f"/usr/bin/{name}")), None)
+    if not machine.live or program is None:
+        return None
+    try:
+        done = machine.run((program, "-", "list"), timeout=10)
+    except ProgramFailed:
+        return None
+    if done.code:
+        return None
+    lines = done.stdout.decode("utf-8", "surrogateescape").splitlines()
+    return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
 
 def _save_env(run: Run, call: Call) -> int | None:
@@ -140,7 +165,7 @@ def _save_env(run: Run, call: Call) -> int | None:
 def _block(run: Run, options: Mapping[str, str]) -> tuple[BootFile, Volume | None]:
     spec = options.get("-f", options.get("--file")) or f"{run.value('prefix')}/grubenv"
     volume = run.sight.volume(spec[1:].split(")", 1)[0] if spec.startswith("(") else run.value("root"))
-    if volume is not None and re.search(r"(?:^|\))\d+\+\d+(?:,\d+\+\d+)*$", spec):
+    if volume is not None and _IN_SECTORS.search(spec):
         return BootFile(readable(spec), None, why="it is in sectors of the disk"), volume
     return run.sight.file(spec, run.value("root"))
 

@@ -288,6 +288,12 @@ def microcode_archive() -> bytes:
     return initrd.archive({"early_cpio": b"1\n", "kernel/x86/microcode/GenuineIntel.bin": bytes(2048)})
 
 
+def damaged(data: bytes) -> bytes:
+    """With one byte changed in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
+
+
 def unified(release: str, cmdline: str) -> bytes:
     """A unified kernel image with mkinitcpio's initramfs."""
     sections = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from safeupdate.judge import judge
+from safeupdate.machine import Completed, Machine
 from safeupdate.report import Report
 from tests.unit import efi, layouts
 from tests.unit.layouts import (
@@ -1294,6 +1296,158 @@ GENTOO = Layout(
     warnings=("fallback.none",),
 )
 
+# -- more of the same families ---------------------------------------------------------------------------------
+
+N_NEW, N_OLD = "6.1.112-122.189.amzn2023.x86_64", "6.1.109-118.189.amzn2023.x86_64"
+AMAZON_OPTIONS = f"root=UUID={ROOT} ro console=tty0 console=ttyS0,115200n8 nvme_core.io_timeout=4294967295 rd.shell=0"
+
+
+def amazon_kernel(release: str) -> Files:
+    return {
+        f"/boot/vmlinuz-{release}": kernel_image(release),
+        f"/boot/config-{release}": config(),
+        f"/boot/initramfs-{release}.img": image("dracut", release, ".ko.xz"),
+        **modules(release, ".ko.xz"),
+        f"/boot/loader/entries/{MACHINE_ID}-{release}.conf": bls_entry(
+            "Amazon Linux", release, AMAZON_OPTIONS, at="/boot", more="grub_class amzn\n"
+        ),
+    }
+
+
+AMAZON = Layout(
+    "Amazon Linux 2023: entries with /boot on the root",
+    "https://docs.aws.amazon.com/linux/al2023; GRUB's blscfg",
+    merged(
+        system(
+            'ID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n',
+            f"UUID={ROOT} / xfs defaults,noatime 1 1\n"
+            f"UUID={ESP} /boot/efi vfat defaults,noatime,umask=0077,shortname=winnt,x-systemd.automount 0 2\n",
+            *FEDORA_TOOLS,
+        ),
+        amazon_kernel(N_NEW),
+        amazon_kernel(N_OLD),
+        facts(
+            (
+                Device("nvme0n1", "259:0"),
+                Device("nvme0n1p1", "259:1", ROOT, "xfs", "/", "11111111-0000-4000-8000-000000000001", "Linux"),
+                layouts.esp("nvme0n1p128", "259:2"),
+            ),
+            ("259:1 / / xfs /dev/nvme0n1p1", "0:35 / /boot/efi autofs systemd-1"),
+            cmdline=f"BOOT_IMAGE=(hd0,gpt1)/boot/vmlinuz-{N_OLD} {AMAZON_OPTIONS}",
+            running=N_OLD,
+        ),
+        bls_menu(ROOT, prefix=f"UUID={ROOT}"),
+        {"/boot/grub2/grubenv": grubenv(saved_entry=f"{MACHINE_ID}-{N_NEW}"), "/boot/grub2/i386-pc/normal.mod": ""},
+    ),
+    N_NEW,
+    "as saved_entry asks",
+    Fault(
+        "initramfs.corrupt",
+        {f"/boot/initramfs-{N_NEW}.img": layouts.damaged(image("dracut", N_NEW, ".ko.xz"))},
+        command=("dracut", "--force"),
+    ),
+)
+ZFS_MENU = debian_menu(
+    "Ubuntu 22.04.4 LTS",
+    "9a3c5f0b1d2e4f67",
+    [U_NEW, U_OLD],
+    "root=ZFS=rpool/ROOT/ubuntu_x quiet splash",
+    at="/BOOT/ubuntu_x@",
+    root="hd0,gpt3",
+)
+UBUNTU_ZFS = Layout(
+    "Ubuntu desktop on ZFS: /boot in a pool that GRUB names by a number of its own",
+    "https://openzfs.github.io/openzfs-docs/Getting Started/Ubuntu",
+    merged(
+        system(UBUNTU_OS, f"UUID={ESP} /boot/efi vfat umask=0022,fmask=0022 0 1\n", *DEBIAN_TOOLS),
+        DPKG,
+        debian_kernel(U_NEW),
+        debian_kernel(U_OLD),
+        facts(
+            (
+                Device("sda", "8:0"),
+                layouts.esp("sda1", "8:1"),
+                Device("sda3", "8:3", "11113333", "zfs_member", "bpool", "11111111-0000-4000-8000-000000000003"),
+                Device("sda4", "8:4", "22224444", "zfs_member", "rpool", "11111111-0000-4000-8000-000000000004"),
+            ),
+            (
+                "0:28 / / zfs rpool/ROOT/ubuntu_x",
+                "0:40 / /boot zfs bpool/BOOT/ubuntu_x",
+                "8:1 / /boot/efi vfat /dev/sda1",
+                "8:1 /grub /boot/grub vfat /dev/sda1",
+            ),
+            cmdline=f"BOOT_IMAGE=/BOOT/ubuntu_x@/vmlinuz-{U_OLD} root=ZFS=rpool/ROOT/ubuntu_x ro quiet splash",
+            running=U_OLD,
+        ),
+        {
+            "/boot/grub/grub.cfg": ZFS_MENU,
+            "/boot/grub/grubenv": grubenv(),
+            "/boot/efi/grub/grub.cfg": ZFS_MENU,
+            "/boot/efi/grub/grubenv": grubenv(),
+        },
+        esp_stub(ESP, "/grub", "ubuntu"),
+        firmware("\\EFI\\ubuntu\\shimx64.efi", "ubuntu"),
+    ),
+    U_NEW,
+    "entry 0",
+    verdict="unknown",
+    warnings=("boot-entry.file-not-visible", "initramfs.not-visible", "fallback.broken"),
+)
+DEBIAN_BIOS = Layout(
+    "Debian on BIOS, /boot on the root",
+    "Debian installer, all files in one partition",
+    merged(
+        system(
+            DEBIAN_OS,
+            f"UUID={ROOT} / ext4 errors=remount-ro 0 1\nUUID={SWAP} none swap sw 0 0\n"
+            "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n",
+            *DEBIAN_TOOLS,
+        ),
+        DPKG,
+        debian_kernel(D_NEW),
+        debian_kernel(D_OLD),
+        facts(
+            (
+                Device("sda", "8:0"),
+                Device("sda1", "8:1", ROOT, "ext4", partuuid="5afe0e11-01"),
+                Device("sda5", "8:5", SWAP, "swap", partuuid="5afe0e11-05"),
+            ),
+            ("8:1 / / ext4 /dev/sda1",),
+            cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{D_OLD} {RAID_ROOT}",
+            running=D_OLD,
+        ),
+        {
+            "/boot/grub/i386-pc/normal.mod": "",
+            "/boot/grub/grubenv": grubenv(),
+            "/boot/grub/grub.cfg": debian_menu("Debian GNU/Linux", ROOT, [D_NEW, D_OLD], RAID_ROOT, root="hd0,msdos1"),
+        },
+    ),
+    D_NEW,
+    "entry 0, the newest kernel",
+    Fault("boot-entry.no-loader", gone=("/boot/grub/grub.cfg",), command=("update-grub",)),
+)
+UBUNTU_CORE = replace(
+    UBUNTU_DESKTOP,
+    name="Ubuntu with TPM-backed encryption: a kernel snap",
+    documented="https://ubuntu.com/core/docs/uc20/recovery-modes",
+    files={
+        **UBUNTU_DESKTOP.files,
+        "/proc/cmdline": "snapd_recovery_mode=run console=tty1 panic=-1 quiet splash\n",
+    },
+    kernel=None,
+    why="snapd",
+    fault=None,
+    verdict="unknown",
+    warnings=("boot-entry.unsupported-loader",),
+)
+OPENSUSE_LOADER = replace(
+    OPENSUSE,
+    name="openSUSE whose shim lost GRUB",
+    fault=Fault(
+        "boot-entry.no-loader", gone=("/boot/efi/EFI/opensuse/grub.efi",), command=("update-bootloader", "--reinit")
+    ),
+)
+
 LAYOUTS = [
     FEDORA, FEDORA_ROOT, FEDORA_KERNEL_GONE, FEDORA_NO_ENTRIES, FEDORA_LUKS,
     RHEL_BIOS, RHEL_KERNELOPTS, RHEL_UEFI,
@@ -1303,6 +1457,7 @@ LAYOUTS = [
     DEBIAN_LUKS, DEBIAN_RAID,
     OVERLAYROOT, NFS_ROOT, LIVE, PROXMOX, PROXMOX_MOUNTED, PROXMOX_EMPTY, PROXMOX_NO_ENTRIES,
     ARM_CLOUD, PI, ALPINE, GENTOO,
+    AMAZON, UBUNTU_ZFS, DEBIAN_BIOS, UBUNTU_CORE, OPENSUSE_LOADER,
 ]  # fmt: skip
 
 
@@ -1336,6 +1491,27 @@ def test_a_machine_with_one_fault(tmp_path: Path, layout: Layout) -> None:
     assert report.verdict == fault.verdict, told(report)
     commands = [command for finding in findings for command in finding.remedy.commands]
     assert not fault.command or any(command[: len(fault.command)] == fault.command for command in commands), commands
+
+
+class Running(Machine):
+    """A machine as it runs: its one program is grub2-editenv, and that prints this block."""
+
+    block = f"env_block=512+1\nsaved_entry=gnulinux-advanced-{ROOT}>gnulinux-{S_OLD}-advanced-{ROOT}\n"
+
+    def run(self, command: Sequence[str], **_: object) -> Completed:
+        assert command == ("grub2-editenv", "-", "list")
+        return Completed(0 if self.block else 1, self.block.encode(), b"")
+
+
+class RunningUnread(Running):
+    block = ""
+
+
+def test_variables_in_sectors_of_the_disk(tmp_path: Path) -> None:
+    root = build(tmp_path, OPENSUSE_BLOCK).root
+    report = judge(Running(root, live=True))
+    assert (report.verdict, report.target.kernel) == ("safe", S_OLD), told(report)
+    assert judge(RunningUnread(root, live=True)).verdict == "unknown"
 
 
 # -- lines that people write -----------------------------------------------------------------------------------
