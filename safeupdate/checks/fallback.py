@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safeupdate.case import Case, Check, Fallback
-from safeupdate.report import Finding, NotApplicable, Remedy, note, warning
+from safeupdate.report import Finding, NotApplicable, Remedy, note, unknown, verdict_of, warning
 
 _CAP = 3
 
@@ -46,9 +46,18 @@ def _none(case: Case) -> Finding:
     evidence = []
     for tried in case.tried:
         evidence += [f'"{tried.entry.title}": {_why(tried)}']
+    subject = ", ".join(tried.entry.release or tried.entry.title for tried in case.tried[:_CAP])
+    if any(tried.recovery != "none" and verdict_of(tried.results) == "unknown" for tried in case.tried):
+        return unknown(
+            "fallback.not-known",
+            subject,
+            "Whether another kernel in the boot menu passes the same checks could not be told.",
+            "There may be no way back if the next boot fails.",
+            evidence=evidence,
+        )
     return warning(
         "fallback.broken",
-        ", ".join(tried.entry.release or tried.entry.title for tried in case.tried[:_CAP]),
+        subject,
         "No other kernel in the boot menu passes the same checks.",
         "If the next boot fails, the machine has to be mended from a rescue system.",
         evidence=evidence,

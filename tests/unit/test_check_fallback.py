@@ -8,7 +8,7 @@ import pytest
 from safeupdate.boot.plan import BootEntry, BootFile
 from safeupdate.case import Case, Fallback
 from safeupdate.checks.fallback import CHECK
-from safeupdate.report import CheckResult, Finding, NotApplicable, Quality, Recovery, blocker
+from safeupdate.report import CheckResult, Finding, NotApplicable, Quality, Recovery, blocker, unknown
 from tests.unit.trees import IMAGE, case, tree, x86_image
 
 OLD = BootEntry("grub", "old", "Debian, with Linux 6.1.0-49", "grub.cfg", BootFile("/old", "/old"), release="6.1.0-49")
@@ -44,6 +44,15 @@ def test_a_broken_fallback_says_why(tmp_path: Path) -> None:
         '"Debian, with Linux 6.1.0-49": The image is cut.',
         '"Debian, with Linux 6.1.0-49": it cannot be reached from the boot menu',
     )
+
+
+def test_a_fallback_that_could_not_be_looked_at_is_not_called_broken(tmp_path: Path) -> None:
+    left_out = unknown("initramfs.unreadable", "/boot/i", "Its content was left out when it was captured.", "")
+    answer = CheckResult("initramfs", "The initramfs", True, "unknown", (left_out,))
+    tried = (Fallback(OLD, "none", "manual", (answer,)),)
+    (finding,) = CHECK.run(replace(asked(tmp_path), tried=tried))
+    assert (finding.level, finding.id) == ("unknown", "fallback.not-known")
+    assert finding.evidence == ('"Debian, with Linux 6.1.0-49": Its content was left out when it was captured.',)
 
 
 @pytest.mark.parametrize(

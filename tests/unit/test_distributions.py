@@ -1391,7 +1391,7 @@ UBUNTU_ZFS = Layout(
     U_NEW,
     "entry 0",
     verdict="unknown",
-    warnings=("boot-entry.file-not-visible", "initramfs.not-visible", "fallback.broken"),
+    warnings=("boot-entry.file-not-visible", "initramfs.not-visible", "fallback.not-known"),
 )
 DEBIAN_BIOS = Layout(
     "Debian on BIOS, /boot on the root",
