@@ -43,7 +43,8 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
         packages = _owners(machine, release) or (f"linux-image-{release}",)
         return Remedy(text, (("apt-get", "install", "--reinstall", *packages),))
     if _has(machine, "dnf"):
-        return Remedy(text, (("dnf", "reinstall", f"kernel-core-{release}", f"kernel-modules*-{release}"),))
+        # Image and modules have packages of their own, whose names differ by flavour (kernel-rt-core, kernel-uek-core).
+        return Remedy(text, (("dnf", "reinstall", f"kernel*-{release}"),))
     if _has(machine, "zypper"):
         flavour = release.rpartition("-")[2]
         return Remedy(text, (("zypper", "install", "--force", f"kernel-{flavour}"),))
