@@ -533,7 +533,7 @@ def _named_by_dracut(case: Case, entry: BootEntry, line: CommandLine) -> Iterato
         gone = (
             case.volumes.tagged(tag, value) is None
             if equals and tag in TAGS
-            else case.machine.has_sysfs and case.volumes.device_named(resume) is None
+            else resume.startswith("/dev/") and case.machine.has_sysfs and case.volumes.device_named(resume) is None
         )
         if gone:
             yield warning(
