@@ -288,6 +288,24 @@ def microcode_archive() -> bytes:
     return initrd.archive({"early_cpio": b"1\n", "kernel/x86/microcode/GenuineIntel.bin": bytes(2048)})
 
 
+def mkinitfs(release: str) -> bytes:
+    """Alpine's initramfs: a script for busybox, which is linked against musl."""
+    directory = f"lib/modules/{release}"
+    files: dict[str, initrd.Content] = {
+        "init": b"#!/bin/sh\n",
+        "bin/busybox": program(interpreter="/lib/ld-musl-x86_64.so.1", needed=("libc.musl-x86_64.so.1",)),
+        "bin/sh": "/bin/busybox",
+        "lib/ld-musl-x86_64.so.1": STATIC,
+        "lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1",
+        "sbin/nlplug-findfs": program(interpreter="/lib/ld-musl-x86_64.so.1", needed=("libc.musl-x86_64.so.1",)),
+        "etc/mdev.conf": b"",
+        f"{directory}/modules.dep": "".join(f"{path}:\n" for path in _DEP).encode(),
+    }
+    for path in _DEP:
+        files[f"{directory}/{path}"] = module(path.rsplit("/", 1)[-1].partition(".")[0], release)
+    return initrd.compress("gzip", initrd.archive(files))
+
+
 def damaged(data: bytes) -> bytes:
     """With one byte changed in the middle."""
     middle = len(data) // 2

@@ -1440,6 +1440,85 @@ UBUNTU_CORE = replace(
     verdict="unknown",
     warnings=("boot-entry.unsupported-loader",),
 )
+RHEL8_UEFI = replace(
+    RHEL_UEFI,
+    name="RHEL 8 on UEFI: the menu and grubenv on the ESP",
+    documented="RHEL 8, Managing, monitoring, and updating the kernel (grubby, grubenv)",
+    files=merged(
+        {path: content for path, content in RHEL_UEFI.files.items() if not path.startswith("/boot/grub2/")},
+        {path: content for path, content in RHEL_KERNELOPTS.files.items() if path.startswith("/boot/loader/")},
+        {
+            "/boot/efi/EFI/rocky/grub.cfg": bls_menu(BOOT, prefix="/dev/mapper/rl_node--1-root")[
+                "/boot/grub2/grub.cfg"
+            ],
+            "/boot/efi/EFI/rocky/grubenv": grubenv(saved_entry=f"{MACHINE_ID}-{R_NEW}", kernelopts=RHEL_OPTIONS),
+            "/boot/grub2/grubenv": Link("../efi/EFI/rocky/grubenv"),
+        },
+    ),
+    fault=Fault(
+        "boot-entry.syntax-error",
+        {
+            "/boot/efi/EFI/rocky/grub.cfg": "if [ x = y ]; then\n"
+            + str(bls_menu(BOOT, prefix="/dev/mapper/rl_node--1-root")["/boot/grub2/grub.cfg"])
+        },
+        command=("grub2-mkconfig", "-o", "/boot/efi/EFI/rocky/grub.cfg"),
+        verdict="safe",
+    ),
+)
+RHEL_MODULES = replace(
+    RHEL_BIOS,
+    name="Rocky Linux 9 without the new kernel's modules",
+    fault=Fault(
+        "kernel-files.modules-lost",
+        gone=tuple(path for path in RHEL_BIOS.files if f"/{R_NEW}/kernel/" in path),
+        command=("dnf", "reinstall", f"kernel*-{R_NEW}"),
+    ),
+)
+L_NEW = "6.6.56-0-lts"
+ALPINE_LINE = f"root=UUID={ROOT} ro modules=sd-mod,usb-storage,ext4 quiet rootfstype=ext4"
+ALPINE_GRUB = Layout(
+    "Alpine on UEFI: GRUB, musl, OpenRC, mkinitfs",
+    "https://wiki.alpinelinux.org/wiki/Bootloaders; mkinitfs(1)",
+    {
+        **{
+            path: content
+            for path, content in ALPINE.files.items()
+            if "linux.conf" not in path and "sys" not in path[:13]
+        },
+        "/boot/initramfs-lts": layouts.mkinitfs(L_NEW),
+        "/boot/config-6.6.56-0-lts": config(),
+        **facts(
+            (
+                Device("sda", "8:0"),
+                layouts.esp("sda1", "8:1"),
+                Device("sda2", "8:2", BOOT, "ext4", partuuid="11111111-0000-4000-8000-000000000002"),
+                Device("sda3", "8:3", ROOT, "ext4", partuuid="11111111-0000-4000-8000-000000000003"),
+            ),
+            ("8:3 / / ext4 /dev/sda3", "8:2 / /boot ext4 /dev/sda2", "8:1 / /boot/efi vfat /dev/sda1"),
+            cmdline=f"BOOT_IMAGE=/vmlinuz-lts {ALPINE_LINE}",
+            running=L_NEW,
+        ),
+        "/usr/sbin/grub-mkconfig": layouts.STATIC,
+        "/boot/efi/EFI/alpine/grubx64.efi": efi.grub("/grub", search=BOOT),
+        "/boot/grub/grub.cfg": debian_menu(
+            "Alpine Linux v3.20", BOOT, ["lts"], ALPINE_LINE, at="", initrd_name="initramfs-{}"
+        ),
+        "/boot/grub/grubenv": grubenv(),
+        **firmware("\\EFI\\alpine\\grubx64.efi", "alpine"),
+    },
+    L_NEW,
+    "entry 0",
+    Fault(
+        "boot-entry.root-missing",
+        {
+            "/boot/grub/grub.cfg": debian_menu(
+                "Alpine", BOOT, ["lts"], ALPINE_LINE.replace(ROOT, GONE), at="", initrd_name="initramfs-{}"
+            )
+        },
+        command=("grub-mkconfig", "-o", "/boot/grub/grub.cfg"),
+    ),
+    warnings=("fallback.none",),
+)
 OPENSUSE_LOADER = replace(
     OPENSUSE,
     name="openSUSE whose shim lost GRUB",
@@ -1457,7 +1536,7 @@ LAYOUTS = [
     DEBIAN_LUKS, DEBIAN_RAID,
     OVERLAYROOT, NFS_ROOT, LIVE, PROXMOX, PROXMOX_MOUNTED, PROXMOX_EMPTY, PROXMOX_NO_ENTRIES,
     ARM_CLOUD, PI, ALPINE, GENTOO,
-    AMAZON, UBUNTU_ZFS, DEBIAN_BIOS, UBUNTU_CORE, OPENSUSE_LOADER,
+    AMAZON, UBUNTU_ZFS, DEBIAN_BIOS, UBUNTU_CORE, OPENSUSE_LOADER, RHEL_MODULES, RHEL8_UEFI, ALPINE_GRUB,
 ]  # fmt: skip
 
 
@@ -1614,12 +1693,13 @@ def test_lines_of_fstab_that_stop_no_boot(tmp_path: Path) -> None:
         "root=/dev/sda1 ro resume=/dev/mapper/cryptswap",
         f"root=UUID={ROOT} ro resume=UUID={ROOT} resume_offset=34816",
         f"root=UUID={ROOT} ro noresume resume=UUID={GONE}",
+        f"root=UUID={ROOT} ro resume=254:1",
         f"root=UUID={ROOT} rw rd.luks.uuid=luks-{LUKS} rd.luks.uuid={LUKS} rd.luks.options=discard",
         f"root=UUID={ROOT} rw rd.luks.name={LUKS}=crypt-home rd.luks.uuid={LUKS[:8]}",
         f"root=UUID={ROOT} ro rd.lvm.lv=my-vg/var-log rd.lvm.vg=my-vg rd.md.uuid=11:22:33:44 rd.auto",
         f"root=UUID={ROOT} ro init=/usr/lib/systemd/systemd systemd.unit=multi-user.target",
         f"root=UUID={ROOT} ro init=/sbin/init zswap.enabled=1 mitigations=auto,nosmt net.ifnames=0 -- 3",
-        f"root=UUID={ROOT} ro init=/lib/systemd/systemd systemd.show_status=1 single",
+        f"root=UUID={ROOT} ro init=/lib/systemd/systemd systemd.show_status=1",
     ],
 )
 def test_command_lines_that_start_it(tmp_path: Path, cmdline: str, generator: str) -> None:
