@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 import machines
 from machines.build import cache
 from machines.recipes import RECIPES
+from tests.verdicts import layouts
 
 RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boots.json")
 
@@ -41,7 +42,7 @@ _FINAL = (
         "emergency mode",
     ),
     (r"(?:dracut|switch_root):/#|Entering emergency mode|Generating \"/run/initramfs/rdsosreport", "emergency mode"),
-    (r"grub rescue>|grub>", "loader"),
+    (r"grub rescue>|grub>|^Shell> ", "loader"),
 )
 """What the console says when the boot has come to its end, and what that end is."""
 
@@ -50,7 +51,7 @@ _TELLING = (
     r"Initramfs unpacking failed: .*",
     r"ALERT! .*does not exist.*",
     r"No init found.*|run-init: .*",
-    r"error: .*",
+    r"error: .*|Error preparing initrd: .*",
     r"[\w-]+ ?-- System halted",
     r"dracut-\S+: Warning: .*|Cannot find init!",
     r"Timed out waiting for device .*|Dependency failed for .*|Failed to mount .*",
@@ -90,6 +91,7 @@ def add_mark(tree: str) -> None:
     text = f"""[Unit]
 Description=Say that the boot came to its end
 DefaultDependencies=no
+Requires=multi-user.target
 After=multi-user.target
 [Service]
 Type=oneshot
@@ -153,7 +155,7 @@ def uefi_disks(tree: str, uuid: str, esp: str, image: str) -> None:
     boot = f"{tree}/boot"
     with open(esp, "wb") as file:
         file.truncate(512 << 20)
-    _run("mkfs.vfat", "-F", "32", esp)
+    _run("mkfs.vfat", "-F", "32", "-i", layouts.ESP_UUID.replace("-", ""), esp)
     _run("mcopy", "-Q", "-s", "-i", esp, *(os.path.join(boot, name) for name in sorted(os.listdir(boot))), "::/")
     shutil.rmtree(boot)
     os.mkdir(boot)

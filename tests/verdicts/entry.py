@@ -46,7 +46,7 @@ class Case:
         return self.name in WRONG
 
 
-WRONG = frozenset({"shell-recovery", "shell-init", "shell-emergency", "shell-break", "shell-rd-break"})
+WRONG = frozenset[str]()
 """Machines that get another answer than the true one: defects to mend. What is mended comes off this list."""
 
 CASES: list[Case] = []
