@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from safeupdate.machine import Machine
@@ -185,6 +186,7 @@ _KERNEL = bytes(range(256)) * 40
 _PAYLOAD = lzma.compress(_KERNEL, check=lzma.CHECK_CRC32) + struct.pack("<I", len(_KERNEL))
 
 
+@cache
 def kernel_image(release: str) -> bytes:
     """A kernel for x86 that unpacks."""
     return x86_image(release, _PAYLOAD)
@@ -211,6 +213,7 @@ _BUILT_IN = (
 _OPTIONS = ("MODULES", "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_ZSTD", "RD_LZ4")
 
 
+@cache
 def module(name: str, release: str) -> bytes:
     """A kernel module of this release."""
     return kernel_module([f"name={name}".encode(), f"vermagic={release} SMP preempt mod_unload ".encode()])
@@ -257,6 +260,7 @@ IMAGES: Mapping[str, Mapping[str, initrd.Content]] = {
 }
 
 
+@cache
 def image(
     generator: str,
     release: str,

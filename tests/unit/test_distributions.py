@@ -1705,3 +1705,34 @@ def test_lines_of_fstab_that_stop_no_boot(tmp_path: Path) -> None:
 def test_command_lines_that_start_it(tmp_path: Path, cmdline: str, generator: str) -> None:
     report = judge(build(tmp_path, wild(cmdline, generator=generator)))
     assert (report.verdict, told(report)) == ("safe", [])
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "distributions.md"
+HEAD = """# Distributions that were built from their documentation
+
+Systems that are not started here: trees with what each one's installer, generators, kernel and udev leave behind,
+around small kernels and images. `tests/unit/test_distributions.py` judges every one of them healthy and with one fault, and
+keeps this page; `python3 -m tests.unit.test_distributions` writes it anew.
+
+| layout | its form is documented in | healthy | what finds its fault |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    rows = [
+        f"| {layout.name} | {layout.documented} | **{layout.verdict}** | "
+        + (f"`{layout.fault.finding}`: {layout.fault.verdict} |\n" if layout.fault is not None else "- |\n")
+        for layout in LAYOUTS
+    ]
+    return HEAD + "".join(rows)
+
+
+def test_the_page_tells_what_is_tried_here() -> None:
+    assert PAGE.read_text() == page()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
