@@ -1713,8 +1713,8 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "distributions.md"
 HEAD = """# Distributions that were built from their documentation
 
 Systems that are not started here: trees with what each one's installer, generators, kernel and udev leave behind,
-around small kernels and images. `tests/unit/test_distributions.py` judges every one of them healthy and with one fault, and
-keeps this page; `python3 -m tests.unit.test_distributions` writes it anew.
+around small kernels and images. `tests/unit/test_distributions.py` judges every one of them healthy and with one
+fault, and keeps this page; `python3 -m tests.unit.test_distributions` writes it anew.
 
 | layout | its form is documented in | healthy | what finds its fault |
 |---|---|---|---|
