@@ -231,8 +231,10 @@ def _judge(text: str, seconds: int) -> Result:
     for end in ("panic", "a shell", "emergency mode", "loader"):
         if end in found:
             return Result(end, said, None, seconds)
-    end = "nothing more" if "Linux version" in text else "loader"
-    return Result(end, said, None, seconds)
+    if "Linux version" not in text and said:
+        return Result("loader", said, None, seconds)
+    last = next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "")
+    return Result("silence", (*said, f"nothing after {last!r}"), None, seconds)
 
 
 def _lines(text: str) -> list[str]:
