@@ -14,7 +14,10 @@ _PROXMOX = "/etc/kernel/proxmox-boot-uuids"
 def make_initramfs(machine: Machine, release: str, image: str | None = None) -> Remedy:
     """Build the initramfs of this release anew, in the file `image`. A full file system is why most images are cut."""
     text = "Build the initramfs anew. Look first whether its file system is full: that is how most images are cut."
-    space = ("df", "-h", "/boot")
+    directory = image.rpartition("/")[0] if image is not None else ""
+    # An image on the ESP is copied there from /boot, and either may be full.
+    places = ["/boot", directory] if directory and machine.is_dir(directory) else ["/boot"]
+    space = ("df", "-h", *dict.fromkeys(places))
     if _has(machine, "update-initramfs"):
         there = machine.exists(image or f"/boot/initrd.img-{release}")
         return Remedy(text, (space, ("update-initramfs", "-u" if there else "-c", "-k", release)))
