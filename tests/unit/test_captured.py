@@ -1,0 +1,41 @@
+"""Captures of real machines, made in them by `safeupdate capture` (tests/live, docs/live.md), without boot files."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from safeupdate.formats import capture_manifest
+from safeupdate.judge import judge
+from safeupdate.machine import Machine
+from safeupdate.report import Report
+
+CAPTURES = Path(__file__).parent.parent / "data" / "captures"
+
+
+def judged(name: str, directory: Path) -> Report:
+    with tarfile.open(CAPTURES / f"{name}.tar.xz") as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
+        archive.extractall(directory)
+    manifest = capture_manifest.parse((directory / capture_manifest.PATH[1:]).read_bytes())
+    return judge(Machine.tree(str(directory), left_out=manifest.left_out, unreadable=manifest.unreadable))
+
+
+def levels(report: Report) -> set[tuple[str, str]]:
+    return {(result.id, finding.level) for result in report.checks for finding in result.findings}
+
+
+def test_systemd_boot_with_an_esp_that_is_mounted_when_it_is_looked_at(tmp_path: Path) -> None:
+    report = judged("systemd-boot-gpt-auto", tmp_path)
+    assert report.target.kernel == "6.12.117+deb13-amd64"
+    assert report.target.loader == "systemd-boot"
+    assert report.target.entry == "16358f0062e1d5f9f4ab1be50114eddd-6.12.117+deb13-amd64.conf"
+    assert report.target.why.startswith("the firmware starts /EFI/systemd/systemd-bootx64.efi (Boot0001 ")
+    assert report.machine.running_kernel == "6.12.117+deb13-amd64"
+    assert report.machine.distribution == "debian 13"
+    assert (report.machine.firmware, report.machine.secure_boot) == ("uefi", False)
+    # Nothing of this healthy machine may look broken; what was left out cannot be told.
+    assert report.verdict == "unknown"
+    assert {level for _, level in levels(report)} == {"unknown"}
+    assert {result.id for result in report.checks if result.outcome == "passed"} >= {"boot-entry"}
