@@ -36,6 +36,8 @@ StandardError=journal+console
 """
 
 _INSTALL = """#!/bin/sh
+# No udevd runs here that the device mapper could wait for.
+export DM_DISABLE_UDEV=1
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin ROOT_UUID={root} LUKS_UUID={luks}
 exec > /dev/console 2>&1 < /dev/null
 (

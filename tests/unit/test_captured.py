@@ -18,8 +18,12 @@ def judged(name: str, directory: Path) -> Report:
         if hasattr(tarfile, "data_filter"):
             archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
         archive.extractall(directory)
+    return judge(manifested(directory))
+
+
+def manifested(directory: Path) -> Machine:
     manifest = capture_manifest.parse((directory / capture_manifest.PATH[1:]).read_bytes())
-    return judge(Machine.tree(str(directory), left_out=manifest.left_out, unreadable=manifest.unreadable))
+    return Machine.tree(str(directory), left_out=manifest.left_out, unreadable=manifest.unreadable)
 
 
 def levels(report: Report) -> set[tuple[str, str]]:
@@ -39,3 +43,19 @@ def test_systemd_boot_with_an_esp_that_is_mounted_when_it_is_looked_at(tmp_path:
     assert report.verdict == "unknown"
     assert {level for _, level in levels(report)} == {"unknown"}
     assert {result.id for result in report.checks if result.outcome == "passed"} >= {"boot-entry"}
+
+
+def test_grub_with_boot_on_a_file_system_of_its_own_and_what_breaks_it(tmp_path: Path) -> None:
+    report = judged("xfs-dracut", tmp_path)
+    assert report.target.kernel == report.machine.running_kernel == "6.1.0-56-amd64"
+    assert report.target.loader == "grub"
+    assert report.target.entry == "gnulinux-simple-5afe11fe-0004-4000-8000-000000000002"
+    assert report.boot_path[0] == "BIOS"
+    assert report.verdict == "unknown"
+    assert {level for _, level in levels(report)} == {"unknown"}
+
+    menu = tmp_path / "boot/grub/grub.cfg"
+    menu.write_text(menu.read_text().replace("root=UUID=5afe11fe-", "root=UUID=5afe0bad-"))
+    report = judge(manifested(tmp_path))
+    blockers = [f.id for result in report.checks for f in result.findings if f.level == "blocker"]
+    assert blockers == ["boot-entry.root-missing"]
