@@ -1,4 +1,8 @@
-"""The questions, in the order in which they are asked and reported. A new check is one file and one line."""
+"""The questions, in the order in which they are asked and reported. A new check is one file and one line.
+
+The files that are not listed hold parts of a question: `early_programs`, `early_modules` and `without_initramfs` of
+`initramfs`, `first_process` and `mount_types` of `mounts`.
+"""
 
 from __future__ import annotations
 
