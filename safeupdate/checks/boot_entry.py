@@ -101,7 +101,7 @@ def _file(case: Case, entry: BootEntry, file: BootFile, kind: str) -> Iterator[F
             "Whether the loader finds it cannot be told.",
         )
         return
-    where = f" ({file.why})" if file.why else ""
+    where = f" ({file.why})" if file.why and not file.why.endswith("does not exist") else ""
     if kind == "kernel":
         yield blocker(
             "boot-entry.kernel-missing",
