@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import machines
-from machines.namespace import mount
+from machines.namespace import mount, ran
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = "cd /src && exec /venv/bin/python -m pytest -q -p no:cacheprovider -m 'not vm and not machines' tests/unit"
@@ -24,11 +24,15 @@ def main() -> int:
                 shutil.copytree(os.path.join(HERE, name), os.path.join(source, name))
             else:
                 shutil.copy(os.path.join(HERE, name), source)
-        mount("proc", os.path.join(tree, "proc"), "ro")
+        proc = os.path.join(tree, "proc")
+        mount("proc", proc, "ro")
         print("the unit tests on Python 3.9 with cryptography 36:", flush=True)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
         command = ["chroot", tree, "sh", "-c", COMMAND]
-        return subprocess.run(command, env=environment, timeout=1800, check=False).returncode
+        try:
+            return subprocess.run(command, env=environment, timeout=1800, check=False).returncode
+        finally:
+            ran("umount", "--lazy", proc)
 
 
 if __name__ == "__main__":
