@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from safeupdate.case import Case
-from safeupdate.errors import FormatError
+from safeupdate.errors import FormatError, Unreadable
 from safeupdate.formats import modules
 from safeupdate.formats.fstab import Line
 from safeupdate.machine import Machine
@@ -108,8 +108,11 @@ class Support:
         """The judged kernel's modules; None where they are not known (`kernel-files` says why)."""
         machine, release = self._case.machine, self._case.release
         directory = f"/lib/modules/{release}"
-        dep = machine.read_if_there(f"{directory}/modules.dep")
-        builtin = machine.read_if_there(f"{directory}/modules.builtin")
+        try:
+            dep = machine.read_if_there(f"{directory}/modules.dep")
+            builtin = machine.read_if_there(f"{directory}/modules.builtin")
+        except Unreadable:
+            return None
         if dep is None or builtin is None:
             return None
         try:

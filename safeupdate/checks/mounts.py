@@ -73,7 +73,7 @@ def check(case: Case) -> Iterator[Finding]:
                 error.path,
                 f"{error.path} cannot be read: {error.reason}.",
                 "Whether the machine comes up with its file systems cannot be told.",
-                remedy=Remedy("Run the check as root."),
+                remedy=Remedy("Run the check as root.") if world.machine.live else Remedy(),
             )
 
 

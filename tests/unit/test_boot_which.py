@@ -273,6 +273,21 @@ def test_bios_starts_grub_whatever_else_lies_about(tmp_path: Path) -> None:
     assert starts(find(tmp_path, BIOS, efi.disks(), grub_files(), SYSTEMD_ESP)) == ("grub", A)
 
 
+@pytest.mark.parametrize(
+    ("beside", "lost"),
+    [
+        ({"/boot/grub/i386-pc/normal.mod": b"", "/boot/grub/fonts/unicode.pf2": b""}, False),
+        ({"/boot/grub/powerpc-ieee1275/normal.mod": b"", "/boot/grub/fonts/unicode.pf2": b""}, False),
+        ({}, False),  # an image with every module built in, or another system's
+        ({"/boot/grub/i386-pc/ext2.mod": b""}, True),
+        ({"/boot/grub/fonts/unicode.pf2": b""}, True),
+    ],
+)
+def test_grub_without_its_modules(tmp_path: Path, beside: dict[str, Content], lost: bool) -> None:
+    found = [finding.id for finding in find(tmp_path, BIOS, grub_files(), beside).findings]
+    assert found == (["boot-entry.loader-files-missing"] if lost else [])
+
+
 def test_a_bare_tree_with_one_loader(tmp_path: Path) -> None:
     assert starts(find(tmp_path / "1", grub_files())) == ("grub", A)
     assert starts(find(tmp_path / "2", SYSTEMD_ESP)) == ("systemd-boot", B)
