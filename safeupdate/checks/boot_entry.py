@@ -355,14 +355,7 @@ def _tagged_root(case: Case, entry: BootEntry, known: _Root, tag: str, value: st
     elif not volume.assumed or (known.spec or "").lower() == root.lower():
         return  # fstab names the same; no fact of the devices says more
     elif known.spec is not None and known.spec.partition("=")[0] == tag:
-        yield blocker(
-            "boot-entry.root-differs-from-fstab",
-            root,
-            f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
-            "One of the two is wrong: no root file system is found, or it stays read-only.",
-            evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
-            remedy=_correct_root(case, entry),
-        )
+        yield _differs_from_fstab(case, entry, root, known.spec)
     elif not _searched(entry, tag, value):
         yield _unproved_root(root)
 
@@ -402,16 +395,20 @@ def _named_root(case: Case, entry: BootEntry, known: _Root, root: str) -> Iterat
     ):
         return
     elif known.spec is not None and known.spec.startswith("/dev/") and not known.spec.startswith("/dev/disk/"):
-        yield blocker(
-            "boot-entry.root-differs-from-fstab",
-            root,
-            f"The command line says root={root}, /etc/fstab mounts {known.spec} at /.",
-            "One of the two is wrong: no root file system is found, or it stays read-only.",
-            evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {known.spec} /"],
-            remedy=_correct_root(case, entry),
-        )
+        yield _differs_from_fstab(case, entry, root, known.spec)
     else:
         yield _unproved_root(root)
+
+
+def _differs_from_fstab(case: Case, entry: BootEntry, root: str, spec: str) -> Finding:
+    return blocker(
+        "boot-entry.root-differs-from-fstab",
+        root,
+        f"The command line says root={root}, /etc/fstab mounts {spec} at /.",
+        "One of the two is wrong: no root file system is found, or it stays read-only.",
+        evidence=[f"{entry.source}: {entry.cmdline}", f"/etc/fstab: {spec} /"],
+        remedy=_correct_root(case, entry),
+    )
 
 
 def _missing_root(case: Case, entry: BootEntry, root: str) -> Finding:
