@@ -73,10 +73,18 @@ class Machine:
         The last component need not exist, nor be followed (`follow=False`). Raises `Missing` when a directory
         on the way is not there, a link loops or the name cannot be one.
         """
-        inside = self.resolve(path, follow=follow)
-        if self.unreadable and any(inside == hidden or inside.startswith(f"{hidden}/") for hidden in self.unreadable):
-            raise Unreadable(path, "it could not be read when this machine was captured")
+        try:
+            inside = self.resolve(path, follow=follow)
+        except Missing:
+            self._refuse_hidden(path)
+            raise
+        self._refuse_hidden(inside)
         return inside if self.root == "/" else self.root + (inside if inside != "/" else "")
+
+    def _refuse_hidden(self, path: str) -> None:
+        """What lies below a directory that a capture could not read is in no tree, and yet not missing."""
+        if any(path == hidden or path.startswith(f"{hidden}/") for hidden in self.unreadable):
+            raise Unreadable(path, "it could not be read when this machine was captured")
 
     def resolve(self, path: str, *, follow: bool = True) -> str:
         """`path` with every link resolved, as a path inside the machine (realpath(3), but inside the root)."""
@@ -234,9 +242,9 @@ class Machine:
 
     def open(self, path: str) -> io.BufferedReader:
         """The file, opened for reading. Raises `Missing`, or `Unreadable` for whatever is no regular file."""
+        host = self.host_path(path)
         if self.left_out and self.resolve(path) in self.left_out:
             raise Unreadable(path, "its content was left out when this machine was captured")
-        host = self.host_path(path)
         try:
             # To open a device may act on it (a watchdog starts, a tape rewinds), so that it is looked at first.
             if not stat.S_ISREG(os.lstat(host).st_mode):

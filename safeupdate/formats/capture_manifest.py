@@ -19,14 +19,6 @@ class Manifest:
     left_out: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
 
-    def hides(self, path: str) -> bool:
-        """Whether nothing can be said of `path`, as it or a directory above it could not be read."""
-        while self.unreadable and path not in ("", "/"):
-            if path in self.unreadable:
-                return True
-            path = path.rpartition("/")[0]
-        return False
-
 
 def parse(data: bytes) -> Manifest:
     """The manifest. Raises `FormatError` for what is none."""
