@@ -11,6 +11,7 @@ from typing import Callable
 from safeupdate import initramfs, kernels
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
+from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import elf
 from safeupdate.initramfs import Index
@@ -70,6 +71,7 @@ class Case:
     kernel: Kernel | None
     shelf: Shelf
     kernels: tuple[Kernel, ...] = ()
+    config: Config = DEFAULTS
     required_drivers: tuple[str, ...] | None = None
     is_target: bool = True
     fallback: Fallback | None = None

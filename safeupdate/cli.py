@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from safeupdate import __version__
-from safeupdate.commands import capture, check
+from safeupdate.commands import capture, check, config
 from safeupdate.errors import SafeupdateError, UsageError
 
 USAGE = 2
 
-COMMANDS = (check, capture)
+COMMANDS = (check, config, capture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

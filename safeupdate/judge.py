@@ -13,6 +13,7 @@ from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.case import Case, Check, Fallback, Shelf
 from safeupdate.checks import CHECKS, kernel_files
+from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import SafeupdateError, UsageError
 from safeupdate.formats import cmdline
 from safeupdate.kernels import Kernel
@@ -49,6 +50,7 @@ def judge(
     *,
     release: str | None = None,
     required_drivers: tuple[str, ...] | None = None,
+    config: Config = DEFAULTS,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where it is not installed."""
@@ -60,7 +62,7 @@ def judge(
     def run() -> None:
         nonlocal firmware, plan, report
         firmware, plan = find_plan(machine, volumes)
-        report = _judge(machine, volumes, firmware, plan, release, required_drivers, progress)
+        report = _judge(machine, volumes, firmware, plan, release, required_drivers, config, progress)
 
     failed = _attempt("kernel-files", "what is installed here", run)
     if report is not None:
@@ -76,6 +78,7 @@ def _judge(
     plan: BootPlan,
     release: str | None,
     required_drivers: tuple[str, ...] | None,
+    config: Config,
     progress: Progress,
 ) -> Report:
     found = kernels.installed(machine)
@@ -95,6 +98,7 @@ def _judge(
             shelf=shelf,
             kernels=found,
             required_drivers=required_drivers,
+            config=config,
         )
         _prepare(shelf, case)
         candidates = tuple(_candidates(case))
@@ -187,6 +191,9 @@ def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
 
 def _ask(check: Check, case: Case) -> CheckResult:
     """One check's answer; one that crashes could not tell, and keeps what it found before."""
+    skip = case.config.skip(check.id)
+    if skip is not None:
+        return CheckResult(check.id, check.title, check.essential, "skipped", reason=f"{skip.reason}; {skip.source}")
     started = time.perf_counter()
     findings: list[Finding] = []
     reason: str | None = None
@@ -194,12 +201,12 @@ def _ask(check: Check, case: Case) -> CheckResult:
 
     def run() -> None:
         for finding in check.run(case):
-            findings.append(finding)
+            findings.append(case.config.lowered(finding))
 
     try:
         failed = _attempt(check.id, check.title, run)
         if failed is not None:
-            findings.append(failed)
+            findings.append(case.config.lowered(failed))
     except NotApplicable as answer:
         outcome, reason = "not-applicable", str(answer)
     return CheckResult(

@@ -5,8 +5,8 @@ The words (level, outcome, verdict, quality) are the contract's; see `docs/archi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Level = Literal["blocker", "unknown", "warning", "note"]
@@ -27,6 +27,16 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class Lowered:
+    """What the check itself said, and why this machine tells it with less weight. `source` is the file that says so;
+    None for a baseline finding: the boot that is running now has the same, and came up."""
+
+    level: Level
+    reason: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """One answer worth telling."""
 
@@ -37,6 +47,16 @@ class Finding:
     consequence: str = ""
     evidence: tuple[str, ...] = ()
     remedy: Remedy = Remedy()
+    lowered: Lowered | None = None
+
+    @property
+    def baseline(self) -> bool:
+        """Whether the running boot has it too."""
+        return self.lowered is not None and self.lowered.source is None
+
+    def at(self, level: Level, lowered: Lowered) -> Finding:
+        """The same finding, told at a lower level."""
+        return replace(self, level=level, lowered=lowered)
 
 
 def blocker(
@@ -156,3 +176,7 @@ class Report:
     verdict: Verdict
     checks: tuple[CheckResult, ...]
     boot_path: tuple[str, ...] = ()
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    """What the verdict belongs to, part by part; empty for a tree."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the question: a configuration that is for root only, a check that was not recorded."""

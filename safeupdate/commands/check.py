@@ -7,11 +7,14 @@ import errno
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
-from safeupdate.errors import UsageError
+from safeupdate.commands import machine_at
+from safeupdate.errors import Unreadable
 
 if TYPE_CHECKING:
+    from safeupdate.config import Config
     from safeupdate.machine import Machine
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -42,18 +45,20 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge, print, and return the verdict's exit code."""
     from safeupdate.judge import judge
-    from safeupdate.machine import Machine
     from safeupdate.report import EXIT_CODES
 
-    machine = Machine.here() if arguments.root is None else _tree(arguments.root)
+    machine = machine_at(arguments.root)
+    config, warnings = _config(machine)
     drivers = arguments.require_driver
     with _progress(quiet=arguments.quiet) as tell:
         report = judge(
             machine,
             release=arguments.kernel,
             required_drivers=None if drivers is None else tuple(name for name in drivers if name != "none"),
+            config=config,
             progress=tell,
         )
+    report = replace(report, warnings=warnings)
     if arguments.json:
         from safeupdate.render.json import render as render_json
 
@@ -72,6 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_CODES[report.verdict]
 
 
+def _config(machine: Machine) -> tuple[Config, tuple[str, ...]]:
+    """What is configured. Who may not read it is told so, and judges without: no rule makes a verdict worse."""
+    from safeupdate import config
+
+    try:
+        return config.load(machine), ()
+    except Unreadable as error:
+        return config.DEFAULTS, (f"{error}. What it lowers or skips is told as it is.",)
+
+
 def _print(text: str) -> None:
     """Write the report. Where that fails the exit code still tells the verdict."""
     try:
@@ -82,20 +97,6 @@ def _print(text: str) -> None:
             print(f"safeupdate: the report cannot be written: {error.strerror}", file=sys.stderr)
         # What is still in the buffer would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _tree(directory: str) -> Machine:
-    """A root directory; where `safeupdate capture` made it, without what its manifest says is not in it."""
-    from safeupdate.formats import capture_manifest
-    from safeupdate.machine import Machine
-
-    if not os.path.isdir(directory):
-        raise UsageError(f"{directory} is not a directory")
-    data = Machine.tree(directory).read_if_there(capture_manifest.PATH)
-    if data is None:
-        return Machine.tree(directory)
-    manifest = capture_manifest.parse(data)
-    return Machine.tree(directory, left_out=manifest.left_out, unreadable=manifest.unreadable)
 
 
 def _progress(*, quiet: bool) -> AbstractContextManager[Callable[[str], None]]:

@@ -47,6 +47,8 @@ def _document(report: Report) -> dict[str, Any]:
         "verdict": report.verdict,
         "boot_path": list(report.boot_path),
         "checks": [_check(result) for result in report.checks],
+        "fingerprint": dict(report.fingerprint),
+        "warnings": list(report.warnings),
     }
 
 
@@ -71,6 +73,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "consequence": finding.consequence,
         "evidence": list(finding.evidence),
         "remedy": {"text": finding.remedy.text, "commands": [list(command) for command in finding.remedy.commands]},
+        "baseline": finding.baseline,
+        "lowered": None
+        if finding.lowered is None
+        else {"from": finding.lowered.level, "reason": finding.lowered.reason, "source": finding.lowered.source},
     }
 
 

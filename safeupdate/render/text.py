@@ -37,10 +37,8 @@ def render(
             lines += pen.wrap(f"Next: {report.target.why}", "  ", "  ")
         findings = [(result, finding) for result in report.checks for finding in result.findings]
         for level in _ORDER:
-            if level == "note" and not verbose:
-                continue
             for result, finding in findings:
-                if finding.level == level:
+                if finding.level == level and (verbose or not _kept_back(finding)):
                     lines += ["", *_finding(result, finding, pen, verbose)]
         lines += ["", *_foot(report, pen, verbose)]
     return "\n".join(lines) + "\n"
@@ -95,6 +93,9 @@ def _finding(result: CheckResult, finding: Finding, pen: _Pen, verbose: bool) ->
     first, *rest = pen.wrap(f"{mark}: {finding.problem}", "", "  ")
     yield first.replace(mark, pen.style(finding.level if finding.level in _STYLES else "unknown", mark), 1)
     yield from rest
+    if finding.lowered is not None:
+        source = f" ({finding.lowered.source})" if finding.lowered.source is not None else ""
+        yield from pen.wrap(f"Lowered from {finding.lowered.level}: {finding.lowered.reason}{source}", "  ")
     if finding.consequence:
         yield from pen.wrap(finding.consequence, "  ")
     if finding.remedy.text:
@@ -120,9 +121,18 @@ def _foot(report: Report, pen: _Pen, verbose: bool) -> Iterator[str]:
     yield from pen.wrap(_fallback(report), "", "  ")
     if report.boot_path:
         yield from pen.wrap("Boot path: " + " → ".join(report.boot_path), "", "  ")
-    notes = sum(finding.level == "note" for result in report.checks for finding in result.findings)
+    for warning in report.warnings:
+        first, *rest = pen.wrap(f"warning: {warning}", "", "  ")
+        yield first.replace("warning", pen.style("warning", "warning"), 1)
+        yield from rest
+    notes = sum(_kept_back(finding) for result in report.checks for finding in result.findings)
     if notes and not verbose:
         yield pen.style("note", f"{notes} note{'s' if notes > 1 else ''}: see --verbose.")
+
+
+def _kept_back(finding: Finding) -> bool:
+    """Told with --verbose only. What a rule made a note is always told, with the rule's reason."""
+    return finding.level == "note" and finding.lowered is None
 
 
 def _fallback(report: Report) -> str:

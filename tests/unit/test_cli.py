@@ -228,6 +228,18 @@ def test_what_may_not_be_read_makes_unknown(closed: str) -> None:
     assert done.returncode == {"unsafe": 1, "unknown": 3}[parsed["verdict"]]
     if closed == "boot":
         assert done.returncode == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root becomes nobody")
+def test_a_configuration_that_may_not_be_read_lowers_nothing_and_says_so() -> None:
+    with open_directory() as root:
+        tree(root, {**FILES, "/etc/safeupdate/safeupdate.toml": "[ledger]\nkeep_days = 3\n"})
+        (root / "etc/safeupdate").chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, str(root)], cwd=HERE, capture_output=True, text=True, timeout=60
+        )
+    (told,) = json.loads(done.stdout)["warnings"]
+    assert told.startswith("/etc/safeupdate/safeupdate.toml cannot be read: Permission denied. ")
         assert "Permission denied" in done.stdout
 
 

@@ -1,0 +1,225 @@
+"""What the administrator set: /etc/safeupdate/safeupdate.toml and the files of safeupdate.toml.d, in TOML (toml.io).
+
+Every key is optional. The main file is read first, then `safeupdate.toml.d/*.toml` in the order of their names; a later
+file wins, rule by rule and setting by setting. A mistake is a `ConfigError` that names the file, the key and what is
+allowed there: a rule that is spelt wrong would else do nothing, in silence. `docs/configuration.md` is the manual.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from safeupdate.errors import UsageError
+from safeupdate.machine import Machine
+from safeupdate.report import Finding, Level, Lowered
+
+MAIN = "/etc/safeupdate/safeupdate.toml"
+DROP_INS = "/etc/safeupdate/safeupdate.toml.d"
+
+BUILT_IN = "built in"
+"""The source of a setting that no file gives."""
+
+CATALOGUE = os.path.join(os.path.dirname(__file__), "findings.txt")
+"""Every finding id and the levels that it can have, made from the code by `make docs`."""
+
+_LEVELS: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
+_LOWER: tuple[Level, ...] = ("unknown", "warning", "note")
+_SIZE_LIMIT = 1 << 20
+"""Bytes of one file: ten thousand rules fit into it."""
+
+
+class ConfigError(UsageError):
+    """A mistake in a configuration file."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A finding is told at this level at most, where its subject matches one of the patterns (shell's, all of them)."""
+
+    level: Level
+    reason: str
+    subjects: tuple[str, ...] = ("*",)
+    source: str = BUILT_IN
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A check is not asked."""
+
+    reason: str
+    source: str = BUILT_IN
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """`[ledger]`. A new setting is one more field here, or one more such class among the fields of `Config`."""
+
+    keep_days: int = field(default=400, metadata={"least": 1, "most": 36500})
+    """Days that a row is kept: a machine that is rebooted once a year still knows its last boot."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is in force. `sources` names the file of every setting that is not built in, as `ledger.keep_days`."""
+
+    findings: Mapping[str, Rule] = field(default_factory=dict)
+    skipped: Mapping[str, Skip] = field(default_factory=dict)
+    ledger: LedgerSettings = LedgerSettings()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def skip(self, check: str) -> Skip | None:
+        """Why a check is not asked, where it is not."""
+        return self.skipped.get(check)
+
+    def lowered(self, finding: Finding) -> Finding:
+        """The finding as it is told here; a rule never makes one worse."""
+        rule = self.findings.get(finding.id)
+        if rule is None or _LEVELS.index(rule.level) <= _LEVELS.index(finding.level):
+            return finding
+        if not any(fnmatchcase(finding.subject, pattern) for pattern in rule.subjects):
+            return finding
+        return finding.at(rule.level, Lowered(finding.level, rule.reason, rule.source))
+
+
+DEFAULTS = Config()
+"""A machine on which nothing is configured."""
+
+
+def load(machine: Machine) -> Config:
+    """What the machine's own files say. Raises `ConfigError`, and `Unreadable` for a file that is for root only."""
+    names = [name for name in machine.listdir(DROP_INS) if name.endswith(".toml") and not name.startswith(".")]
+    files = [path for path in (MAIN, *(f"{DROP_INS}/{name}" for name in names)) if machine.exists(path)]
+    config = replace(DEFAULTS, files=tuple(files))
+    for path in files:
+        config = _with(config, path, _toml(path, machine.read(path, limit=_SIZE_LIMIT)))
+    return config
+
+
+SETTINGS = {"ledger": LedgerSettings}
+_TABLES = ("checks", "findings", *SETTINGS)
+
+
+def _with(config: Config, path: str, document: dict[str, Any]) -> Config:
+    """The configuration with one more file on top."""
+    for name, value in document.items():
+        if name not in _TABLES:
+            raise _mistake(path, name, "there is no such table", _allowed(name, _TABLES))
+        if not isinstance(value, dict):
+            raise _mistake(path, name, "this is a table", f"write it as [{name}]")
+    findings, skipped, sources = dict(config.findings), dict(config.skipped), dict(config.sources)
+    for name, value in document.get("findings", {}).items():
+        findings[name] = _rule(path, name, value)
+    for name, value in document.get("checks", {}).items():
+        skip = _skip(path, name, value)
+        skipped.pop(name, None)
+        if skip is not None:
+            skipped[name] = skip
+    settings = {}
+    for name in SETTINGS:
+        settings[name] = _settings(path, name, document.get(name, {}), getattr(config, name))
+        sources.update({f"{name}.{key}": path for key in document.get(name, {})})
+    return Config(findings, skipped, sources=sources, files=config.files, **settings)
+
+
+def _rule(path: str, name: str, value: Any) -> Rule:
+    where = f'findings."{name}"'
+    known = _catalogue()
+    if name not in known:
+        of_check = [one for one in known if one.partition(".")[0] == name.partition(".")[0]]
+        raise _mistake(path, where, "there is no such finding", _allowed(name, of_check or known))
+    table = _table(path, where, value, {"level": str, "reason": str, "subjects": list}, ("level", "reason"))
+    if table["level"] not in _LOWER:
+        raise _mistake(path, f"{where}.level", f"a finding cannot be made {table['level']!r}", _allowed("", _LOWER))
+    subjects = table.get("subjects", ["*"])
+    if not subjects or not all(isinstance(subject, str) for subject in subjects):
+        raise _mistake(path, f"{where}.subjects", "this is a list of patterns", 'as in subjects = ["/srv/*"]')
+    return Rule(table["level"], table["reason"], tuple(subjects), path)
+
+
+def _skip(path: str, name: str, value: Any) -> Skip | None:
+    where = f"checks.{name}"
+    checks = sorted({one.partition(".")[0] for one in _catalogue() if "." in one})
+    if name not in checks:
+        raise _mistake(path, where, "there is no such check", _allowed(name, checks))
+    table = _table(path, where, value, {"skip": bool, "reason": str}, ("skip",))
+    if not table["skip"]:
+        return None
+    if "reason" not in table:
+        raise _mistake(path, f"{where}.reason", "this is missing", "the report shows the reason beside what is skipped")
+    return Skip(table["reason"], path)
+
+
+def _settings(path: str, section: str, table: dict[str, Any], before: Any) -> Any:
+    """A section's settings, over those of the files before."""
+    known = {one.name: one for one in fields(before)}
+    values = {name: getattr(before, name) for name in known}
+    for name, value in table.items():
+        where = f"{section}.{name}"
+        if name not in known:
+            raise _mistake(path, where, "there is no such setting", _allowed(name, known))
+        # In Python, but not here, true is a number.
+        if type(value) is not type(values[name]):
+            raise _mistake(path, where, f"{value!r} will not do", f"this is {_KINDS[type(values[name])]}")
+        least, most = (known[name].metadata.get(end) for end in ("least", "most"))
+        if least is not None and not least <= value <= most:
+            raise _mistake(path, where, f"{value} will not do", f"allowed: {least} to {most}")
+        values[name] = value
+    return type(before)(**values)
+
+
+_KINDS = {str: "a text in quotes", bool: "true or false", int: "a whole number", list: "a list in [ ]"}
+
+
+def _table(path: str, where: str, value: Any, kinds: dict[str, type], needed: tuple[str, ...]) -> dict[str, Any]:
+    """A table with these keys only, each of its kind; a text says something."""
+    if not isinstance(value, dict):
+        raise _mistake(path, where, "this is a table", f"write it as [{where}]")
+    for key, content in value.items():
+        if key not in kinds:
+            raise _mistake(path, f"{where}.{key}", "there is no such key", _allowed(key, kinds))
+        if type(content) is not kinds[key]:
+            raise _mistake(path, f"{where}.{key}", f"{content!r} will not do", f"this is {_KINDS[kinds[key]]}")
+        if isinstance(content, str) and not content.strip():
+            raise _mistake(
+                path, f"{where}.{key}", "this is empty", "the report shows the reason beside what it changes"
+            )
+    for key in needed:
+        if key not in value:
+            raise _mistake(path, f"{where}.{key}", "this is missing", f"needed here: {', '.join(needed)}")
+    return value
+
+
+def _toml(path: str, data: bytes) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: this is not UTF-8", "TOML files are written in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not TOML: {error}", "https://toml.io describes the format") from None
+
+
+def _catalogue() -> tuple[str, ...]:
+    with open(CATALOGUE, encoding="ascii") as file:
+        return tuple(line.split()[0] for line in file if line.strip())
+
+
+def _allowed(given: str, names: Any) -> str:
+    near = difflib.get_close_matches(given, names, 1)
+    allowed = f"allowed: {', '.join(sorted(names))}"
+    return f"did you mean {near[0]}? {allowed}" if near else allowed
+
+
+def _mistake(path: str, key: str, what: str, hint: str) -> ConfigError:
+    return ConfigError(f"{path}: {key}: {what}", hint)
