@@ -19,7 +19,7 @@ LAYERS = (
     {"formats"},
     {"closure", "initramfs", "kernels", "packages", "remedies", "volumes"},
     {"boot", "storage", "trust"},
-    {"ledger"},
+    {"fingerprint", "ledger"},
     {"case"},
     {"checks"},
     {"judge"},
@@ -75,6 +75,16 @@ def _allowed(importer: str, imported: str) -> bool:
     if importer in LOOKING and imported in ACTING:
         return False
     return RANK[imported] <= RANK[importer]
+
+
+@pytest.mark.parametrize("module", [module for module in _modules() if _room(module) in LOOKING - {"ledger"}])
+def test_nothing_that_looks_writes_the_ledger(module: str) -> None:
+    assert not [f"line {line}" for line, name in _imports(module) if name == "safeupdate.ledger.writing"]
+
+
+def test_the_reading_half_of_the_ledger_does_not_write() -> None:
+    for module in ("safeupdate.ledger", "safeupdate.ledger.schema", "safeupdate.ledger.reading"):
+        assert "safeupdate.ledger.writing" not in {name for _, name in _imports(module)}
 
 
 def test_every_module_has_a_layer() -> None:
