@@ -130,7 +130,7 @@ def _lines(world: _World) -> Iterator[Finding]:
         elif line.has("_netdev") and not line.has("noauto", "nofail") and _state(world, line.spec) == "missing":
             yield warning(
                 "mounts.network-device-missing",
-                _place(line),
+                _subject(line),
                 f"{_place(line)} mounts {line.spec} at {line.point}, and no such device exists now.",
                 "The machine comes up without it, after a wait.",
             )
@@ -155,14 +155,14 @@ def _swap(world: _World, line: Line) -> Iterator[Finding]:
         if not world.machine.exists(line.spec) and _covering(world, line.spec) is None:
             yield warning(
                 "mounts.swap-file-missing",
-                _place(line),
+                _subject(line),
                 f"{_place(line)} swaps to the file {line.spec}, which does not exist.",
                 "The machine comes up without that swap space.",
             )
     elif _state(world, line.spec) in ("missing", "other-case"):
         yield warning(
             "mounts.swap-missing",
-            _place(line),
+            _subject(line),
             f"{_place(line)} swaps to {line.spec}, and no such device exists.",
             "The boot waits 90 seconds for it, and the machine comes up without that swap space.",
             remedy=Remedy("Correct the line in /etc/fstab, or remove it."),
@@ -179,7 +179,7 @@ def _root_line(world: _World, line: Line) -> Iterator[Finding]:
     if "rw" in world.parameters or line.has("ro"):
         yield warning(
             "mounts.root-line",
-            _place(line),
+            _subject(line),
             f"{_place(line)} mounts {line.spec} at /, and no such device exists.",
             "The root file system is mounted all the same; systemd-remount-fs fails.",
             remedy=_correct(line),
@@ -187,7 +187,7 @@ def _root_line(world: _World, line: Line) -> Iterator[Finding]:
     else:
         yield blocker(
             "mounts.root-line",
-            _place(line),
+            _subject(line),
             f"{_place(line)} mounts {line.spec} at /, and no such device exists.",
             "The root file system stays read-only, as it cannot be remounted, and services fail.",
             remedy=_correct(line),
@@ -207,7 +207,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
         if not unit.startswith("/") and not _unit_may_exist(world.machine, unit):
             yield level(
                 "mounts.requires",
-                _place(line),
+                _subject(line),
                 f"{_place(line)} requires the unit {unit} for {line.point}, and there is no such unit.",
                 stops,
                 remedy=_correct(line),
@@ -218,7 +218,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
     for lacking in support.lacking(line):
         yield level(
             "mounts.type",
-            _place(line),
+            _subject(line),
             f"{_place(line)} mounts {line.spec} at {line.point} as {line.fstype}, and {lacking}.",
             f"It is not mounted: {stops}",
             remedy=_correct(line),
@@ -235,7 +235,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
         else:
             yield level(
                 "mounts.file-missing",
-                _place(line),
+                _subject(line),
                 f"{_place(line)} mounts the file {line.spec} at {line.point}, and it does not exist.",
                 stops,
                 remedy=_correct(line),
@@ -249,7 +249,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
     if state == "missing":
         yield level(
             "mounts.device-missing",
-            _place(line),
+            _subject(line),
             f"{_place(line)} mounts {line.spec} at {line.point}, and no such device exists.",
             f"The boot waits 90 seconds for it, then {stops}" if world.with_systemd else stops,
             evidence=_present(world, line),
@@ -258,7 +258,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
     elif state == "other-case":
         yield level(
             "mounts.letter-case",
-            _place(line),
+            _subject(line),
             f"{_place(line)} names {line.spec}; the device's own has other upper and lower case letters.",
             f"They are compared as texts, so that it is not found: {stops}",
             evidence=_present(world, line),
@@ -284,7 +284,7 @@ def _content(
     if not mounted and real is not None and not same_type(line.fstype, real):
         yield level(
             "mounts.other-type",
-            _place(line),
+            _subject(line),
             f"{_place(line)} mounts {line.spec} as {line.fstype}, and it holds {real}.",
             f"It is not mounted: {stops}",
             remedy=_correct(line),
@@ -301,7 +301,7 @@ def _content(
         elif not world.machine.is_dir(f"{top}{subvolume}"):
             yield level(
                 "mounts.subvolume-missing",
-                _place(line),
+                _subject(line),
                 f"{_place(line)} mounts the subvolume {subvolume} of {line.spec}, and it does not exist.",
                 f"It is not mounted: {stops}",
                 remedy=_correct(line),
@@ -317,7 +317,7 @@ def _bind(world: _World, line: Line) -> Iterator[Finding]:
         return
     yield warning(
         "mounts.bind-source-missing",
-        _place(line),
+        _subject(line),
         f"{_place(line)} shows {line.spec} at {line.point}, and it does not exist.",
         "systemd makes an empty directory of that name and shows that instead.",
         remedy=_correct(line),
@@ -474,6 +474,11 @@ def _not_mounted(world: _World, line: Line) -> Iterator[Finding]:
 
 
 # -- words -----------------------------------------------------------------------------------------------------
+
+
+def _subject(line: Line) -> str:
+    """What the line is about, which stays the same when lines above it come and go."""
+    return line.point if line.point.startswith("/") else line.spec
 
 
 def _place(line: Line) -> str:
