@@ -40,6 +40,21 @@ class Completed:
 
 
 @dataclass(frozen=True)
+class Space:
+    """What a file system has left. `free` counts what is reserved for root; `available` does not.
+
+    Bytes, and inodes: None for both counts where the file system has no fixed number of them (FAT, btrfs).
+    """
+
+    total: int
+    free: int
+    available: int
+    inodes: int | None
+    free_inodes: int | None
+    read_only: bool
+
+
+@dataclass(frozen=True)
 class Machine:
     """The world below `root`. `live` means that it is the machine that this program runs on.
 
@@ -194,6 +209,29 @@ class Machine:
             if error.errno == errno.EINVAL:
                 raise Missing(path) from None
             raise self._problem(path, error) from None
+
+    def space(self, path: str) -> Space | None:
+        """What is left on the file system of the directory `path` (statvfs(3)); None where this cannot be known.
+
+        A tree that was copied somewhere has no file system of its own: what is left there is the host's. It counts
+        only where the machine's file system itself is mounted, at the tree's root or below it.
+        """
+        try:
+            host = self.host_path(path)
+            if not self.live and os.stat(host).st_dev == os.stat(os.path.dirname(self.root)).st_dev:
+                return None
+            left = os.statvfs(host)
+        except (Missing, Unreadable, OSError):
+            return None
+        counts = left.f_files > 0
+        return Space(
+            total=left.f_blocks * left.f_frsize,
+            free=left.f_bfree * left.f_frsize,
+            available=left.f_bavail * left.f_frsize,
+            inodes=left.f_files if counts else None,
+            free_inodes=left.f_ffree if counts else None,
+            read_only=bool(left.f_flag & os.ST_RDONLY),
+        )
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, sorted; none where there is no such directory."""
