@@ -2,6 +2,7 @@
 # make test     every test that needs no virtual machine
 # make lint     format, lint, types, shell
 # make bench    time and memory, beside their limits
+# make docs     the pages that are made from the code and from what the tests find
 # make lab      the tests that boot virtual machines (needs QEMU)
 # make setup    install what is missing; part of all of these
 
@@ -10,7 +11,7 @@ PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
 SHELL_FILES = .ci/run tools/*.sh machines/*.sh
 
-.PHONY: setup run test lint bench lab
+.PHONY: setup run test lint bench docs lab
 
 setup:
 	@tools/setup.sh
@@ -32,6 +33,12 @@ lint: setup
 
 bench: setup
 	@$(AS_ROOT) $(PYTHON) -m bench
+
+# The first needs no machine: `$(PYTHON) -m tools.findings` alone will do after a change of a check.
+docs: setup
+	$(PYTHON) -m tools.findings
+	$(PYTHON) -m tests.unit.test_distributions
+	$(AS_ROOT) $(PYTHON) -m tests.verdicts.test_verdicts
 
 lab: setup
 	$(AS_ROOT) $(PYTEST) -m vm

@@ -74,6 +74,7 @@ CHECK = Check(id="initramfs", title="The initramfs unpacks and can start", essen
 
 
 def _second_try(finding: Finding) -> Finding:
+    """What makes a boot fail is a warning where the boot loader starts this kernel without the image first."""
     return replace(
         finding,
         level="warning",

@@ -265,7 +265,7 @@ def test_no_entry(tmp_path: Path) -> None:
     machine = tree(tmp_path, PC)
     (finding,) = CHECK.run(_with_plan(machine))
     assert (finding.level, finding.id) == ("unknown", "boot-entry.none")
-    said = unknown("boot-entry.two-loaders", "x", "y", "z")
+    said = unknown("boot-entry.ambiguous-loader", "x", "y", "z")
     assert list(CHECK.run(_with_plan(machine, findings=(said,)))) == [said]
 
 

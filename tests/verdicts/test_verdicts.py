@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -62,10 +63,16 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Outcom
         for item in request.session.items
         if hasattr(item, "callspec") and isinstance(item.callspec.params.get("case"), Case)
     }
-    for base in sorted({corpus.BY_NAME[name].base for name in wanted}):
+    with _judged(wanted) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _judged(names: set[str]) -> Iterator[dict[str, Future[Outcome]]]:
+    for base in sorted({corpus.BY_NAME[name].base for name in names}):
         machines.root(base)
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("fork")) as pool:
-        yield {case.name: pool.submit(judged, case.name) for case in CASES if case.name in wanted}
+        yield {case.name: pool.submit(judged, case.name) for case in CASES if case.name in names}
 
 
 def _cases() -> list[object]:
@@ -183,3 +190,10 @@ def _booted(name: str) -> str:
     if result["end"] == "up":
         return f"came up with {result['kernel']} kernel" + (f", after: {lines}" if lines else "")
     return f"{result['end']}: {lines}" if lines else str(result["end"])
+
+
+if __name__ == "__main__":
+    with _judged({case.name for case in CASES}) as found:
+        text = page({name: future.result() for name, future in found.items()})
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(text)
