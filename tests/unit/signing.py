@@ -86,6 +86,7 @@ def key(
     authority: bool = False,
     names_authority: bool = True,
     usages: Sequence[str] = (),
+    more: Sequence[tuple[str, bytes]] = (),
     until: datetime = datetime(2040, 1, 1, tzinfo=timezone.utc),
 ) -> Key:
     """A key; its certificate is signed by itself, or by `issuer`."""
@@ -102,6 +103,7 @@ def key(
         extensions.append((oid("2.5.29.19"), tlv(0x30, tlv(0x01, b"\xff"))))
     if usages:
         extensions.append((oid("2.5.29.37"), tlv(0x30, *map(oid, usages))))
+    extensions += [(oid(kind_), value) for kind_, value in more]
     times = [
         tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
         for when in (datetime(2020, 1, 1, tzinfo=timezone.utc), until)
