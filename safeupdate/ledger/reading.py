@@ -57,8 +57,8 @@ class Boot:
     `confirmed` is when it was said to have come up, None where nobody said so. `source`: `service` is our own record,
     `journal` the weaker one of boots before the installation. `kernel`, `initramfs` (path and hash of each image that
     the entry loads) and `modules` (`Hasher.tree` of the release's directory) are the files as they booted, None where
-    they had changed before the record was made. `parts` is the fingerprint at that time. `devices` are the names that
-    udev gave to block devices, as `UUID=…`, `PARTUUID=…`.
+    they had changed before the record was made. `parts` is the fingerprint at that time. `findings` are what a check
+    called a blocker on this boot, which had come up all the same: (id, subject, problem).
     """
 
     boot_id: str
@@ -72,7 +72,7 @@ class Boot:
     initramfs: tuple[tuple[str, str], ...] | None = None
     modules: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict, hash=False)
-    devices: frozenset[str] = frozenset()
+    findings: tuple[tuple[str, str, str], ...] = ()
     seq: int = 0
 
 
@@ -124,6 +124,10 @@ class History:
         return tuple(boot for boot in self.boots if boot.release == release and boot.confirmed is not None)
 
 
+UNKNOWN = History()
+"""Of a machine whose past is not known."""
+
+
 def read(machine: Machine, *, boots: int = BOOTS_READ, checks: int = CHECKS_READ) -> History:
     """The newest rows of this machine's ledger. Never raises; where there is no ledger, there is no history.
 
@@ -136,7 +140,7 @@ def read(machine: Machine, *, boots: int = BOOTS_READ, checks: int = CHECKS_READ
         with closing(sqlite3.connect(location, uri=True, timeout=schema.BUSY_SECONDS)) as database:
             return _Reader(database).history(boots=boots, checks=checks)
     except Missing:
-        return History()
+        return UNKNOWN
     except sqlite3.OperationalError as error:  # busy, out of reach, or out of steps
         return _without(f"it cannot be read ({error})")
     except sqlite3.Error as error:
@@ -191,7 +195,7 @@ class _Reader:
 
     def history(self, *, boots: int, checks: int) -> History:
         if not schema.is_begun(self._database):
-            return History()
+            return UNKNOWN
         self._database.execute("BEGIN")  # one state of all tables, whoever writes meanwhile
         found = History(
             boots=tuple(self._rows("boots", _boot, boots)),
@@ -234,7 +238,7 @@ def _boot(row: Mapping[str, Any]) -> Boot:
         initramfs=None if images is None else tuple((path, sha256) for path, sha256 in _lists(images, 2)),
         modules=_optional(row["modules"]),
         parts=_parts(row["parts"]),
-        devices=frozenset(name for (name,) in _lists(row["devices"], 1)),
+        findings=_findings(row["findings"]),
         seq=_number(row["seq"]),
     )
 
@@ -250,7 +254,7 @@ def _check(row: Mapping[str, Any]) -> CheckRow:
         entry=_optional(row["entry"]),
         fingerprint=_optional(row["fingerprint"]),
         parts=_parts(row["parts"]),
-        findings=tuple((identity, level, subject) for identity, level, subject in _lists(row["findings"], 3)),
+        findings=_findings(row["findings"]),
     )
 
 
@@ -290,6 +294,10 @@ def _lists(value: object, length: int) -> list[list[str]]:
         if not isinstance(item, list) or len(item) != length or not all(isinstance(word, str) for word in item):
             raise ValueError("not a list of texts")
     return found
+
+
+def _findings(value: object) -> tuple[tuple[str, str, str], ...]:
+    return tuple((first, second, third) for first, second, third in _lists(value, 3))
 
 
 def _parts(value: object) -> dict[str, str]:
