@@ -15,9 +15,12 @@ from safeupdate.formats.bzimage import KernelImage
 from safeupdate.machine import Machine
 
 _IMAGE_NAME = re.compile(
-    r"^(?:vmlinuz|vmlinux|vmlinuz\.efi|Image|image|kernel|linux)-(?P<release>.+?)(?:\.efi|\.old|\.bak)?$"
+    r"^(?:vmlinuz|vmlinux|vmlinuz\.efi|[bz]?Image|image|kernel|linux)-"
+    r"(?P<release>.+?)(?:\.efi)?(?:\.signed)?(?:\.old|\.bak)?(?:\.gz|\.xz|\.zst)?$"
 )
-_NOT_A_RELEASE = re.compile(r"\.(?:hmac|sig|signed|asc|sha\d+|dpkg-\w+|rpm\w+|new|tmp|img)$")
+_NOT_A_RELEASE = re.compile(r"\.(?:hmac|sig|asc|sha\d+|dpkg-\w+|rpm\w+|new|tmp|img)$")
+_FOR_DEBUGGERS = re.compile(r"^vmlinux-.+\.(?:gz|xz|zst)$")
+"""SUSE puts the whole kernel beside the image that is started."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Kernel:
 def release_in_name(path: str) -> str | None:
     """The release that an image's file name tells: `/boot/vmlinuz-R`, `/lib/modules/R/vmlinuz`, `…/R/linux`.
 
-    openSUSE's sdbootutil adds a digest of the content: `…/R/linux-SHA1`.
+    openSUSE's sdbootutil adds a digest of the content: `…/R/linux-SHA1`. What stands there need not be a release: Arch
+    Linux names its images after packages.
     """
     parts = path.strip("/").split("/")
     plain = re.sub(r"^linux-[0-9a-f]{40}$", "linux", parts[-1])
@@ -124,7 +128,9 @@ def module_releases(machine: Machine) -> tuple[str, ...]:
 def _images(machine: Machine) -> list[str]:
     paths = []
     for name in machine.listdir("/boot"):
-        if release_in_name(f"/boot/{name}") is not None and machine.is_file(f"/boot/{name}"):
+        if release_in_name(name) is None or _FOR_DEBUGGERS.match(name):
+            continue
+        if machine.is_file(f"/boot/{name}"):
             paths.append(f"/boot/{name}")
     for release in machine.listdir("/lib/modules"):
         paths += [path for name in ("vmlinuz", "Image") if machine.is_file(path := f"/lib/modules/{release}/{name}")]

@@ -39,9 +39,6 @@ _PLACES = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 _CPUS = r"(i386|x86_64|arm|arm64|ia64|riscv32|riscv64|loongarch64|powerpc|sparc64|mips|mipsel)"
 _PLATFORMS = r"(pc|efi|xen|xen_pvh|ieee1275|coreboot|multiboot|qemu|emu|uboot)"
 
-_KERNEL = re.compile(r"(?:vmlinuz|vmlinux|Image|linux|kernel|bzImage|zImage)-(\d.*)")
-_SUFFIXES = (".efi.signed", ".signed", ".efi", ".old", ".gz", ".xz", ".zst")
-
 
 def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
     """What GRUB does at the next boot with the configuration at the machine path `config`.
@@ -571,15 +568,8 @@ def _release(machine: Machine, loaded: Loaded, version: str | None) -> str | Non
         except (Missing, Unreadable):
             pass
     for path in names:
-        name = path.rpartition("/")[2]
-        for suffix in _SUFFIXES:
-            name = name.removesuffix(suffix)
-        found = _KERNEL.fullmatch(name)
-        release = found.group(1) if found else None
-        inside = re.search(r"/modules/([^/]+)/vmlinu[xz]$|/([^/]+)/linux$", path)
-        if inside:
-            release = inside.group(1) or inside.group(2)
-        if release and _is_release(release):
+        release = kernels.release_in_name(path)
+        if release is not None and _is_release(release):
             return release
     return version if version and _is_release(version) else None
 

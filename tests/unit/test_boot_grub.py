@@ -674,6 +674,7 @@ def test_the_release_of_a_linked_kernel(tmp_path: Path) -> None:
         ("Image-6.6.0-arm64", "6.6.0-arm64"),
         ("vmlinuz-linux", None),
         ("vmlinuz-0-rescue-0a1b", None),
+        ("6.6.0-1-default/linux-0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "6.6.0-1-default"),
         ("memtest86+x64.bin", None),
     ],
 )
