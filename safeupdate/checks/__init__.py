@@ -7,9 +7,10 @@ The files that are not listed hold parts of a question: `early_programs`, `early
 from __future__ import annotations
 
 from safeupdate.case import Check
-from safeupdate.checks import boot_entry, boot_space, fallback, initramfs, kernel_files, mounts, root_storage
+from safeupdate.checks import boot_entry, boot_space, fallback, initramfs, kernel_files, mounts, packages, root_storage
 
 CHECKS: tuple[Check, ...] = (
+    packages.CHECK,
     boot_space.CHECK,
     kernel_files.CHECK,
     initramfs.CHECK,

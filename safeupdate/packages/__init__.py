@@ -1,0 +1,31 @@
+"""What is installed, by package managers: a new one is one file with the methods of `Database`, and one line here."""
+
+from __future__ import annotations
+
+from safeupdate.machine import Machine
+from safeupdate.packages.dpkg import Dpkg
+from safeupdate.packages.package import Database, Package, PackedFile
+from safeupdate.packages.rpm import Rpm
+
+__all__ = ["BACK_ENDS", "Database", "Package", "PackedFile", "databases", "states"]
+
+BACK_ENDS = (Dpkg, Rpm)
+
+
+def databases(machine: Machine) -> tuple[Database, ...]:
+    """Every database on this machine: more than one where a foreign package manager is installed too."""
+    return tuple(found for back_end in BACK_ENDS if (found := back_end.find(machine)) is not None)
+
+
+def states(machine: Machine) -> tuple[str, ...]:
+    """Name, version, architecture and state of every package that the boot hangs on, one a line, sorted.
+
+    Equal where nothing changed. Raises `FormatError`, `Unreadable` and `ProgramFailed` as the back ends do.
+    """
+    return tuple(
+        sorted(
+            f"{database.name} {one.name} {one.version} {one.architecture} {one.state}{' reinstall' * one.reinstall}"
+            for database in databases(machine)
+            for one in database.packages()
+        )
+    )
