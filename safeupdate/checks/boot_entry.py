@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cmp_to_key
+from typing import TYPE_CHECKING
 
 from safeupdate.boot import systemd_boot
 from safeupdate.boot.plan import BootEntry, BootFile
 from safeupdate.case import Case, Check
 from safeupdate.errors import Unreadable
-from safeupdate.formats import cmdline
+from safeupdate.formats import cmdline, loader_conf
 from safeupdate.formats.cmdline import CommandLine
 from safeupdate.initramfs import Index
 from safeupdate.kernels import kernel_at
 from safeupdate.remedies import add_kernels, change_command_line, make_initramfs, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, note, unknown, warning
 from safeupdate.volumes import QUOTES, TAGS
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsAllComparisons
 
 _CAP = 10
 
@@ -630,13 +635,12 @@ def _newest(case: Case) -> Iterator[Finding]:
         )
 
 
-def release_key(release: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key for kernel releases: runs of digits as numbers, a `~` or `-rc` before the release itself."""
-    release = re.sub(r"-rc(\d)", r"~rc\1", release)
-    return tuple(
-        (2, int(part), "") if part.isdigit() else (-1 if part.startswith("~") else 1, 0, part)
-        for part in re.findall(r"\d+|~?[A-Za-z]+", release)
-    )
+_in_order = cmp_to_key(loader_conf.compare_versions)
+
+
+def release_key(release: str) -> SupportsAllComparisons:
+    """A sort key for kernel releases: the order of all versions, a release candidate before its release."""
+    return _in_order(re.sub(r"-rc(?=\d)", "~rc", release))
 
 
 CHECK = Check("boot-entry", "The boot entry resolves", essential=True, run=check)

@@ -290,18 +290,22 @@ def test_the_newest_kernel(tmp_path: Path) -> None:
     assert (finding.subject, RELEASE in finding.problem) == ("6.1.0-51-amd64", True)
 
 
-def test_releases_in_order() -> None:
-    releases = [
-        "5.10.0-30-amd64",
-        "6.1.0-9-amd64",
-        "6.1.0-10-amd64",
-        "6.9.0-rc1-amd64",
-        "6.9.0-rc10-amd64",
-        "6.9.0-amd64",
-    ]
-    assert sorted(releases, key=release_key) == releases
-    fedora = ["6.10.3-200.fc40.x86_64", "6.8.12-300.fc40.x86_64", "6.8.5-301.fc40.x86_64"]
-    assert sorted(fedora, key=release_key) == fedora[::-1]
+@pytest.mark.parametrize(
+    "releases",
+    [
+        ("5.10.0-30-amd64", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.9.0-rc1-amd64", "6.9.0-rc10-amd64", "6.9.0-amd64"),
+        ("6.8.5-301.fc40.x86_64", "6.8.12-300.fc40.x86_64", "6.10.3-200.fc40.x86_64"),
+        ("5.14.0-427.el9.x86_64", "5.14.0-427.13.1.el9_4.x86_64", "5.14.0-503.el9.x86_64"),
+        ("6.4.0-150600.21-default", "6.4.0-150600.23.7-default", "6.12.0-160000.5-default"),
+        ("6.12~rc6-amd64", "6.12.6-amd64", "6.12.6+bpo-amd64", "6.12.10+bpo-amd64"),
+        ("6.8.0-9-generic", "6.8.0-51-generic", "6.11.0-9-generic"),
+        ("6.8.12-4-pve", "6.8.12-10-pve", "6.11.0-1-pve"),
+        ("6.12.1-arch1-1", "6.12.1-arch1-2", "6.12.2-arch1-1"),
+    ],
+)
+def test_releases_in_order(releases: tuple[str, ...]) -> None:
+    for older, newer in zip(releases, releases[1:]):
+        assert release_key(older) < release_key(newer), (older, newer)
 
 
 @pytest.mark.parametrize(
