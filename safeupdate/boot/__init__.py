@@ -218,15 +218,17 @@ def _started(world: _World, start: _Start) -> BootPlan:
     if start.option is not None and _NETWORK & set(start.option.option.nodes):
         finding = other.unsupported("its firmware from the network", start.option.name)
         return BootPlan(None, findings=(finding,), why=finding.problem)
+    programs: list[str] = []
     for _ in range(_FOLLOWED):
         if start.path is None:
             return _unseen(world, start)
+        programs.append(start.path)
         if re.search(r"/(?:zbm|zfsbootmenu)/|zfsbootmenu", start.spec, re.IGNORECASE):
             finding = other.unsupported("ZFSBootMenu", start.path)
             return BootPlan(None, findings=(finding,), why=finding.problem)
         program = firmwares.identify(world.machine, start.path)
         if program.kind != "shim":
-            return _of_program(world, start, program)
+            return replace(_of_program(world, start, program), programs=tuple(programs))
         following = _after_shim(world, start)
         if isinstance(following, Finding):
             return BootPlan(None, findings=(following,), why=following.problem)

@@ -71,3 +71,6 @@ class BootPlan:
     menu: bool = True
     config: str | None = None
     """The file that defines the menu, or its directory."""
+    programs: tuple[str, ...] = ()
+    """The EFI programs that hand over to one another, as paths on this machine: the firmware starts the first, the
+    last is the loader, or the kernel itself. Empty where they are not to be seen."""
