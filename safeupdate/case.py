@@ -13,10 +13,13 @@ from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import FormatError, Missing, Unreadable
+from safeupdate.fingerprint import Hasher
 from safeupdate.formats import elf
 from safeupdate.initramfs import Index
 from safeupdate.kernels import Kernel
+from safeupdate.ledger.reading import UNKNOWN, History
 from safeupdate.machine import Machine
+from safeupdate.packages import Database
 from safeupdate.report import CheckResult, Finding, Quality, Recovery
 from safeupdate.volumes import Volumes
 
@@ -70,8 +73,11 @@ class Case:
     entry: BootEntry | None
     kernel: Kernel | None
     shelf: Shelf
+    hasher: Hasher
+    databases: tuple[Database, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     config: Config = DEFAULTS
+    history: History = UNKNOWN
     required_drivers: tuple[str, ...] | None = None
     is_target: bool = True
     fallback: Fallback | None = None

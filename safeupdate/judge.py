@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from safeupdate import __version__, kernels
+from safeupdate import __version__, control, fingerprint, kernels, packages
 from safeupdate.boot import find_plan
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
@@ -15,8 +15,10 @@ from safeupdate.case import Case, Check, Fallback, Shelf
 from safeupdate.checks import CHECKS, kernel_files
 from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import SafeupdateError, UsageError
+from safeupdate.fingerprint import Hasher
 from safeupdate.formats import cmdline
 from safeupdate.kernels import Kernel
+from safeupdate.ledger.reading import UNKNOWN, History
 from safeupdate.machine import Machine
 from safeupdate.report import (
     CheckResult,
@@ -51,71 +53,76 @@ def judge(
     release: str | None = None,
     required_drivers: tuple[str, ...] | None = None,
     config: Config = DEFAULTS,
+    history: History = UNKNOWN,
+    hasher: Hasher | None = None,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where it is not installed."""
     progress("reading the boot plan")
-    volumes = Volumes(machine)
-    firmware, plan = Firmware("unknown"), BootPlan(None)
     report: Report | None = None
+    shelf = Shelf(machine)
+    case = Case(
+        machine=machine,
+        volumes=Volumes(machine),
+        firmware=Firmware("unknown"),
+        plan=BootPlan(None),
+        entry=None,
+        kernel=None,
+        shelf=shelf,
+        required_drivers=required_drivers,
+        config=config,
+        history=history,
+        hasher=Hasher(machine) if hasher is None else hasher,
+    )
 
     def run() -> None:
-        nonlocal firmware, plan, report
-        firmware, plan = find_plan(machine, volumes)
-        report = _judge(machine, volumes, firmware, plan, release, required_drivers, config, progress)
+        nonlocal case, report
+        firmware, plan = find_plan(machine, case.volumes)
+        case = replace(case, firmware=firmware, plan=plan, databases=packages.databases(machine))
+        report = _judge(case, release, progress)
 
-    failed = _attempt("kernel-files", "what is installed here", run)
+    try:
+        failed = _attempt("kernel-files", "what is installed here", run)
+    finally:
+        shelf.close()
     if report is not None:
         return report
     assert failed is not None
-    return _report(machine, firmware, plan, None, (_alone(failed),))
+    return _report(case, (_alone(failed),))
 
 
-def _judge(
-    machine: Machine,
-    volumes: Volumes,
-    firmware: Firmware,
-    plan: BootPlan,
-    release: str | None,
-    required_drivers: tuple[str, ...] | None,
-    config: Config,
-    progress: Progress,
-) -> Report:
+def _judge(case: Case, release: str | None, progress: Progress) -> Report:
+    machine = case.machine
     found = kernels.installed(machine)
-    if release is not None:
-        plan = _overridden(machine, plan, found, release)
+    # What the checks read after this is at least as new: a change meanwhile makes another fingerprint.
+    parts = _fingerprint(case, found) if machine.live else {}
+    plan = case.plan if release is None else _overridden(machine, case.plan, found, release)
+    case = replace(case, plan=plan, kernels=found)
     if not found and not kernels.module_releases(machine) and not any(entry.kernel for entry in plan.entries):
-        return _report(machine, firmware, plan, None, (_alone(_no_kernel(machine)),))
-    shelf = Shelf(machine)
+        return _report(case, (_alone(_no_kernel(machine)),), parts)
+    case = replace(case, entry=plan.next, kernel=_kernel(machine, plan.next, found, release))
+    _prepare(case)
+    candidates = tuple(_candidates(case))
+    for candidate in candidates[:1]:
+        _prepare(candidate)
+    results = []
+    for check in CHECKS:
+        if not check.asked(case):
+            continue
+        progress(check.title)
+        if check.id == "fallback":
+            tried = tuple(_judged(candidates))
+            case = replace(case, tried=tried, fallback=next((one for one in tried if one.quality != "none"), None))
+        results.append(_ask(check, case))
+    return _report(case, tuple(results), parts)
+
+
+def _fingerprint(case: Case, found: tuple[Kernel, ...]) -> Mapping[str, str]:
     try:
-        case = Case(
-            machine=machine,
-            volumes=volumes,
-            firmware=firmware,
-            plan=plan,
-            entry=plan.next,
-            kernel=_kernel(machine, plan.next, found, release),
-            shelf=shelf,
-            kernels=found,
-            required_drivers=required_drivers,
-            config=config,
-        )
-        _prepare(shelf, case)
-        candidates = tuple(_candidates(case))
-        for candidate in candidates[:1]:
-            _prepare(shelf, candidate)
-        results = []
-        for check in CHECKS:
-            if not check.asked(case):
-                continue
-            progress(check.title)
-            if check.id == "fallback":
-                tried = tuple(_judged(candidates))
-                case = replace(case, tried=tried, fallback=next((one for one in tried if one.quality != "none"), None))
-            results.append(_ask(check, case))
-        return _report(machine, firmware, plan, case, tuple(results))
-    finally:
-        shelf.close()
+        states = "\n".join(packages.states(case.databases))
+    except SafeupdateError as error:
+        states = str(error)
+    return fingerprint.of(case.hasher, case.firmware, case.plan, found, packages=states)
 
 
 def _overridden(machine: Machine, plan: BootPlan, found: tuple[Kernel, ...], release: str) -> BootPlan:
@@ -151,10 +158,10 @@ def _kernel(
     return None if name is None else Kernel(name, entry.kernel.path or entry.kernel.spec, machine)
 
 
-def _prepare(shelf: Shelf, case: Case) -> None:
+def _prepare(case: Case) -> None:
     for path, section in case.image_places:
         if case.machine.is_file(path):
-            shelf.prepare(path, section)
+            case.shelf.prepare(path, section)
 
 
 def _candidates(case: Case) -> Iterator[Case]:
@@ -183,7 +190,7 @@ def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
         elif case.plan.menu:
             recovery = "manual"
         if verdict_of(results) == "safe" and recovery != "none":
-            quality = "booted-before" if case.release == case.machine.running_kernel else "unproven"
+            quality = control.quality(case)
         yield Fallback(replace(case.entry, release=case.release), quality, recovery, results)
         if quality != "none":
             return
@@ -201,12 +208,12 @@ def _ask(check: Check, case: Case) -> CheckResult:
 
     def run() -> None:
         for finding in check.run(case):
-            findings.append(case.config.lowered(finding))
+            findings.append(_told(case, finding))
 
     try:
         failed = _attempt(check.id, check.title, run)
         if failed is not None:
-            findings.append(case.config.lowered(failed))
+            findings.append(_told(case, failed))
     except NotApplicable as answer:
         outcome, reason = "not-applicable", str(answer)
     return CheckResult(
@@ -218,6 +225,11 @@ def _ask(check: Check, case: Case) -> CheckResult:
         reason=reason,
         seconds=time.perf_counter() - started,
     )
+
+
+def _told(case: Case, finding: Finding) -> Finding:
+    """The finding with the weight that it has on this machine."""
+    return case.config.lowered(control.against_control(case, finding))
 
 
 def _attempt(identity: str, title: str, act: Callable[[], None]) -> Finding | None:
@@ -255,30 +267,23 @@ def _alone(finding: Finding) -> CheckResult:
     return CheckResult("kernel-files", kernel_files.CHECK.title, True, outcome_of([finding]), (finding,))
 
 
-def _report(
-    machine: Machine, firmware: Firmware, plan: BootPlan, case: Case | None, results: tuple[CheckResult, ...]
-) -> Report:
-    entry = plan.next
-    fallback = case.fallback if case is not None else None
+def _report(case: Case, results: tuple[CheckResult, ...], parts: Mapping[str, str] | None = None) -> Report:
+    machine, plan, fallback, entry = case.machine, case.plan, case.fallback, case.plan.next
     embedded = entry is not None and entry.embedded
-    image = (
-        kernels.image_at(machine, case.kernel.image, embedded=embedded)
-        if case is not None and case.kernel is not None
-        else None
-    )
+    image = kernels.image_at(machine, case.kernel.image, embedded=embedded) if case.kernel is not None else None
     return Report(
         version=__version__,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         machine=MachineFacts(
             root=machine.root,
             distribution=machine.distribution,
-            architecture=image.architecture if image is not None else case.architecture if case is not None else None,
-            firmware=firmware.kind,
-            secure_boot=firmware.secure_boot,
+            architecture=image.architecture if image is not None else case.architecture,
+            firmware=case.firmware.kind,
+            secure_boot=case.firmware.secure_boot,
             running_kernel=machine.running_kernel,
         ),
         target=Target(
-            kernel=case.release if case is not None else None,
+            kernel=case.release,
             loader=plan.loader,
             entry=entry.id if entry is not None else None,
             title=entry.title if entry is not None else None,
@@ -290,16 +295,17 @@ def _report(
         else FallbackFacts(fallback.entry.release, fallback.entry.id, fallback.quality, fallback.recovery),
         verdict=verdict_of(results),
         checks=results,
-        boot_path=_boot_path(firmware, plan, case),
+        boot_path=_boot_path(case),
+        fingerprint=parts or {},
     )
 
 
-def _boot_path(firmware: Firmware, plan: BootPlan, case: Case | None) -> tuple[str, ...]:
+def _boot_path(case: Case) -> tuple[str, ...]:
     """Firmware, loader, kernel, initramfs, devices, root: the way that the next boot goes, as far as it is known."""
-    if case is None or case.entry is None:
+    if case.entry is None:
         return ()
-    steps = [] if firmware.kind == "unknown" else [firmware.kind.upper()]
-    steps += [_LOADERS.get(plan.loader or "", plan.loader or "boot loader"), case.release or case.entry.title]
+    steps = [] if case.firmware.kind == "unknown" else [case.firmware.kind.upper()]
+    steps += [_LOADERS.get(case.plan.loader or "", case.plan.loader or "boot loader"), case.release or case.entry.title]
     steps += [file.spec.rsplit("/", 1)[-1] for file in case.entry.initramfs]
     root = cmdline.parse(case.entry.cmdline).last("root")
     if root:

@@ -22,7 +22,7 @@ LAYERS = (
     {"fingerprint", "ledger"},
     {"case"},
     {"checks"},
-    {"judge"},
+    {"control", "judge"},
     {"capture", "gate", "hooks", "rehearsal", "render", "snapshots"},
     {"commands"},
     {"cli"},

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from safeupdate import packages
 from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
 from safeupdate.formats import modules
@@ -56,7 +55,7 @@ def check(case: Case) -> Iterator[Finding]:
     """The target's own packages and their files; then the other packages that a boot hangs on."""
     if case.release is None:
         raise NotApplicable("it is not known which kernel boots next")
-    found = packages.databases(case.machine)
+    found = case.databases
     if not found:
         raise NotApplicable("no package manager that this program knows keeps a database here")
     database = found[0]
@@ -256,7 +255,7 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
     remedy = _finish(package)
     evidence = [f"dpkg: {package.name} {package.version} {package.state}" + ", reinstall required" * package.reinstall]
     in_place = len(kernel.left_behind)
-    stale = kernel.stale()
+    secure_boot = kernel.case.firmware.secure_boot
     if files.missing or files.blank:
         gone = files.missing + files.blank
         yield blocker(
@@ -276,16 +275,14 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
             evidence=evidence + _some("replaced", files.changed) + _some("yet to be put in place", kernel.left_behind),
             remedy=remedy,
         )
-    elif stale is not None:
-        enforced = kernel.case.firmware.secure_boot
-        report = blocker if enforced else unknown if enforced is None else warning
-        yield report(
+    elif secure_boot is not False and (module := kernel.stale()) is not None:
+        yield (blocker if secure_boot else unknown)(
             "packages.initramfs-of-another-build",
             package.name,
             f"{state}, and the initramfs has modules of another build than {directories(release)[0]}.",
             "With Secure Boot on, the new kernel refuses the old modules in the initramfs, which another build's key "
-            "has signed, and finds no root file system; with it off they are loaded, and mostly work.",
-            evidence=[*evidence, f"not the same in the initramfs: {stale}"],
+            "has signed, and finds no root file system.",
+            evidence=[*evidence, f"not the same in the initramfs: {module}"],
             remedy=remedy,
         )
     else:

@@ -44,21 +44,27 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, print, and return the verdict's exit code."""
+    from safeupdate.fingerprint import Hasher
     from safeupdate.judge import judge
+    from safeupdate.ledger import reading
     from safeupdate.report import EXIT_CODES
 
     machine = machine_at(arguments.root)
     config, warnings = _config(machine)
     drivers = arguments.require_driver
+    history = reading.read(machine)
+    hasher = Hasher(machine, history.hashes)
     with _progress(quiet=arguments.quiet) as tell:
         report = judge(
             machine,
             release=arguments.kernel,
             required_drivers=None if drivers is None else tuple(name for name in drivers if name != "none"),
             config=config,
+            history=history,
+            hasher=hasher,
             progress=tell,
         )
-    report = replace(report, warnings=warnings)
+    report = replace(report, warnings=(*warnings, *history.problems))
     if arguments.json:
         from safeupdate.render.json import render as render_json
 

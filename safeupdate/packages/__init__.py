@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from safeupdate.machine import Machine
 from safeupdate.packages.dpkg import Dpkg
 from safeupdate.packages.package import Database, Package, PackedFile
@@ -17,7 +19,7 @@ def databases(machine: Machine) -> tuple[Database, ...]:
     return tuple(found for back_end in BACK_ENDS if (found := back_end.find(machine)) is not None)
 
 
-def states(machine: Machine) -> tuple[str, ...]:
+def states(found: Iterable[Database]) -> tuple[str, ...]:
     """Name, version, architecture and state of every package that the boot hangs on, one a line, sorted.
 
     Equal where nothing changed. Raises `FormatError`, `Unreadable` and `ProgramFailed` as the back ends do.
@@ -25,7 +27,7 @@ def states(machine: Machine) -> tuple[str, ...]:
     return tuple(
         sorted(
             f"{database.name} {one.name} {one.version} {one.architecture} {one.state}{' reinstall' * one.reinstall}"
-            for database in databases(machine)
+            for database in found
             for one in database.packages()
         )
     )

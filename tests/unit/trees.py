@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from safeupdate import packages
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.case import Case, Shelf
+from safeupdate.fingerprint import Hasher
 from safeupdate.kernels import kernel_at
 from safeupdate.machine import Machine
 from safeupdate.volumes import Volumes
@@ -91,7 +93,18 @@ def case(
     kernel = kernel_at(machine, entry.kernel.path) if entry.kernel is not None and entry.kernel.path else None
     kernels = () if kernel is None else (kernel,)
     plan = BootPlan("grub", (entry, *others), entry, "GRUB starts its first entry", config="/boot/grub/grub.cfg")
-    return Case(machine, Volumes(machine), firmware, plan, entry, kernel, Shelf(machine), kernels=kernels)
+    return Case(
+        machine=machine,
+        volumes=Volumes(machine),
+        firmware=firmware,
+        plan=plan,
+        entry=entry,
+        kernel=kernel,
+        shelf=Shelf(machine),
+        hasher=Hasher(machine),
+        databases=packages.databases(machine),
+        kernels=kernels,
+    )
 
 
 def x86_image(release: str = RELEASE, payload: bytes = bytes(64), *, tail: bytes = b"", version: int = 0x020F) -> bytes:

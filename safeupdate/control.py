@@ -1,0 +1,66 @@
+"""What boots that came up prove: how well a fallback is known, and which findings the running boot has too.
+
+A boot proves something of the files that it used, and of no others: the ledger holds their checksums as they were at
+the boot, and they are compared with what is on disk now. A boot of which the journal alone tells proves that its
+release came up once.
+"""
+
+from __future__ import annotations
+
+from safeupdate.boot.plan import BootEntry
+from safeupdate.case import Case
+from safeupdate.errors import SafeupdateError
+from safeupdate.fingerprint import booted
+from safeupdate.ledger.reading import Boot
+from safeupdate.report import Finding, Lowered, Quality
+
+_BASELINE = "the boot that is running now has the same, and came up"
+
+
+def quality(case: Case) -> Quality:
+    """How well the entry of `case` is known to boot, all checks having passed."""
+    boots = case.history.good(case.release)
+    if case.entry is not None and any(_used(boot, case, case.entry) for boot in boots):
+        return "proven"
+    return "booted-before" if boots or case.release == case.machine.running_kernel else "unproven"
+
+
+def against_control(case: Case, finding: Finding) -> Finding:
+    """A blocker that the running boot had in the same words, its release apart, as a warning: that boot came up."""
+    if finding.level != "blocker" or case.release is None:
+        return finding
+    control = _control(case)
+    if control is None:
+        return finding
+    words = _words((finding.id, finding.subject, finding.problem), case.release)
+    if words not in [_words(told, control.release) for told in control.findings]:
+        return finding
+    if not any(_used(control, case, entry) for entry in case.plan.entries):
+        return finding
+    return finding.at("warning", Lowered("blocker", _BASELINE))
+
+
+def _control(case: Case) -> Boot | None:
+    """The running boot, where it was recorded and has come up."""
+    try:
+        running = case.machine.value("/proc/sys/kernel/random/boot_id")
+    except SafeupdateError:
+        return None
+    boot = case.history.boot(running)
+    return boot if boot is not None and boot.confirmed is not None else None
+
+
+def _used(boot: Boot, case: Case, entry: BootEntry) -> bool:
+    """Whether `boot` used the very files that `entry` names, as they are now."""
+    if entry.release not in (boot.release, None) or boot.kernel is None or boot.modules is None:
+        return False
+    now = booted(case.hasher, entry, boot.release)
+    return (now.kernel, now.modules) == (boot.kernel, boot.modules) and (
+        now.initramfs is not None
+        and boot.initramfs is not None
+        and [sha256 for _, sha256 in now.initramfs] == [sha256 for _, sha256 in boot.initramfs]
+    )
+
+
+def _words(told: tuple[str, str, str], release: str) -> tuple[str, ...]:
+    return tuple(text.replace(release, "RELEASE") for text in told)
