@@ -7,7 +7,17 @@ The files that are not listed hold parts of a question: `early_programs`, `early
 from __future__ import annotations
 
 from safeupdate.case import Check
-from safeupdate.checks import boot_entry, boot_space, fallback, initramfs, kernel_files, mounts, packages, root_storage
+from safeupdate.checks import (
+    boot_entry,
+    boot_settings,
+    boot_space,
+    fallback,
+    initramfs,
+    kernel_files,
+    mounts,
+    packages,
+    root_storage,
+)
 
 CHECKS: tuple[Check, ...] = (
     packages.CHECK,
@@ -18,4 +28,5 @@ CHECKS: tuple[Check, ...] = (
     boot_entry.CHECK,
     fallback.CHECK,
     mounts.CHECK,
+    boot_settings.CHECK,
 )

@@ -35,8 +35,8 @@ HEALTHY: Mapping[str, Content] = {
 }
 
 
-def found(root: Path, files: Mapping[str, Content], **changes: object) -> list[Finding]:
-    return list(boot_space.check(replace(case(tree(root, files)), **changes)))
+def found(root: Path, files: Mapping[str, Content]) -> list[Finding]:
+    return list(boot_space.check(case(tree(root, files))))
 
 
 def ids(findings: list[Finding]) -> list[tuple[str, str]]:
