@@ -71,7 +71,7 @@ def lv(name: str, number: str, group: str, volume: str, uuid: str, fstype: str, 
 
 
 def facts(devices: Sequence[Device], mounts: Sequence[str], *, cmdline: str, running: str) -> Files:
-    """sysfs, udev's database and links, mountinfo (`NUMBER ROOT POINT TYPE SOURCE` a line), and the running kernel."""
+    """sysfs, udev's database and links, mountinfo (`NUMBER ROOT POINT TYPE SOURCE [OPTIONS]`), the running kernel."""
     files: Files = {}
     for device in devices:
         where = f"/sys/class/block/{device.name}"
@@ -116,8 +116,8 @@ def facts(devices: Sequence[Device], mounts: Sequence[str], *, cmdline: str, run
     )  # fmt: skip
     text = ""
     for at, line in enumerate([*mounts, *own], 30):
-        number, root, point, fstype, source = line.split()
-        text += f"{at} 1 {number} {root} {point} rw,relatime shared:{at} - {fstype} {source} rw\n"
+        number, root, point, fstype, source, *options = line.split()
+        text += f"{at} 1 {number} {root} {point} rw,relatime shared:{at} - {fstype} {source} {(options or ['rw'])[0]}\n"
     files["/proc/self/mountinfo"] = text
     files["/proc/cmdline"] = cmdline + "\n"
     files["/proc/sys/kernel/osrelease"] = running + "\n"

@@ -10,101 +10,40 @@ import os
 import shutil
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from tests.unit.layouts import Device, esp
+from tests.unit.layouts import facts as device_facts
+from tests.unit.trees import Link
 from tests.verdicts.tree import MENU, Tree
 
 BOOT_UUID = "5afe0b07-0000-4000-8000-0000000000b0"
 ESP_UUID = "5AFE-0E59"
 ESP_PARTUUID = "5afe0e59-0000-4000-8000-0000000000e5"
-ESP_TYPE = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block device: its kernel name and number, and what blkid finds on it. `mapped` is a device-mapper name."""
-
-    name: str
-    number: str
-    uuid: str = ""
-    fstype: str = ""
-    partuuid: str = ""
-    parttype: str = ""
-    mapped: str = ""
-    dm_uuid: str = ""
-    below: tuple[str, ...] = ()
+DISK = Device("vda", "254:0")
 
 
-@dataclass(frozen=True)
-class Mount:
-    """A line of mountinfo, where it matters."""
-
-    point: str
-    source: str
-    number: str
-    fstype: str
-    root: str = "/"
-    options: str = "rw"
-
-
-def root_block(tree: Tree, name: str = "vda1", number: str = "254:1", fstype: str = "ext4") -> Block:
+def root(tree: Tree, name: str = "vda1", number: str = "254:1", fstype: str = "ext4") -> Device:
     """The partition with the root file system."""
-    return Block(name, number, tree.uuid, fstype, partuuid="5afe0bda-01")
+    return Device(name, number, tree.uuid, fstype, partuuid="5afe0bda-01")
 
 
-def root_mount() -> Mount:
-    return Mount("/", "/dev/vda1", "254:1", "ext4")
+ROOT_MOUNT = "254:1 / / ext4 /dev/vda1"
 
 
-def facts(tree: Tree, blocks: Sequence[Block], mounts: Sequence[Mount], cmdline: str = "") -> None:
+def facts(tree: Tree, devices: Sequence[Device], mounts: Sequence[str], cmdline: str = "") -> None:
     """What the running kernel and udev tell of these devices and mounts, instead of the machine's own facts."""
     for directory in ("sys", "proc", "run", "dev"):
         shutil.rmtree(tree.host(f"/{directory}"))
         tree.mkdir(f"/{directory}")
-    for block in blocks:
-        where = f"/sys/class/block/{block.name}"
-        tree.write(f"{where}/dev", block.number + "\n")
-        tree.write(f"{where}/size", "4194304\n")
-        lines = [f"S:{link}" for link in _links(block)]
-        pairs = {"ID_FS_UUID": block.uuid, "ID_FS_TYPE": block.fstype, "ID_PART_ENTRY_UUID": block.partuuid}
-        pairs.update({"ID_PART_ENTRY_TYPE": block.parttype, "DM_NAME": block.mapped})
-        lines += [f"E:{key}={value}" for key, value in pairs.items() if value]
-        tree.write(f"/run/udev/data/b{block.number}", "".join(f"{line}\n" for line in lines))
-        for link in _links(block):
-            tree.link(os.path.relpath(f"/dev/{block.name}", os.path.dirname(f"/dev/{link}")), f"/dev/{link}")
-        if block.mapped:
-            tree.write(f"{where}/dm/name", block.mapped + "\n")
-            tree.write(f"{where}/dm/uuid", block.dm_uuid + "\n")
-        for slave in block.below:
-            tree.link(f"../../{slave}", f"{where}/slaves/{slave}")
-    tree.write("/proc/self/mountinfo", mountinfo(mounts))
-    tree.write("/proc/sys/kernel/osrelease", tree.releases[-1] + "\n")
     release = tree.releases[-1]
-    tree.write("/proc/cmdline", cmdline or f"BOOT_IMAGE=/boot/vmlinuz-{release} root=UUID={tree.uuid} ro quiet\n")
-
-
-def _links(block: Block) -> list[str]:
-    """Names below /dev that udev gives a device."""
-    links = []
-    if block.uuid:
-        links.append(f"disk/by-uuid/{block.uuid}")
-    if block.partuuid:
-        links.append(f"disk/by-partuuid/{block.partuuid}")
-    if block.mapped:
-        links.append(f"mapper/{block.mapped}")
-        if block.dm_uuid.startswith("LVM-"):
-            links.append(block.mapped.replace("-", "/", 1))
-    return links
-
-
-def mountinfo(mounts: Sequence[Mount]) -> str:
-    """The lines of /proc/self/mountinfo."""
-    own = [Mount("/sys", "sysfs", "0:20", "sysfs"), Mount("/proc", "proc", "0:21", "proc")]
-    own += [Mount("/dev", "udev", "0:5", "devtmpfs"), Mount("/run", "tmpfs", "0:23", "tmpfs")]
-    return "".join(
-        f"{at} 1 {one.number} {one.root} {one.point} rw,relatime - {one.fstype} {one.source} {one.options}\n"
-        for at, one in enumerate([*mounts, *own], 30)
-    )
+    cmdline = cmdline or f"BOOT_IMAGE=/boot/vmlinuz-{release} root=UUID={tree.uuid} ro quiet"
+    for path, content in device_facts(devices, mounts, cmdline=cmdline, running=release).items():
+        if isinstance(content, Link):
+            tree.link(content.target, path)
+        elif content is not None:
+            tree.write(path, content)
 
 
 # -- disks -------------------------------------------------------------------------------------------------------
@@ -113,11 +52,10 @@ def mountinfo(mounts: Sequence[Mount]) -> str:
 def separate_boot(tree: Tree, *, mounted: bool = True, fstype: str = "ext4") -> None:
     """/boot on a partition of its own, as the installer's "separate /boot" makes it."""
     tree.mount_line(f"UUID={BOOT_UUID} /boot {fstype} defaults 0 2")
-    boot = Block("vda1", "254:1", BOOT_UUID, fstype, partuuid="5afe0bda-01")
-    root = Block("vda2", "254:2", tree.uuid, "ext4", partuuid="5afe0bda-02")
-    mounts = [Mount("/", "/dev/vda2", "254:2", "ext4")]
-    mounts += [Mount("/boot", "/dev/vda1", "254:1", fstype)] if mounted else []
-    facts(tree, [Block("vda", "254:0"), boot, root], mounts)
+    boot = Device("vda1", "254:1", BOOT_UUID, fstype, partuuid="5afe0bda-01")
+    above = Device("vda2", "254:2", tree.uuid, "ext4", partuuid="5afe0bda-02")
+    mounts = ["254:2 / / ext4 /dev/vda2", f"254:1 / /boot {fstype} /dev/vda1"]
+    facts(tree, [DISK, boot, above], mounts if mounted else mounts[:1])
     tree.edit(MENU, rf"(search --no-floppy --fs-uuid --set=root .*){tree.uuid}", rf"\g<1>{BOOT_UUID}")
     tree.edit(MENU, r"^(\s+(?:linux|initrd)\t)/boot/", r"\1/")
 
@@ -125,9 +63,7 @@ def separate_boot(tree: Tree, *, mounted: bool = True, fstype: str = "ext4") -> 
 def btrfs(tree: Tree, *, subvolume: str = "@") -> None:
     """The root in a subvolume of btrfs, and /boot in it: GRUB's paths begin with the subvolume."""
     tree.write("/etc/fstab", f"UUID={tree.uuid} / btrfs defaults,subvol={subvolume} 0 0\n")
-    block = root_block(tree, fstype="btrfs")
-    facts(tree, [Block("vda", "254:0"), block], [Mount("/", "/dev/vda1", "0:26", "btrfs", f"/{subvolume}")])
-    tree.write(f"/sys/fs/btrfs/{tree.uuid}/devices/vda1/dev", "254:1\n")
+    facts(tree, [DISK, root(tree, fstype="btrfs")], [f"0:26 /{subvolume} / btrfs /dev/vda1"])
     tree.edit(MENU, r"^(\s+(?:linux|initrd)\t)/boot/", rf"\1/{subvolume}/boot/")
     tree.edit(MENU, r"(root=UUID=\S+ ro )", rf"\1rootflags=subvol={subvolume} ")
 
@@ -137,14 +73,15 @@ def mapped_root(tree: Tree, name: str, dm_uuid: str, fstype: str = "ext4", boot_
     separate_boot(tree, fstype=boot_fstype)
     tree.edit("/etc/fstab", r"^UUID=\S+ /\s+ext4", f"/dev/mapper/{name} / {fstype}")
     layer = "crypto_LUKS" if dm_uuid.startswith("CRYPT") else "LVM2_member"
-    blocks = [
-        Block("vda", "254:0"),
-        Block("vda1", "254:1", BOOT_UUID, boot_fstype, partuuid="5afe0bda-01"),
-        Block("vda2", "254:2", "5afe0bda-1a75-4000-8000-0000000000a2", layer, partuuid="5afe0bda-02"),
-        Block("dm-0", "253:0", tree.uuid, fstype, mapped=name, dm_uuid=dm_uuid, below=("vda2",)),
+    links = (name.replace("-", "/", 1),) if layer == "LVM2_member" else ()
+    devices = [
+        DISK,
+        Device("vda1", "254:1", BOOT_UUID, boot_fstype, partuuid="5afe0bda-01"),
+        Device("vda2", "254:2", "5afe0bda-1a75-4000-8000-0000000000a2", layer, partuuid="5afe0bda-02"),
+        Device("dm-0", "253:0", tree.uuid, fstype, mapper=name, dm_uuid=dm_uuid, below=("vda2",), links=links),
     ]
-    mounts = [Mount("/", f"/dev/mapper/{name}", "253:0", fstype), Mount("/boot", "/dev/vda1", "254:1", boot_fstype)]
-    facts(tree, blocks, mounts, cmdline=f"BOOT_IMAGE=/vmlinuz-{tree.older} root=/dev/mapper/{name} ro\n")
+    mounts = [f"253:0 / / {fstype} /dev/mapper/{name}", f"254:1 / /boot {boot_fstype} /dev/vda1"]
+    facts(tree, devices, mounts, cmdline=f"BOOT_IMAGE=/vmlinuz-{tree.older} root=/dev/mapper/{name} ro")
     if os.path.exists(tree.host(MENU)):
         tree.edit(MENU, r"root=UUID=\S+", f"root=/dev/mapper/{name}")
 
@@ -287,10 +224,10 @@ def _loader(tree: Tree, *, keep_grub: bool = False, default: str = "") -> None:
 def esp_facts(tree: Tree, point: str, *, options: str = "umask=0077") -> None:
     """The ESP on vdb, mounted at `point`."""
     tree.mount_line(f"UUID={ESP_UUID} {point} vfat {options} 0 1")
-    esp = Block("vda1", "254:1", ESP_UUID, "vfat", partuuid=ESP_PARTUUID, parttype=ESP_TYPE)
-    root = Block("vda2", "254:2", tree.uuid, "ext4", partuuid="5afe0bda-0000-4000-8000-000000000002")
-    mounts = [Mount("/", "/dev/vda2", "254:2", "ext4"), Mount(point, "/dev/vda1", "254:1", "vfat")]
-    facts(tree, [Block("vda", "254:0"), esp, root], mounts, cmdline=f"root=UUID={tree.uuid} ro quiet\n")
+    first = esp("vda1", "254:1", ESP_UUID, partuuid=ESP_PARTUUID)
+    second = Device("vda2", "254:2", tree.uuid, "ext4", partuuid="5afe0bda-0000-4000-8000-000000000002")
+    mounts = ["254:2 / / ext4 /dev/vda2", f"254:1 / {point} vfat /dev/vda1"]
+    facts(tree, [DISK, first, second], mounts, cmdline=f"root=UUID={tree.uuid} ro quiet")
     efi_variables(tree)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.unit.layouts import esp
 from tests.verdicts import images, layouts
 from tests.verdicts.broken import microcode
 from tests.verdicts.entry import healthy
@@ -396,20 +397,18 @@ def _overlay_volatile(tree: Tree) -> None:
 )
 def _overlayroot(tree: Tree) -> None:
     options = "rw,lowerdir=/media/root-ro,upperdir=/media/root-rw/overlay,workdir=/media/root-rw/overlay-workdir/_"
-    lower = layouts.Mount("/media/root-ro", "/dev/vda1", "254:1", "ext4", options="ro")
-    _overlay(tree, options, [lower, layouts.Mount("/media/root-rw", "tmpfs-root", "0:32", "tmpfs")])
+    lower = "254:1 / /media/root-ro ext4 /dev/vda1 ro"
+    _overlay(tree, options, [lower, "0:32 / /media/root-rw tmpfs tmpfs-root"])
     tree.mkdir("/media/root-rw")
     for directory in ("boot", "etc"):
         tree.copy(f"/{directory}", f"/media/root-ro/{directory}")
     tree.parameter("overlayroot=tmpfs")
 
 
-def _overlay(tree: Tree, options: str, mounts: list[layouts.Mount]) -> None:
-    root = layouts.Mount("/", "overlay", "0:30", "overlay", options=options)
-    blocks = [layouts.Block("vda", "254:0"), layouts.root_block(tree)]
-    layouts.facts(
-        tree, blocks, [*mounts, root], cmdline=f"BOOT_IMAGE=/boot/vmlinuz-{tree.older} root=UUID={tree.uuid}\n"
-    )
+def _overlay(tree: Tree, options: str, mounts: list[str]) -> None:
+    mounts = [*mounts, f"0:30 / / overlay overlay {options}"]
+    cmdline = f"BOOT_IMAGE=/boot/vmlinuz-{tree.older} root=UUID={tree.uuid}"
+    layouts.facts(tree, [layouts.DISK, layouts.root(tree)], mounts, cmdline=cmdline)
 
 
 @healthy("read-only-root", "debian12", "root stays read-only: ro in fstab and on the command line", boot="bios")
@@ -476,17 +475,17 @@ def _esp_autofs(tree: Tree) -> None:
     tree.mount_line(
         f"UUID={layouts.ESP_UUID} /boot/efi vfat umask=0077,x-systemd.automount,x-systemd.idle-timeout=60 0 1"
     )
-    esp = layouts.Block("vda2", "254:2", layouts.ESP_UUID, "vfat", layouts.ESP_PARTUUID, layouts.ESP_TYPE)
-    mounts = [layouts.root_mount(), layouts.Mount("/boot/efi", "systemd-1", "0:31", "autofs")]
-    layouts.facts(tree, [layouts.Block("vda", "254:0"), layouts.root_block(tree), esp], mounts)
+    second = esp("vda2", "254:2", layouts.ESP_UUID)
+    mounts = [layouts.ROOT_MOUNT, "0:31 / /boot/efi autofs systemd-1"]
+    layouts.facts(tree, [layouts.DISK, layouts.root(tree), second], mounts)
     tree.mkdir("/boot/efi")
 
 
 @healthy("esp-noauto", "debian12", "ESP noauto in fstab, not mounted")
 def _esp_noauto(tree: Tree) -> None:
     tree.mount_line(f"UUID={layouts.ESP_UUID} /boot/efi vfat umask=0077,noauto 0 1")
-    esp = layouts.Block("vda2", "254:2", layouts.ESP_UUID, "vfat", layouts.ESP_PARTUUID, layouts.ESP_TYPE)
-    layouts.facts(tree, [layouts.Block("vda", "254:0"), layouts.root_block(tree), esp], [layouts.root_mount()])
+    second = esp("vda2", "254:2", layouts.ESP_UUID)
+    layouts.facts(tree, [layouts.DISK, layouts.root(tree), second], [layouts.ROOT_MOUNT])
     tree.mkdir("/boot/efi")
 
 
