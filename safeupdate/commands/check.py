@@ -43,10 +43,10 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge, print, and return the verdict's exit code."""
+    """Judge, record, print, and return the verdict's exit code."""
     from safeupdate.fingerprint import Hasher
     from safeupdate.judge import judge
-    from safeupdate.ledger import reading
+    from safeupdate.ledger import reading, writing
     from safeupdate.report import EXIT_CODES
 
     machine = machine_at(arguments.root)
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             hasher=hasher,
             progress=tell,
         )
-    report = replace(report, warnings=(*warnings, *history.problems))
+    unrecorded = writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)
+    report = replace(report, warnings=(*warnings, *history.problems, *unrecorded))
     if arguments.json:
         from safeupdate.render.json import render as render_json
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from safeupdate import config
 from safeupdate.cli import main
-from safeupdate.config import DROP_INS, MAIN, Config, ConfigError
+from safeupdate.config import DROP_INS, MAIN, SETTINGS, Config, ConfigError
 from safeupdate.judge import judge
 from safeupdate.machine import Machine
 from safeupdate.render.config import render
@@ -176,6 +178,31 @@ def test_the_report_shows_what_was_lowered_and_skipped(tmp_path: Path) -> None:
     text = " ".join(render_text(report).split())
     assert f"Skipped: mounts (no fstab here; {MAIN})." in text
     assert f"Lowered from blocker: a test image ({DROP_INS}/1.toml)" in text
-    (finding,) = json.loads(render_json(report))["checks"][1]["findings"]
+    written = {result["id"]: result for result in json.loads(render_json(report))["checks"]}
+    (finding,) = written["initramfs"]["findings"]
     assert finding["lowered"] == {"from": "blocker", "reason": "a test image", "source": f"{DROP_INS}/1.toml"}
     assert {one.id: one.outcome for one in judge(machine).checks}["initramfs"] == "failed"
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_every_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert len(examples) == 2
+    for number, text in enumerate(examples):
+        loaded(tmp_path / str(number), text)
+
+
+def test_the_screen_of_the_page_is_what_the_verb_prints(tmp_path: Path) -> None:
+    (screen,) = re.findall(r"\$ safeupdate config show\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    lower, skip = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    machine = tree(tmp_path, {MAIN: lower, f"{DROP_INS}/50-site.toml": skip})
+    assert render(config.load(machine)) == screen
+
+
+def test_every_setting_is_in_the_page() -> None:
+    page = PAGE.read_text("utf-8")
+    for section, settings in SETTINGS.items():
+        for one in fields(settings):
+            assert f"| `{section}.{one.name}` | `{one.default}` |" in page
