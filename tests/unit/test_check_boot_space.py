@@ -108,32 +108,9 @@ def test_a_menu_that_was_never_put_in_place(tmp_path: Path) -> None:
     assert (finding.id, finding.subject) == ("boot-space.not-replaced", "/boot/grub/grub.cfg.new")
 
 
-def test_a_package_stopped_among_the_modules_is_a_blocker(tmp_path: Path) -> None:
-    files = {**HEALTHY, f"{MODULES}/kernel/fs/fs.ko.dpkg-new": b"\x7fELF, of the next build"}
-    assert ids(found(tmp_path, files)) == [("boot-space.package-cut-short", "blocker")]
-
-
-def test_a_module_that_rpm_never_put_in_place_is_a_blocker(tmp_path: Path) -> None:
-    files = {**HEALTHY, f"{MODULES}/kernel/fs/new.ko.xz;5f0c1a2b": b"x"}
-    assert ids(found(tmp_path, files)) == [("boot-space.package-cut-short", "blocker")]
-
-
-def test_a_package_stopped_before_its_first_file_leaves_the_previous_kernel(tmp_path: Path) -> None:
-    leftovers = {
-        f"{IMAGE}.dpkg-new": x86_image() + b"next build",
-        f"{MODULES}/kernel/fs/fs.ko.dpkg-new": b"\x7fELF, of the next build",
-    }
-    assert ids(found(tmp_path, {**HEALTHY, **leftovers})) == [
-        ("boot-space.package-not-replaced", "warning"),
-        ("boot-space.not-replaced", "warning"),
-    ]
-
-
-def test_the_same_package_unpacked_again_does_no_harm(tmp_path: Path) -> None:
-    tree(tmp_path, {**HEALTHY, f"{MODULES}/kernel/fs/fs.ko.dpkg-new": b"\x7fELF"})
-    for name in ("fs.ko", "fs.ko.dpkg-new"):
-        age(tmp_path, f"{MODULES}/kernel/fs/{name}", 0)
-    assert found(tmp_path, {}) == []
+@pytest.mark.parametrize("name", [f"vmlinuz-{RELEASE}.dpkg-new", f"config-{RELEASE};5f0c1a2b"])
+def test_of_the_target_s_own_packages_another_check_speaks(tmp_path: Path, name: str) -> None:
+    assert found(tmp_path, {**HEALTHY, f"/boot/{name}": bytes(2 << 20)}) == []
 
 
 def test_an_empty_image_of_another_kernel(tmp_path: Path) -> None:
