@@ -66,6 +66,12 @@ def test_only_findings_that_exist_are_named() -> None:
     assert not [f"{where}: {name}" for name, where in named if name not in CATALOGUE]
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 # -- the generator ---------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,10 @@ _CALLERS = 4
 """Helpers of helpers: deeper than this, nothing is asked of those who call."""
 
 _WORDS = {
-    **dict.fromkeys(("said", "problem", "reason", "why", "what", "damage", "lacking", "error", "message", "says"), "…"),
+    **dict.fromkeys(
+        ("said", "problem", "consequence", "reason", "why", "what", "damage", "lacking", "error", "message", "says"),
+        "…",
+    ),
     "undecided": "…",
     "spec": "NAME",
     "point": "DIRECTORY",
@@ -494,7 +497,7 @@ def _commands(value: Value) -> tuple[str, ...]:
     return tuple(
         each if isinstance(each, str) else " ".join(_quoted(part) for part in each)
         for each in value
-        if isinstance(each, (str, tuple))
+        if isinstance(each, (str, tuple)) and not isinstance(each, Word)
     )
 
 
@@ -600,7 +603,10 @@ def _said(node: ast.Call, scope: Scope) -> Iterator[Variant]:
         return
     names = ("id", "subject", "problem", "consequence")
     given = _given(node, names)
-    texts = {name: tuple(str(text) for text in _texts(given.get(name), scope)) for name in names}
+    texts = {
+        name: tuple("…" if isinstance(text, Word) else str(text) for text in _texts(given.get(name), scope))
+        for name in names
+    }
     remedies = values(given["remedy"], scope) if "remedy" in given else []
     remedy = tuple(dict.fromkeys(value for value in remedies if isinstance(value, Help) and value != Help("", ())))
     for identity in _texts(given.get("id"), scope):
@@ -736,7 +742,8 @@ def _finding(name: str, check: Check | None, said: list[Variant], commands: dict
 def _remedies_told(remedies: Iterable[Help], commands: dict[str, list[tuple[str, ...]]]) -> Iterator[str]:
     for text in dict.fromkeys(str(remedy.text) for remedy in remedies):
         lists = [remedy.commands for remedy in remedies if remedy.text == text and remedy.commands]
-        yield f"[{text}]" if text in commands and lists else " ".join([text, *(_code(steps) for steps in lists)])
+        codes = [_code(steps) for steps in lists]
+        yield f"[{text}]" if text in commands and codes else " ".join([text, *codes] if text else codes)
 
 
 def _code(steps: Iterable[str]) -> str:
