@@ -13,7 +13,7 @@ import re
 import stat
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -41,6 +41,9 @@ _TEXT_LIMIT = 256 << 10
 _MODULE_LIST_LIMIT = 4 << 20
 _TEXTS_LIMIT = 16 << 20
 """Bytes of text that are kept in all; an image of Debian or Fedora has 2 to 3 MB of what `_wants_text` names."""
+
+_WALK_LIMIT = 500_000
+"""Parts of paths that are followed to put one image's files in their places; dracut's largest image needs 3000."""
 
 _LINK_LIMIT = 40
 _NESTED_LIMIT = 512 << 20
@@ -284,8 +287,9 @@ def read_image(file: BinaryIO, *, size: int) -> Index:
     if digest is None and not any(segment.problem for segment in segments):
         segments += (Segment(size, size, None, 0, 0, Problem("unreadable", "it cannot be read to its end", size)),)
     tree = _Tree()
-    for entry in reader.members:
-        tree.add(entry)
+    endless = tree.add_all(reader.members)
+    if endless is not None:
+        segments += (Segment(size, size, None, 0, 0, endless),)
     return Index(
         size=size,
         sha256=digest or "",
@@ -312,11 +316,13 @@ def merge(indexes: Iterable[Index]) -> Index:
     offset = 0
     for index in indexes:
         segments += [replace(part, offset=part.offset + offset, end=part.end + offset) for part in index.segments]
-        for entry in index.members:
-            tree.add(entry)
+        endless = tree.add_all(index.members)
         members += index.members
         nested += index.nested
         offset += index.size
+        if endless is not None:
+            segments.append(Segment(offset, offset, None, 0, 0, endless))
+            break
         if index.problem is not None and index.problem.kind not in ("no-decoder", "too-large"):
             break
     return Index(
@@ -469,6 +475,8 @@ class _Reader:
             unpacked += count
             if unpacked > budget:
                 raise _TooLarge(f"it unpacks to more than {UNPACKED_LIMIT >> 30} GiB")
+            if archive.trailers > ENTRY_LIMIT:
+                raise _TooLarge(f"it holds more than {ENTRY_LIMIT} archives")
             return count
 
         self._verified = kind != "lz4"
@@ -529,9 +537,10 @@ class _Reader:
         if names and not member.size:
             entry = replace(self.members[names[0]], path=path)
         earlier = [self.members[at].path for at in names] if member.size else []
-        names[:] = (
-            [*names, len(self.members)] if not earlier else [len(self.members) + at for at in range(len(earlier) + 1)]
-        )
+        if earlier:
+            names[:] = [len(self.members) + at for at in range(len(earlier) + 1)]
+        else:
+            names.append(len(self.members))
         self.members.append(entry)
         self.members += [replace(entry, path=name) for name in earlier]
 
@@ -645,7 +654,7 @@ def _module(data: memoryview) -> Module:
 
 
 def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The two sections that tell of a module. Raises one of four errors for a broken file."""
+    """The first of each of the two sections that tell of a module. Raises one of four errors for a broken file."""
     at, word, section, numbers = _SECTION_TABLES[data[4]]
     order = "<" if data[5] == 1 else ">"
     (offset,) = struct.unpack_from(order + word, data, at)
@@ -659,7 +668,7 @@ def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     wanted = {match.start(): match[0][:-1] for match in _MODULE_SECTIONS.finditer(names)}
     for name_at, _kind, _flags, _address, start, length in table:
         if name_at in wanted:
-            yield wanted[name_at], data[start : start + length]
+            yield wanted.pop(name_at), data[start : start + length]
 
 
 # -- the kernel's view -----------------------------------------------------------------------------------------
@@ -672,6 +681,17 @@ class _Tree:
         self.entries: dict[str, Entry] = {}
         self.lost: list[str] = []
         self._parents: dict[str, str] = {}
+        self._filled: set[str] = set()
+        self._left = _WALK_LIMIT
+
+    def add_all(self, entries: Iterable[Entry]) -> Problem | None:
+        """Create them all; a problem where that takes too long."""
+        try:
+            for entry in entries:
+                self.add(entry)
+        except _TooLarge as error:
+            return Problem("too-large", error.message, 0)
+        return None
 
     def add(self, entry: Entry) -> None:
         """Create the entry as the kernel would: links in its directory followed, another kind of file replaced."""
@@ -688,31 +708,48 @@ class _Tree:
         path = f"{parent}/{name}" if parent else name
         old = self.entries.get(path)
         if old is not None and stat.S_IFMT(old.mode) != stat.S_IFMT(entry.mode):
-            if old.is_dir and any(other.startswith(f"{path}/") for other in self.entries):
+            if old.is_dir and path in self._filled:
                 self.lost.append(entry.path)
                 return
             self._parents.clear()
+        self._filled.add(parent)
         self.entries[path] = entry if path == entry.path else replace(entry, path=path)
 
     def _parent(self, directory: str) -> str | None:
         if directory in ("", "dev", "root") and directory not in self.entries:
             # The kernel's own, built-in archive has these (usr/default_cpio_list).
             return directory
-        real = _walk(self.entries, directory)
+        above, _, name = directory.rpartition("/")
+        real = self._parents.get(above)
+        if real is not None and name != "..":
+            place = f"{real}/{name}" if real else name
+            if place in self.entries and self.entries[place].is_dir:
+                return place
+        real = _walk(self.entries, directory, self._spend)
         if real is None:
             return None
         entry = self.entries.get(real)
         return real if not real or (entry is not None and entry.is_dir) else None
 
+    def _spend(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooLarge("its links and paths are too long to be followed")
 
-def _walk(entries: Mapping[str, Entry], path: str) -> str | None:
-    """The key of the entry that `path` leads to, links followed (path_resolution(7)); empty for the root."""
+
+def _walk(entries: Mapping[str, Entry], path: str, spend: Callable[[], None] | None = None) -> str | None:
+    """The key of the entry that `path` leads to, links followed (path_resolution(7)); empty for the root.
+
+    `spend` is called for each part of a path.
+    """
     links = 0
     real = ""
     pending = path.split("/")
     pending.reverse()
     while pending:
         part = pending.pop()
+        if spend is not None:
+            spend()
         if part in ("", "."):
             continue
         if part == "..":
@@ -813,8 +850,8 @@ def _squashfs(path: str, descriptor: int) -> Nested:
     except (FormatError, OSError) as error:
         return Nested(path, "squashfs", None, f"unsquashfs cannot read it ({error})")
     tree = _Tree()
-    for entry in entries:
-        tree.add(entry)
+    if tree.add_all(entries) is not None:
+        return Nested(path, "squashfs", None, "its links and paths are too long to be followed")
     size = os.fstat(descriptor).st_size
     index = Index(size, "", (), entries, MappingProxyType(tree.entries), (), tuple(tree.lost))
     return Nested(path, "squashfs", index)

@@ -18,6 +18,7 @@ from safeupdate.boot.grub_script import Answers, Loaded, MenuEntry, Run, Sight, 
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import bls
+from safeupdate.formats.grub_cfg import Broken
 from safeupdate.machine import Machine
 from safeupdate.remedies import add_kernels, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, unknown, warning
@@ -153,7 +154,9 @@ class _World:
     config: str
     whole: bool = True
     entries: dict[tuple[int, ...], BootEntry] = field(default_factory=dict)
-    started: dict[tuple[int, ...], Run] = field(default_factory=dict)
+    started: Run | None = None
+    """The default entry, started."""
+    broken: list[tuple[str, Broken]] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -198,7 +201,9 @@ class _World:
             if not self.whole and position != self.position[: len(position)]:
                 continue
             started = level.start(choice)
-            self.started[position] = started
+            self.broken += started.broken
+            if position == self.position:
+                self.started = started
             path = (*ids, choice.id.replace(">", ">>"))
             if (choice.submenu or started.shown) and len(position) < _NESTED:
                 self._list(started, position, path, (*titles, choice.title))
@@ -277,12 +282,12 @@ class _World:
 
     def _automatic(self) -> BootEntry | None:
         """Where GRUB goes by itself once the next entry has failed."""
-        if self.next is None:
+        if self.next is None or self.started is None:
             return None
         if self.next.kernel is not None and self.next.kernel.absent and len(self.position) == 1:
             index = self.run.fallback()
             return None if index is None else self.entries.get((index,))
-        after = self.started[self.position]
+        after = self.started
         seen = []
         for _ in range(_STARTS):
             blocks = after.blocks
@@ -403,8 +408,7 @@ class _World:
         yield from self._block()
 
     def _syntax(self) -> Iterator[Finding]:
-        runs = [self.run, *self.started.values()]
-        broken = list(dict.fromkeys(error for run in runs for error in run.broken))
+        broken = list(dict.fromkeys([*self.run.broken, *self.broken]))
         if not broken:
             return
         path, error = broken[0]

@@ -202,7 +202,8 @@ def _expression(run: Run, words: list[str], at: int, depth: int) -> tuple[bool, 
             holds = _compare(run, words[at], words[at + 1], words[at + 2])
             at += 3
         elif left >= 3 and words[at + 1][:3] in ("-nt", "-ot"):
-            holds = run.answers.ask(f"whether `{readable(' '.join(words))}` is true", run.here(), False)
+            question = f"whether `{readable(' '.join(words[at : at + 3]))}` is true"
+            holds = run.answers.ask(question, run.here(), False)
             at += 3
         elif left >= 2 and words[at] in ("-d", "-e", "-f", "-s"):
             holds = _file_test(run, words[at], words[at + 1])
@@ -374,20 +375,19 @@ def _leave(run: Run, call: Call) -> int:
 
 def _search(run: Run, call: Call) -> int | None:
     kind, variable, wanted = "", "", ""
-    pending = list(call.arguments)
-    while pending:
-        word = pending.pop(0)
+    pending = iter(call.arguments)
+    for word in pending:
         option, equals, value = word.partition("=")
         if word == "--":
-            wanted = pending[0] if pending else ""
+            wanted = next(pending, "")
             break
         if option in _KINDS:
             kind = _KINDS[option]
         elif option in ("-s", "--set"):
             variable = value if equals else "root"
         elif option.startswith("--hint") or option == "-h":
-            if not equals and pending:
-                pending.pop(0)
+            if not equals:
+                next(pending, "")
         elif not word.startswith("-") and not wanted:
             wanted = word
     return _find(run, kind, wanted, variable)
@@ -462,9 +462,8 @@ def _menuentry(run: Run, call: Call) -> int:
     identity: str | None = None
     users: str | None = ""
     text: str | None = None
-    pending = list(call.arguments)
-    while pending:
-        word = pending.pop(0)
+    pending = iter(call.arguments)
+    for word in pending:
         option, equals, value = word.partition("=")
         if word == "--":
             title += pending
@@ -473,9 +472,10 @@ def _menuentry(run: Run, call: Call) -> int:
             users = users or None
         elif option in ("--class", "--users", "--hotkey", "--id", "--source"):
             if not equals:
-                if not pending:
+                following = next(pending, None)
+                if following is None:
                     return 1
-                value = pending.pop(0)
+                value = following
             identity = value if option == "--id" else identity
             users = value if option == "--users" else users
             text = value if option == "--source" else text

@@ -22,8 +22,12 @@ from safeupdate.volumes import Volume, Volumes
 _STEPS = 50_000
 """Commands in all runs of one plan; a menu of two hundred entries takes 5,000."""
 
-_TEXT = 32 << 20
-"""Characters that they may put into words: a loop that doubles a variable ends here."""
+_TEXT = 8 << 20
+"""Characters that they may put into words, and variables and entries that a started entry may take along: a loop that
+doubles a variable ends here. An entry takes one or two thousand."""
+
+_WORD = 8
+"""Characters that a word counts for besides its own: it takes memory and time without any."""
 
 DEPTH_LIMIT = 64
 """Commands within commands, GRUB's MAX_RECURSION_DEPTH."""
@@ -203,7 +207,7 @@ class Sight:
             raise FormatError("the configuration does not come to an end", place)
 
     def put(self, length: int, place: str) -> None:
-        """Count characters that go into words. Raises `FormatError` when there were too many."""
+        """Count what goes into words and into scopes. Raises `FormatError` when it was too much."""
         self._text -= length
         if self._text < 0:
             raise FormatError("the configuration's variables grow without bound", place)
@@ -361,6 +365,7 @@ class Run:
         after.functions = dict(self.functions)
         after.from_block, after.set_at = self.from_block, dict(self.set_at)
         after.bls, after.bls_shown = dict(self.bls), set()
+        self.sight.put(len(self.scope.variables) + len(self.scope.menu) + len(self.set_at), entry.source)
         after.scope = self.scope.inner() if entry.submenu else self.scope.copy()
         if not entry.body:
             after.loaded = self.loaded
@@ -524,7 +529,7 @@ class Run:
                     values = self._values(piece.text)
                     if piece.kind == "variable":
                         values = [part for value in values for part in _split(value)]
-                    self.sight.put(sum(map(len, values)), self.here())
+                    self.sight.put(sum(len(value) + _WORD for value in values), self.here())
                     for index, value in enumerate(values):
                         if index and current is not None:
                             done.append(current)

@@ -402,23 +402,26 @@ def module(file: Source) -> Module:
     names = data.exact(table[names_index][4], table[names_index][5], "section name table", _TABLE_LIMIT)
 
     extent = header.shoff + count * section.size
-    modinfo: dict[str, list[str]] = {}
+    modinfo: dict[str, list[str]] | None = None
+    build_id_seen = False
     build_id = None
     for name_at, kind, _flags, _address, offset, size, *_rest in table:
         if kind == _SHT_NOBITS or not kind:
             continue
         extent = max(extent, offset + size)
-        if not modinfo and names.startswith(b".modinfo\0", name_at):
+        if modinfo is None and names.startswith(b".modinfo\0", name_at):
+            modinfo = {}
             for text in data.exact(offset, size, ".modinfo section", _MODINFO_LIMIT).split(b"\0"):
                 key, equals, value = text.decode("utf-8", "surrogateescape").partition("=")
                 if equals:
                     modinfo.setdefault(key, []).append(value)
-        elif build_id is None and names.startswith(b".note.gnu.build-id\0", name_at):
+        elif not build_id_seen and names.startswith(b".note.gnu.build-id\0", name_at):
+            build_id_seen = True
             raw = data.exact(offset, size, "build id", _NOTE_LIMIT)
             build_id, _ = _notes(_Bytes(raw), header.order, [(0, len(raw), 4)])
     return Module(
         elf=parse(file),
-        modinfo={key: tuple(values) for key, values in modinfo.items()},
+        modinfo={key: tuple(values) for key, values in (modinfo or {}).items()},
         build_id=build_id,
         extent=extent,
     )

@@ -54,14 +54,12 @@ def parse(data: bytes) -> Environment:
 
 def _line_end(data: bytes, at: int) -> int:
     """Where the line that holds `at` ends; a newline behind a backslash belongs to the line."""
-    while True:
-        newline = data.find(b"\n", at)
-        if newline < 0:
-            return len(data)
-        backslash = data.find(b"\\", at, newline)
-        if backslash < 0:
-            return newline
+    newline = data.find(b"\n", at)
+    while newline >= 0 and (backslash := data.find(b"\\", at, newline)) >= 0:
         at = backslash + 2
+        if at > newline:
+            newline = data.find(b"\n", at)
+    return len(data) if newline < 0 else newline
 
 
 def _unescape(value: bytes) -> bytes:

@@ -71,13 +71,13 @@ def pairs(data: bytes, separators: str = " \t") -> tuple[tuple[str, str], ...]:
     text = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     for line in re.split("[\n\r]", text):
         line = line.strip(" \t")
-        at = next((at for at, character in enumerate(line) if character in separators), None)
-        if line.startswith("#") or at is None:
+        key = re.split(f"[{separators}]", line, maxsplit=1)[0]
+        if line.startswith("#") or key == line:
             continue
-        value = line[at:].lstrip(separators)
+        value = line[len(key) :].lstrip(separators)
         if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
             value = value[1:-1]
-        found.append((line[:at], value))
+        found.append((key, value))
     return tuple(found)
 
 

@@ -18,6 +18,9 @@ _PREFIX, _VALUES, _CHILDREN = 0x80000000, 0x40000000, 0x20000000
 _TEXT_LIMIT = 1 << 20
 """Bytes of one key or value; the longest line of a modules.dep, amdgpu's, has about 2 KB."""
 
+_KEY_LIMIT = 1024
+"""Bytes of a key, a module's name or alias; the longest of Debian's kernels has 98."""
+
 _SUFFIX = re.compile(r"\.ko(\.gz|\.xz|\.zst|\.bz2|\.lzma)?$")
 
 
@@ -50,18 +53,22 @@ def check_index(data: bytes) -> None:
 def read_index(data: bytes) -> dict[str, tuple[str, ...]]:
     """Every key of a binary index to its values. Raises `FormatError` with the offset of what does not fit."""
     found: dict[str, tuple[str, ...]] = {}
-    pending = [(_root(data), b"")]
+    pending = [(_root(data), b"", b"")]
     seen = {pending[0][0]}
+    left = len(data)
     while pending:
-        offset, key = pending.pop()
-        key, children, values = _node(data, offset, key)
+        offset, key, letter = pending.pop()
+        key, children, values, length = _node(data, offset, key + letter)
+        left -= length
+        if left < 0 or len(key) > _KEY_LIMIT:
+            raise FormatError("nodes of the index overlap", f"offset {offset & _NODE_OFFSET:#x}")
         if values:
             found[key.decode("utf-8", "surrogateescape")] = values
         for child, letter in children:
             if child in seen:
                 raise FormatError("two nodes of the index have the same child", f"offset {child & _NODE_OFFSET:#x}")
             seen.add(child)
-            pending.append((child, key + letter))
+            pending.append((child, key, letter))
     return found
 
 
@@ -84,9 +91,9 @@ def _root(data: bytes) -> int:
     return int(root)
 
 
-def _node(data: bytes, offset: int, key: bytes) -> tuple[bytes, list[tuple[int, bytes]], tuple[str, ...]]:
-    """The node's whole key, its children with their letters, and its values (libkmod/libkmod-index.c)."""
-    at = offset & _NODE_OFFSET
+def _node(data: bytes, offset: int, key: bytes) -> tuple[bytes, list[tuple[int, bytes]], tuple[str, ...], int]:
+    """The node's whole key, its children with their letters, its values, and its length (libkmod/libkmod-index.c)."""
+    at = start = offset & _NODE_OFFSET
     children: list[tuple[int, bytes]] = []
     values: list[str] = []
     try:
@@ -109,7 +116,7 @@ def _node(data: bytes, offset: int, key: bytes) -> tuple[bytes, list[tuple[int, 
                 at = end + 1
     except (IndexError, ValueError, struct.error):
         raise FormatError("a node of the index does not end in the file", f"offset {at:#x}") from None
-    return key, children, tuple(values)
+    return key, children, tuple(values), at - start
 
 
 def is_module(path: str) -> bool:

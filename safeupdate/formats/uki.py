@@ -22,6 +22,9 @@ HEADER_LIMIT = 64 << 10
 _TEXT_LIMIT = 64 << 10
 """Bytes of a text section. The kernel takes command lines of 2 KiB (x86), the stub none beyond its UTF-16 limits."""
 
+_TEXTS_LIMIT = 1 << 20
+"""Bytes of all text sections together, those of the base once for each profile. Real ones have about 1 KiB."""
+
 _PROFILES = 256
 """The most profiles that systemd-boot looks for in one image (UNIFIED_PROFILES_MAX)."""
 
@@ -107,10 +110,11 @@ def parse(file: BinaryIO | bytes) -> Uki:
     first = next((at for at, section in enumerate(table) if section.name == ".profile"), len(table))
     base = _by_name(table[:first])
     starts = [at for at, section in enumerate(table) if section.name == ".profile"][:_PROFILES]
+    texts = _Texts(reader)
     profiles = []
     for number, start in enumerate(starts or [len(table)]):
         end = starts[number + 1] if number + 1 < len(starts) else len(table)
-        profiles.append(_profile(reader, number, {**base, **_by_name(table[start:end])}))
+        profiles.append(_profile(texts, number, {**base, **_by_name(table[start:end])}))
     return Uki(architecture(head), table, tuple(profiles))
 
 
@@ -174,10 +178,10 @@ def _by_name(sections: tuple[Section, ...]) -> dict[str, Section]:
     return {section.name: section for section in reversed(sections)}
 
 
-def _profile(reader: BinaryIO, number: int, sections: dict[str, Section]) -> Profile:
-    cmdline = _text(reader, sections.get(".cmdline"))
-    release = _text(reader, sections.get(".uname"))
-    about = _pairs(reader, sections.get(".profile")) or {}
+def _profile(texts: _Texts, number: int, sections: dict[str, Section]) -> Profile:
+    cmdline = texts.text(sections.get(".cmdline"))
+    release = texts.text(sections.get(".uname"))
+    about = texts.pairs(sections.get(".profile")) or {}
     return Profile(
         number,
         about.get("ID"),
@@ -187,27 +191,33 @@ def _profile(reader: BinaryIO, number: int, sections: dict[str, Section]) -> Pro
         # The stub turns control characters into blanks and drops those at both ends.
         None if cmdline is None else re.sub("[\0-\x20\x7f]", " ", cmdline).strip(" "),
         release.strip() or None if release else None,
-        _pairs(reader, sections.get(".osrel")),
+        texts.pairs(sections.get(".osrel")),
     )
 
 
-def _pairs(reader: BinaryIO, section: Section | None) -> dict[str, str] | None:
-    data = _read(reader, section)
-    return None if data is None else dict(loader_conf.pairs(data, "="))
+class _Texts:
+    """The text sections of one file, within bounds."""
 
+    def __init__(self, reader: BinaryIO) -> None:
+        self._reader = reader
+        self._left = _TEXTS_LIMIT
 
-def _text(reader: BinaryIO, section: Section | None) -> str | None:
-    data = _read(reader, section)
-    return None if data is None else data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+    def pairs(self, section: Section | None) -> dict[str, str] | None:
+        data = self._read(section)
+        return None if data is None else dict(loader_conf.pairs(data, "="))
 
+    def text(self, section: Section | None) -> str | None:
+        data = self._read(section)
+        return None if data is None else data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
-def _read(reader: BinaryIO, section: Section | None) -> bytes | None:
-    if section is None:
-        return None
-    place = f"offset {section.offset:#x}"
-    if section.size > _TEXT_LIMIT:
-        raise FormatError(f"the section {section.name} is too long for a text", place)
-    if not section.whole:
-        raise FormatError(f"the file ends before its section {section.name} does", place)
-    reader.seek(section.offset)
-    return reader.read(section.size)
+    def _read(self, section: Section | None) -> bytes | None:
+        if section is None:
+            return None
+        place = f"offset {section.offset:#x}"
+        self._left -= section.size
+        if section.size > _TEXT_LIMIT or self._left < 0:
+            raise FormatError(f"the section {section.name} is too long for a text", place)
+        if not section.whole:
+            raise FormatError(f"the file ends before its section {section.name} does", place)
+        self._reader.seek(section.offset)
+        return self._reader.read(section.size)

@@ -873,6 +873,22 @@ def test_deep_nesting_is_unknown(tmp_path: Path) -> None:
     assert ids(found) == ["config-not-followed"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set a='--hint a '\nwhile true; do set a=\"$a$a\"; search $a; done\n",
+        "set a='b -nt c '\nwhile true; do set a=\"$a$a\"; test $a; done\n",
+        "set a='--id b '\nwhile true; do set a=\"$a$a\"; menuentry c $a { d; }; done\n",
+        "function f { menuentry $1 { true; }; shift; f $@; f $@; }\nf " + "a " * 2000,
+        "for i in " + "1 " * 12000 + "; do menuentry $i { true; }; done\n",
+        "".join(f"set a{n}=b\n" for n in range(800)) + "for i in " + "1 " * 12000 + "; do submenu $i { true; }; done\n",
+    ],
+    ids=["search", "test", "menuentry", "arguments", "entries", "submenus"],
+)
+def test_what_grows_by_the_square_is_not_followed(tmp_path: Path, text: str) -> None:
+    assert ids(script(tmp_path, text)) == ["config-not-followed"]
+
+
 def test_a_missing_configuration_is_unknown(tmp_path: Path) -> None:
     found = plan(tmp_path, {})
     assert ids(found) == ["config-unreadable"]

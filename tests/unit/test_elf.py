@@ -128,6 +128,17 @@ def test_kernel_module(order: str) -> None:
     assert found == elf.module(io.BytesIO(data + b"~Module signature appended~\n"))
 
 
+def test_of_several_sections_of_one_name_the_first_counts() -> None:
+    # Each of 2000 sections is all of `.modinfo`, in which nothing is to be found.
+    data = bytearray(kernel_module([b""] * 100_000))
+    (table,) = struct.unpack_from("<Q", data, 40)
+    headers = [data[table + 64 * n : table + 64 * (n + 1)] for n in range(6)]
+    data[table:] = b"".join([*headers, *[headers[2], headers[3]] * 1000])
+    struct.pack_into("<H", data, 60, 2006)
+    found = elf.module(bytes(data))
+    assert (dict(found.modinfo), found.build_id) == ({}, "ab" * 20)
+
+
 def test_a_cut_module_is_noticed_at_every_length() -> None:
     data = kernel_module([b"name=a"])
     for length in range(len(data)):

@@ -23,6 +23,12 @@ def test_a_backslash_keeps_what_follows() -> None:
     assert grubenv.parse(data).as_dict() == {"a": "x\\y", "b": "two\nlines", "c": "1=2"}
 
 
+def test_a_line_of_backslashes() -> None:
+    pairs = b"\\\\" * 400_000
+    assert grubenv.parse(grubenv.SIGNATURE + b"a=" + pairs + b"\nb=c\n").as_dict() == {"a": "\\" * 400_000, "b": "c"}
+    assert grubenv.parse(grubenv.SIGNATURE + b"a=b\\\nc\nd=e\n").as_dict() == {"a": "b\nc", "d": "e"}
+
+
 def test_the_last_of_two_counts() -> None:
     assert grubenv.parse(grubenv.SIGNATURE + b"a=1\na=2\n").as_dict() == {"a": "2"}
 

@@ -289,6 +289,38 @@ def test_a_file_too_large_to_be_an_image(tmp_path: Path) -> None:
     assert read(bytes(3 << 20) + archive({"a": b"1"})).entries["a"].size == 1
 
 
+def test_links_that_lead_far_around_are_not_followed_for_ever() -> None:
+    around = b"d/../" * 800
+    links = b"".join(member(b"l%d" % n, around + b"l%d" % (n + 1), LINK) for n in range(20))
+    image = member(b"d", mode=DIRECTORY) + links + member(b"l20", b".", LINK) + member(b"l0/file")
+    assert read(image + trailer()).problem is None
+    index = read(image + b"".join(member(b"l0/%d/file" % n) for n in range(100)) + trailer())
+    assert index.problem is not None
+    assert index.problem.kind == "too-large"
+    assert merge([index, index]).problem is not None
+
+
+def test_deep_directories() -> None:
+    names = [b"/".join([b"d"] * depth) for depth in range(1, 2000)]
+    index = read(b"".join(member(name, mode=DIRECTORY) for name in names) + trailer())
+    assert index.problem is None
+    assert len(index.entries) == 1999
+
+
+def test_end_marks_without_end() -> None:
+    index = read(compress("gzip", member(b"TRAILER!!!", mode=0) * 60_000))
+    assert index.problem is not None
+    assert index.problem.kind == "too-large"
+
+
+def test_a_file_of_a_great_many_names() -> None:
+    names = [b"a%d" % n for n in range(20_000)]
+    image = b"".join(member(name, inode=7, links=20_000) for name in names)
+    index = read(image + member(b"last", b"content", inode=7, links=20_000) + trailer())
+    assert index.problem is None
+    assert index.entries["a0"].crc32 == zlib.crc32(b"content")
+
+
 def test_texts_are_bounded() -> None:
     files = {f"etc/{n}": b"x" * (200 << 10) for n in range(100)} | {"etc/large": b"x" * (300 << 10)}
     index = read(compress("gzip", archive(files)))

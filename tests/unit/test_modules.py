@@ -72,6 +72,15 @@ def test_an_index_that_is_a_loop_or_has_too_much() -> None:
         modules.read_index(many)
 
 
+def test_an_index_whose_nodes_lie_in_one_another() -> None:
+    # 255 children, each of which begins one byte later in the same long prefix: together they would hold 5 MB.
+    prefix = b"a" * 20000 + b"\0" + struct.pack(">II", 1, 0) + b"value\0"
+    children = struct.pack(">255I", *((12 + start) | 0xC0000000 for start in range(255)))
+    head = struct.pack(">III", modules.INDEX_MAGIC, modules.INDEX_VERSION, (12 + len(prefix)) | 0x20000000)
+    with pytest.raises(FormatError, match="overlap"):
+        modules.read_index(head + prefix + b"\1\xff" + children)
+
+
 @pytest.mark.parametrize("data", [b"", b"x" * 11, bytes(12), struct.pack(">III", modules.INDEX_MAGIC, 0x30001, 12) * 2])
 def test_no_index(data: bytes) -> None:
     with pytest.raises(FormatError):

@@ -92,6 +92,13 @@ def test_a_text_that_is_too_long_is_refused() -> None:
         uki.parse(efi.pe([(".cmdline", bytes(1 << 20))]))
 
 
+def test_profiles_that_repeat_a_long_text_are_refused() -> None:
+    profiles = [(".profile", b"ID=a\n")] * 100
+    assert len(uki.parse(efi.pe([(".osrel", b"ID=a\n" * 100), *profiles])).profiles) == 100
+    with pytest.raises(FormatError, match=r"\.osrel is too long"):
+        uki.parse(efi.pe([(".osrel", b"ID=a\n" * 10000), *profiles]))
+
+
 def test_architectures() -> None:
     assert uki.architecture(efi.pe(machine=0xAA64)) == "aa64"
     assert uki.architecture(efi.pe(machine=1)) is None
