@@ -3,6 +3,7 @@
 # make lint     format, lint, types, shell
 # make bench    time and memory, beside their limits
 # make docs     the pages that are made from the code and from what the tests find
+# make fuzz     every parser and whole trees, for a minute each (docs/fuzzing.md)
 # make lab      the tests that boot virtual machines (needs QEMU)
 # make setup    install what is missing; part of all of these
 
@@ -11,7 +12,7 @@ PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
 SHELL_FILES = .ci/run tools/*.sh machines/*.sh
 
-.PHONY: setup run test lint bench docs lab
+.PHONY: setup run test lint bench docs fuzz lab
 
 setup:
 	@tools/setup.sh
@@ -39,6 +40,12 @@ docs: setup
 	$(PYTHON) -m tools.findings
 	$(PYTHON) -m tests.unit.test_distributions
 	$(AS_ROOT) $(PYTHON) -m tests.verdicts.test_verdicts
+
+# Atheris has wheels for few versions of Python only, so that set-up does not want it.
+fuzz: setup
+	@$(PYTHON) -c 'import atheris' 2> /dev/null || $(PYTHON) -m pip install --quiet --disable-pip-version-check \
+		--config-settings editable_mode=compat --editable '.[fuzz]'
+	@$(AS_ROOT) $(PYTHON) -m tests.fuzz $(FUZZ)
 
 lab: setup
 	$(AS_ROOT) $(PYTEST) -m vm
