@@ -62,15 +62,12 @@ def _change(case: Case, text: str, *, add: str = "", remove: str = "") -> Remedy
             return Remedy(text, by_grubby.commands)
     if case.plan.loader == "grub":
         menu = write_boot_menu(case.machine, "grub", case.plan.config)
-        return Remedy(f"{text} It comes from GRUB_CMDLINE_LINUX in /etc/default/grub.", menu.commands)
-    return Remedy(f"{text} It comes from {entry.source if entry is not None else '/etc/kernel/cmdline'}.")
+        return Remedy(f"{text} The command line comes from GRUB_CMDLINE_LINUX in /etc/default/grub.", menu.commands)
+    return Remedy(f"{text} The command line is in {entry.source if entry is not None else '/etc/kernel/cmdline'}.")
 
 
 def _evidence(case: Case) -> list[str]:
     return [f"{case.entry.source}: {case.entry.cmdline}"] if case.entry is not None else []
-
-
-# -- kernel variables ------------------------------------------------------------------------------------------
 
 
 def _variable(case: Case, name: str) -> tuple[str, str] | None:
@@ -121,6 +118,8 @@ def _panic(case: Case) -> Iterator[Finding]:
     if timeout != 0 or (now or 0) != 0 or not _headless(case.machine) or _watchdog(case):
         return
     remedy = _change(case, "Have the kernel restart a minute after a panic: add panic=60.", add="panic=60")
+    if by is not None and by.startswith("/"):
+        remedy = Remedy(f"Have the kernel restart a minute after a panic: set kernel.panic = 60 in {by}.")
     if by is not None:
         yield warning(
             "boot-settings.panic-waits",
@@ -194,7 +193,7 @@ def _headless(machine: Machine) -> bool:
     return True
 
 
-# -- consoles --------------------------------------------------------------------------------------------------
+_CONSOLES = ("ttyS", "ttyAMA", "ttyUSB", "hvc", "tty")
 
 
 def _devices(line: CommandLine) -> list[str]:
@@ -209,17 +208,18 @@ def _consoles(case: Case) -> Iterator[Finding]:
     if case.entry is None:
         return
     wanted = _devices(_line(case))
-    for name in wanted:
-        plain = re.sub(r"^/dev/", "", name)
-        device = next((one for one in ("ttyS", "ttyAMA", "ttyUSB", "hvc", "tty") if _named(plain, one)), None)
-        if device is not None and name != f"{device}{plain[len(device) :]}":
+    for value in _line(case).all("console"):
+        name = re.sub(r"^/dev/", "", value)
+        kind = next((one for one in _CONSOLES if re.match(rf"{one}\d+(?:,|$)", name, re.IGNORECASE)), "")
+        meant = kind + name[len(kind) :]
+        if kind and meant != value:
             yield warning(
                 "boot-settings.console-misspelt",
-                f"console={name}",
-                f"The command line says console={name}, which names no console; {device}{plain[len(device) :]} would.",
+                f"console={value}",
+                f"The command line says console={value}, which names no console; console={meant} would.",
                 "No message of the boot appears there.",
                 evidence=_evidence(case),
-                remedy=_change(case, "Correct the parameter.", remove=f"console={name}"),
+                remedy=_change(case, f"Make it console={meant}.", remove=f"console={value}"),
             )
     running = _devices(cmdline.parse(case.machine.value("/proc/cmdline") or ""))
     lost = [name for name in running if _is_serial(name)]
@@ -244,13 +244,6 @@ def _consoles(case: Case) -> Iterator[Finding]:
                 "Where a boot stops, nobody sees why.",
                 remedy=_change(case, "Add console=ttyS0, or the console that this machine has.", add="console=ttyS0"),
             )
-
-
-def _named(name: str, device: str) -> bool:
-    return re.fullmatch(rf"{device}\d+", name, re.IGNORECASE) is not None
-
-
-# -- the command line ------------------------------------------------------------------------------------------
 
 
 def _mistakes(case: Case) -> Iterator[Finding]:
@@ -347,9 +340,6 @@ def _not_in_kernel(case: Case) -> Iterator[Finding]:
             evidence=[f"{case.kernel.config_path}: {options} is not set"],
             remedy=_change(case, "Remove the parameter, or start a kernel that has it.", remove=parameter),
         )
-
-
-# -- device trees and boot maps --------------------------------------------------------------------------------
 
 
 def _devicetree(case: Case) -> Iterator[Finding]:

@@ -99,9 +99,6 @@ def _mib(size: int) -> str:
     return f"{-(-size >> 20)} MiB" if size >= 1 << 20 else f"{-(-size >> 10)} KiB"
 
 
-# -- what was cut ----------------------------------------------------------------------------------------------
-
-
 def _devicetree(case: Case) -> Iterator[Finding]:
     file = case.entry.devicetree if case.entry is not None else None
     if file is None or file.path is None or not case.machine.is_file(file.path):
@@ -154,9 +151,6 @@ def _target_files(case: Case) -> dict[str, Remedy]:
     return found
 
 
-# -- what was left ---------------------------------------------------------------------------------------------
-
-
 def _leftovers(case: Case, files: Iterable[_File]) -> Iterator[Finding]:
     target = _target_files(case)
     litter = []
@@ -200,9 +194,6 @@ def _leftovers(case: Case, files: Iterable[_File]) -> Iterator[Finding]:
 def _room_left(machine: Machine, directory: str) -> list[str]:
     space = machine.space(directory)
     return [f"its file system has {_mib(space.free)} left of {_mib(space.total)}"] if space is not None else []
-
-
-# -- room ------------------------------------------------------------------------------------------------------
 
 
 @dataclass

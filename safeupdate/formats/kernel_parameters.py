@@ -49,6 +49,13 @@ class Need:
     effect: str
 
 
+_TTYS = (
+    "SERIAL_8250_CONSOLE",
+    *("TN3215_CONSOLE", "SCLP_CONSOLE", "SCLP_VT220_CONSOLE"),  # s390
+    *("SERIAL_PMACZILOG_CONSOLE", "SERIAL_SUNZILOG_CONSOLE", "SERIAL_SUNSU_CONSOLE", "SERIAL_SUNHV"),
+)
+"""Every architecture's drivers of ttyS."""
+
 _ON = r"1|[yY].*|on"
 
 NEEDS = (
@@ -73,7 +80,7 @@ NEEDS = (
     Need("intel_iommu", "on.*", ("INTEL_IOMMU",), "devices are not isolated from memory"),
     Need("netconsole", ".+", ("NETCONSOLE",), "no messages are sent over the network"),
     Need("page_poison", _ON, ("PAGE_POISONING",), "freed pages keep their content"),
-    Need("console", r"ttyS\d.*", ("SERIAL_8250_CONSOLE",), "nothing appears on the serial console"),
+    Need("console", r"ttyS\d.*", _TTYS, "nothing appears on the serial console"),
     Need("console", r"ttyAMA\d.*", ("SERIAL_AMBA_PL011_CONSOLE",), "nothing appears on the serial console"),
     Need("console", r"hvc\d.*", ("HVC_DRIVER",), "nothing appears on the hypervisor's console"),
     *(Need("security", name, options, f"{name} is not active") for name, options in _MODULES.items()),

@@ -108,9 +108,6 @@ def test_a_second_initrd(tmp_path: Path) -> None:
     assert ids(settings(tmp_path, f"{ROOT} initrd=/boot/other.img")) == [("initrd-ignored", "note")]
 
 
-# -- parameters and the kernel's configuration -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("parameter", "option"),
     [
@@ -198,9 +195,6 @@ def test_names_that_are_nearly_known(name: str, known: str | None) -> None:
     assert kernel_parameters.meant(name) == known
 
 
-# -- panic, memory, consoles -----------------------------------------------------------------------------------
-
-
 def test_a_stock_machine_without_a_screen_gets_notes_only(tmp_path: Path) -> None:
     assert ids(settings(tmp_path, ROOT, HEADLESS)) == [
         ("no-serial-console", "note"),
@@ -274,9 +268,26 @@ def test_a_serial_console_that_the_next_boot_does_not_have(
     assert "console=ttyS0" in finding.remedy.text
 
 
-@pytest.mark.parametrize("name", ["ttys0", "/dev/ttyS0", "TTYS1,115200", "TTY0"])
-def test_consoles_that_there_are_not(tmp_path: Path, name: str) -> None:
-    assert ids(settings(tmp_path, f"{ROOT} console={name}")) == [("console-misspelt", "warning")]
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ttys0", "ttyS0"), ("/dev/ttyS0", "ttyS0"), ("TTYS1,115200", "ttyS1,115200"), ("TTY0", "tty0")],
+)
+def test_consoles_that_there_are_not(tmp_path: Path, name: str, meant: str) -> None:
+    (finding,) = settings(tmp_path, f"{ROOT} console={name}")
+    assert ids([finding]) == [("console-misspelt", "warning")]
+    assert f"console={meant} would" in finding.problem
+
+
+@pytest.mark.parametrize(
+    "name", ["ttyS0,115200n8", "tty0", "hvc0", "ttymxc0", "0", "uart8250,io,0x3f8,9600", "null", ""]
+)
+def test_consoles_that_there_are(tmp_path: Path, name: str) -> None:
+    assert settings(tmp_path, f"{ROOT} console={name}") == []
+
+
+def test_a_variable_is_put_right_where_it_is_set(tmp_path: Path) -> None:
+    (finding,) = settings(tmp_path, f"{ROOT} console=ttyS0", {**HEADLESS, SYSCTL: "kernel.panic = 0\n"})
+    assert (finding.subject, SYSCTL in finding.remedy.text) == (SYSCTL, True)
 
 
 def test_sysctl_names() -> None:
@@ -286,9 +297,6 @@ def test_sysctl_names() -> None:
         ("net.ipv4.conf.eth0/1.forwarding", "0"),
         ("a.b", "c d"),
     )
-
-
-# -- device trees and boot maps --------------------------------------------------------------------------------
 
 
 def with_devicetree(root: Path, path: str | None, files: Mapping[str, Content]) -> Case:
