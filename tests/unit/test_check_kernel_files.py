@@ -15,8 +15,8 @@ from safeupdate.boot.firmware import Firmware
 from safeupdate.checks.kernel_files import CHECK
 from safeupdate.machine import Machine
 from safeupdate.report import Finding
+from tests.unit import signed_efi
 from tests.unit.elves import kernel_module, program
-from tests.unit.test_authenticode import image as signed_image
 from tests.unit.trees import (
     IMAGE,
     MODULES,
@@ -144,17 +144,13 @@ def test_a_bomb_inside_an_image_is_not_unpacked_further_than_promised(tmp_path: 
 
 
 def test_a_signed_image_that_was_changed(tmp_path: Path) -> None:
-    payload = XZ + SIZE
-    image = bytearray(x86_image(payload=payload, tail=bytes(64)))
-    signed = signed_image(digest=bytes(32))
-    # The DOS, PE and optional headers of the signed file, in the part of the boot sector that is free for them.
-    image[:0x1F1] = signed[:0x1F1]
-    image[0x1F1] = 1
-    struct.pack_into("<II", image, 0x40 + 24 + 112 + 32, len(image), 128)
-    image += signed[-128:]
-    machine = with_changes(tmp_path, image=bytes(image))
-    assert found(machine) == [("warning", "image-changed")]
-    assert found(machine, secure_boot=True) == [("blocker", "image-changed")]
+    image = signed_efi.kernel(image=x86_image(payload=XZ + SIZE, tail=bytes(64)))
+    key = signed_efi.key("one")
+    for number, signed in enumerate((signed_efi.sign(image, key, of=bytes(32)), signed_efi.sign(image, key)[:-20])):
+        machine = with_changes(tmp_path / str(number), image=signed)
+        assert found(machine) == [("warning", "image-changed")]
+        assert found(machine, secure_boot=True) == [("blocker", "image-changed")]
+    assert found(with_changes(tmp_path / "sound", image=signed_efi.sign(image, key)), secure_boot=True) == []
 
 
 def test_an_image_of_another_architecture(tmp_path: Path) -> None:
