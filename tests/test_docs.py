@@ -91,12 +91,15 @@ def _generated(root: Path, name: str, check: str) -> subprocess.CompletedProcess
 
 def _check(call: str) -> str:
     return f'''"""Is it so?"""
+from safeupdate import report
 from safeupdate.case import Check
 from safeupdate.report import blocker, unknown, warning
 
 def check(case):
     level = blocker if case.entry else warning
     name = "so.variable"
+    yield report.note("so.attribute", "x", "y")
+    yield unknown(name, "x", "y", "z")
     for finding in helper(level, "so.helped", case):
         yield finding
     {call}
@@ -109,13 +112,19 @@ CHECK = Check("so", "It is so", essential=False, run=check)
 
 
 def test_an_id_is_found_through_variables_and_helpers(tmp_path: Path) -> None:
-    done = _generated(tmp_path, "so", _check('yield (unknown if case.kernel else level)(name, "x", "y", "z")'))
+    done = _generated(tmp_path, "so", _check('yield (warning if case.kernel else level)(name, "x", "y", "z")'))
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "safeupdate/findings.txt").read_text().splitlines()
-    assert {"so.could-not-tell unknown", "so.helped blocker warning", "so.variable blocker unknown warning"} <= {*lines}
+    assert [line for line in lines if line.startswith("so.")] == [
+        "so.attribute note",
+        "so.could-not-tell unknown",
+        "so.helped blocker warning",
+        "so.variable blocker unknown warning",
+    ]
     page = (tmp_path / "docs/findings.md").read_text()
-    assert "## so: It is so\n\nIs it so?\n\n### so.helped\n\n**blocker** or **warning**" in page
-    assert "RELEASE is bad.\n\n- Consequence: It fails.\n" in page
+    assert "## so: It is so\n\nIs it so?\n\n### so.attribute\n\n**note**" in page
+    assert "### so.helped\n\n**blocker** or **warning** (`safeupdate/checks/so.py`)\n\nRELEASE is bad.\n" in page
+    assert "- Consequence: It fails.\n" in page
 
 
 @pytest.mark.parametrize(
@@ -126,6 +135,7 @@ def test_an_id_is_found_through_variables_and_helpers(tmp_path: Path) -> None:
         'yield warning("so.Not a name", "x", "y", "z")',
         'yield Finding("so.built", "note", "x", "y")',
         'yield replace(finding, id="so.other")',
+        'yield {True: blocker}[True]("so.hidden", "x", "y", "z")',
     ],
 )
 def test_an_id_that_cannot_be_read_stops_it_and_names_the_line(tmp_path: Path, call: str) -> None:

@@ -33,6 +33,12 @@ _SENTENCE = 40
 _CALLERS = 4
 """Helpers of helpers: deeper than this, nothing is asked of those who call."""
 
+_DEPTH = 12
+"""Calls within calls that are followed: a recursion ends there."""
+
+_WAYS = 8
+"""Ways to put a list together that are told."""
+
 _WORDS = {
     **dict.fromkeys(
         ("said", "problem", "consequence", "reason", "why", "what", "damage", "lacking", "error", "message", "says"),
@@ -84,7 +90,6 @@ class Help(NamedTuple):
 
 
 Value = Union[str, Level, Help, tuple[Any, ...]]
-Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Scope:
     """Where an expression stands: its module, the function around it, and what this was called with."""
 
     module: Module
-    function: Function | None = None
+    function: ast.FunctionDef | None = None
     arguments: dict[str, tuple[ast.expr, Scope | None]] = field(default_factory=dict)
     depth: int = 0
 
@@ -155,7 +160,7 @@ def _defined(module: Module) -> dict[str, ast.AST]:
     """What a module defines at its top, and the methods of its classes."""
     found: dict[str, ast.AST] = {}
     for node in module.tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(node, ast.FunctionDef):
             found[node.name] = node
         elif isinstance(node, ast.ClassDef):
             found.update({f"self.{each.name}": each for each in node.body if isinstance(each, ast.FunctionDef)})
@@ -198,16 +203,16 @@ def _definition(module: Module, node: ast.expr) -> tuple[Module, str, ast.AST] |
     return None
 
 
-def _functions(module: Module) -> Iterator[Function]:
+def _functions(module: Module) -> Iterator[ast.FunctionDef]:
     for node in _defined(module).values():
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(node, ast.FunctionDef):
             yield node
 
 
 @cache
-def _calls() -> dict[int, list[tuple[Module, Function | None, ast.Call]]]:
+def _calls() -> dict[int, list[tuple[Module, ast.FunctionDef | None, ast.Call]]]:
     """The calls of each function of the package, by the identity of its tree."""
-    found: dict[int, list[tuple[Module, Function | None, ast.Call]]] = {}
+    found: dict[int, list[tuple[Module, ast.FunctionDef | None, ast.Call]]] = {}
     for module in modules().values():
         for function in _functions(module):
             for node in ast.walk(function):
@@ -216,7 +221,7 @@ def _calls() -> dict[int, list[tuple[Module, Function | None, ast.Call]]]:
     return found
 
 
-def _scopes(module: Module, function: Function, depth: int = 0) -> list[Scope]:
+def _scopes(module: Module, function: ast.FunctionDef, depth: int = 0) -> list[Scope]:
     """A function as each of its callers calls it."""
     called = _calls().get(id(function), []) if depth < _CALLERS else []
     scopes = [
@@ -228,7 +233,7 @@ def _scopes(module: Module, function: Function, depth: int = 0) -> list[Scope]:
     return scopes or [Scope(module, function, {}, depth)]
 
 
-def _bound(function: Function, call: ast.Call, scope: Scope) -> dict[str, tuple[ast.expr, Scope | None]]:
+def _bound(function: ast.FunctionDef, call: ast.Call, scope: Scope) -> dict[str, tuple[ast.expr, Scope | None]]:
     names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     if names[:1] in (["self"], ["cls"]):
         names = names[1:]
@@ -251,7 +256,7 @@ def _bound(function: Function, call: ast.Call, scope: Scope) -> dict[str, tuple[
 
 def values(node: ast.expr, scope: Scope) -> list[Value]:
     """All that an expression may be, as far as the code tells; a `Word` where it does not."""
-    found = _values(node, scope) if scope.depth < 12 else []
+    found = _values(node, scope) if scope.depth < _DEPTH else []
     return list(dict.fromkeys(found)) or [_word(node)]
 
 
@@ -284,7 +289,7 @@ def _values(node: ast.expr, scope: Scope) -> list[Value]:
     if isinstance(node, ast.Attribute):
         if node.attr in ("commands", "text"):
             return [getattr(value, node.attr) for value in values(node.value, scope) if isinstance(value, Help)]
-        return []
+        return _level(_definition(scope.module, node))
     return _called(node, scope) if isinstance(node, ast.Call) else []
 
 
@@ -339,7 +344,7 @@ def _sequence(elements: list[ast.expr], scope: Scope) -> list[Value]:
         found = values(element, scope)
         texts = all(isinstance(value, str) for value in found)
         parts.append([(_choice(found),)] if texts else [(value,) for value in found])
-    return [tuple(itertools.chain(*parts)) for parts in itertools.islice(itertools.product(*parts), 8)]
+    return [tuple(itertools.chain(*parts)) for parts in itertools.islice(itertools.product(*parts), _WAYS)]
 
 
 def _named(node: ast.Name, scope: Scope) -> list[Value]:
@@ -356,10 +361,14 @@ def _named(node: ast.Name, scope: Scope) -> list[Value]:
     defined = _definition(scope.module, node)
     if defined is None:
         return []
-    module, name, tree = defined
-    if module.name == "safeupdate.report" and name in LEVELS:
-        return [Level(name)]
-    return values(tree, Scope(module, depth=scope.depth + 1)) if isinstance(tree, ast.expr) else []
+    module, _, tree = defined
+    return values(tree, Scope(module, depth=scope.depth + 1)) if isinstance(tree, ast.expr) else _level(defined)
+
+
+def _level(defined: tuple[Module, str, ast.AST] | None) -> list[Value]:
+    if defined is None or defined[0].name != "safeupdate.report" or defined[1] not in LEVELS:
+        return []
+    return [Level(defined[1])]
 
 
 def _is_table(node: ast.expr, scope: Scope) -> bool:
@@ -401,7 +410,7 @@ def _appended(node: ast.Name, scope: Scope) -> list[Value]:
 
 
 @cache
-def _reaching(function: Function, use: ast.Name) -> list[ast.expr | None]:
+def _reaching(function: ast.FunctionDef, use: ast.Name) -> list[ast.expr | None]:
     return _assigned(function.body, use.id, use)
 
 
@@ -540,6 +549,7 @@ def _word(node: ast.AST) -> Word:
 _LITERAL = ("id", "title", "essential")
 
 
+@cache
 def checks() -> list[Check]:
     """The checks in the order in which they are asked."""
     room = modules()["safeupdate.checks"]
@@ -594,7 +604,7 @@ def variants() -> list[Variant]:
 def _may_tell(node: ast.Call, module: Module) -> bool:
     if isinstance(node.func, ast.Name) and node.func.id == "Finding":
         raise Unreadable(f"{module.at(node)}: a finding is made by blocker, unknown, warning or note")
-    return isinstance(node.func, (ast.Name, ast.IfExp))
+    return isinstance(node.func, (ast.Name, ast.Attribute, ast.IfExp))
 
 
 def _said(node: ast.Call, scope: Scope) -> Iterator[Variant]:
@@ -635,7 +645,22 @@ def catalogue() -> dict[str, list[Variant]]:
     found: dict[str, list[Variant]] = {}
     for variant in sorted(variants(), key=lambda one: (one.id, LEVELS.index(one.levels[0]))):
         found.setdefault(variant.id, []).append(variant)
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and node.value not in found and _is_id(node.value):
+                raise Unreadable(
+                    f"{module.at(node)}: {node.value!r} looks like the id of a finding in no call that is read"
+                )
     return found
+
+
+_NO_IDS = ("fallback.efi",)
+"""Names of files that look like one."""
+
+
+def _is_id(text: object) -> bool:
+    match = re.fullmatch(r"([a-z0-9-]+)\.[a-z0-9-]+", text) if isinstance(text, str) else None
+    return match is not None and match.group() not in _NO_IDS and match[1] in {check.id for check in checks()}
 
 
 def levels(check: Check | None, said: list[Variant]) -> tuple[str, ...]:
