@@ -99,7 +99,7 @@ def test_another_release_says_nothing_of_this_one(tmp_path: Path) -> None:
 
 def cut(release: str) -> Finding:
     image = f"/boot/initrd.img-{release}"
-    return blocker("initramfs.no-root-tool", image, f"The image {image} lacks foo for {release}.", "It stops.")
+    return blocker("initramfs.no-init", image, f"The image {image} lacks foo for {release}.", "It stops.")
 
 
 def told(release: str = RELEASE) -> tuple[tuple[str, str, str], ...]:
