@@ -67,6 +67,7 @@ class Key:
     name: bytes
     serial: int
     key_id: bytes
+    issuer: bytes
 
     def sign(self, digest: str, value: bytes) -> bytes:
         """The raw signature of a digest."""
@@ -93,7 +94,7 @@ def key(
     private: Any = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP384R1())
     public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = hashlib.sha1(public).digest()
-    signer = issuer or Key(private, b"", name(common), serial, key_id)
+    signer = issuer or Key(private, b"", name(common), serial, key_id, name(common))
     by_ec = isinstance(signer.private, ec.EllipticCurvePrivateKey)
     algorithm = tlv(0x30, oid("1.2.840.10045.4.3.2")) if by_ec else tlv(0x30, oid("1.2.840.113549.1.1.11"), b"\5\0")
     extensions = [(oid("2.5.29.14"), tlv(0x04, key_id))]
@@ -120,7 +121,9 @@ def key(
         tlv(0xA3, tlv(0x30, *(tlv(0x30, kind_, tlv(0x04, value)) for kind_, value in extensions))),
     )
     signature = signer.sign("sha256", hashlib.sha256(signed).digest())
-    return Key(private, tlv(0x30, signed, algorithm, tlv(0x03, b"\0", signature)), name(common), serial, key_id)
+    return Key(
+        private, tlv(0x30, signed, algorithm, tlv(0x03, b"\0", signature)), name(common), serial, key_id, signer.name
+    )
 
 
 def signature(
@@ -150,7 +153,7 @@ def signature(
             tlv(
                 0x30,
                 integer(3 if by_key_id else 1),
-                tlv(0x80, one.key_id) if by_key_id else tlv(0x30, one.name, integer(one.serial)),
+                tlv(0x80, one.key_id) if by_key_id else tlv(0x30, one.issuer, integer(one.serial)),
                 digest_algorithm,
                 tlv(0xA0, signed_attributes) if attributes else b"",
                 tlv(0x30, oid(algorithm or (_ECDSA[digest] if by_ec else cms.RSA)), b"" if by_ec else b"\5\0"),
