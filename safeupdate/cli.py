@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from safeupdate import __version__
-from safeupdate.commands import capture, check, config
+from safeupdate.commands import capture, check, config, confirm, history
 from safeupdate.errors import SafeupdateError, UsageError
 
 USAGE = 2
 
-COMMANDS = (check, config, capture)
+COMMANDS = (check, confirm, history, config, capture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

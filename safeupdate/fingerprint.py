@@ -66,6 +66,13 @@ class Hasher:
         """A stamp for all that is in a directory; its files are looked at once. Raises `Missing` and `Unreadable`."""
         return self._stamp(path)[0]
 
+    def changed(self, path: str) -> int:
+        """When a file, or anything in a module directory, was changed last (its ctime), in nanoseconds since 1970.
+
+        Raises `Missing` and `Unreadable`.
+        """
+        return self._stamp(path)[1] if self.machine.is_dir(path) else self._file_stamp(path)[1]
+
     def _stamp(self, path: str) -> tuple[str, int]:
         if path not in self._stamps:
             self._stamps[path] = _tree_stamp(self.machine, path)

@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"report", "config", "machine"},
     {"formats"},
-    {"closure", "initramfs", "kernels", "packages", "remedies", "volumes"},
+    {"closure", "initramfs", "kernels", "packages", "remedies", "surroundings", "volumes"},
     {"boot", "storage", "trust"},
     {"fingerprint", "ledger"},
     {"case"},
