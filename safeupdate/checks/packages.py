@@ -85,7 +85,9 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _read_again(machine: Machine, database: Database, error: Exception) -> Remedy:
     if isinstance(error, ProgramFailed):
-        return install(machine, "rpm") if "cannot be started" in str(error) else Remedy("", (("rpmdb", "--rebuilddb"),))
+        if "cannot be started" in str(error):
+            return install(machine, "rpm")
+        return Remedy("Have rpm make its database anew from the headers in it.", (("rpmdb", "--rebuilddb"),))
     old = f"{database.place}-old"
     if isinstance(error, FormatError) and str(error).startswith(f"{database.place}") and machine.exists(old):
         return Remedy("Put back what dpkg keeps of the time before the last change.", (("cp", old, database.place),))
@@ -170,7 +172,7 @@ class _Kernel:
                 found.changed.append(file.path)
             elif not modules.is_module(file.path) or self.in_use(file.path):
                 first.append((file, status.st_size))
-            elif file.touched(status):
+            elif not package.whole or file.touched(status):
                 later.append((file, status.st_size))
         left = _READ_LIMIT
         for file, size in first + later:
@@ -222,12 +224,21 @@ def _own(case: Case, database: Database, release: str, brought: tuple[Package, .
     # Of two versions of one package the later one's files are there.
     for package in {package.name: package for package in brought}.values():
         files = kernel.compare(database, package)
+        replaced = [path for path in files.changed if modules.is_module(path)]
+        yield from _lost(kernel, package, files)
         if not package.whole:
             yield from _not_whole(kernel, package, files)
-        else:
-            yield from _interrupted(kernel, database, package, files)
-        yield from _lost(kernel, package, files)
-        if files.changed and package.whole:
+        elif database.name == "rpm" and kernel.left_behind and replaced:
+            yield blocker(
+                "packages.half-replaced",
+                package.name,
+                f"An installation of the kernel {release} was cut short: {len(replaced)} files of the package "
+                f"{package.name} are replaced already, {len(kernel.left_behind)} have yet to be.",
+                "The kernel refuses modules of another build than its own, or fails with them.",
+                evidence=_some("replaced", replaced) + _some("yet to be put in place", kernel.left_behind),
+                remedy=reinstall_kernel(case.machine, release),
+            )
+        elif files.changed:
             yield warning(
                 "packages.files-changed",
                 package.name,
@@ -295,22 +306,6 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
             evidence=evidence + _some("yet to be put in place", kernel.left_behind),
             remedy=remedy,
         )
-
-
-def _interrupted(kernel: _Kernel, database: Database, package: Package, files: _Files) -> Iterator[Finding]:
-    """rpm keeps no states: what tells is what it left behind."""
-    replaced = [path for path in files.changed if modules.is_module(path)]
-    if database.name != "rpm" or not kernel.left_behind or not replaced:
-        return
-    yield blocker(
-        "packages.half-replaced",
-        package.name,
-        f"An installation of the kernel {kernel.release} was cut short: {len(replaced)} files of the package "
-        f"{package.name} are replaced already, {len(kernel.left_behind)} have yet to be.",
-        "The kernel refuses modules of another build than its own, or fails with them.",
-        evidence=_some("replaced", replaced) + _some("yet to be put in place", kernel.left_behind),
-        remedy=reinstall_kernel(kernel.case.machine, kernel.release),
-    )
 
 
 def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]:
@@ -395,13 +390,13 @@ def _others(case: Case, database: Database, brought: tuple[Package, ...]) -> Ite
             remedy=_finish(broken[0]),
         )
     if database.name == "rpm":
-        yield from _of_rpm(case, tools)
+        yield from _of_rpm(case, [*brought, *tools])
 
 
-def _of_rpm(case: Case, tools: list[Package]) -> Iterator[Finding]:
+def _of_rpm(case: Case, judged: list[Package]) -> Iterator[Finding]:
     """An rpm that was killed leaves two versions of what it was replacing, or files under their first names."""
     versions: dict[tuple[str, str], list[Package]] = {}
-    for one in tools:
+    for one in judged:
         # Modules for several kernels may be there in several versions.
         if one.role != "modules" or one.name in ("dkms", "akmods"):
             versions.setdefault((one.name, one.architecture), []).append(one)

@@ -55,11 +55,33 @@ class Dpkg:
                 if not record.per_architecture:
                     found = {key: one for key, one in found.items() if key[0] != record.name}
                 found[record.name, record.architecture] = record
+        activated = self._activated()
         return tuple(
-            Package(one.name, one.version, one.architecture, one.state, one.reinstall, one.triggers)
+            Package(
+                name=one.name,
+                version=one.version,
+                architecture=one.architecture,
+                state="triggers-pending" if one.name in activated and one.state == "installed" else one.state,
+                reinstall=one.reinstall,
+                triggers=(*one.triggers, *activated.get(one.name, ())),
+            )
             for _, one in sorted(found.items())
             if one.state not in _GONE
         )
+
+    def _activated(self) -> dict[str, tuple[str, ...]]:
+        """Packages by name, with the triggers that no dpkg has noted in their states yet (dpkg-trigger(1)): those wait
+        in a file, a line each, and each has a file that names the packages that act on it. Those of paths, which all
+        have one file, no generator of an initramfs uses."""
+        directory = f"{DIRECTORY}/triggers"
+        found: dict[str, tuple[str, ...]] = {}
+        for line in (self.machine.text(f"{directory}/Unincorp") or "").splitlines():
+            trigger = line.partition(" ")[0]
+            interested = self.machine.text(f"{directory}/{trigger}") if trigger and "/" not in trigger else None
+            for package in (interested or "").split():
+                name = package.partition("/")[0].partition(":")[0]
+                found[name] = (*found.get(name, ()), trigger)
+        return found
 
     def _parsed(self, path: str) -> tuple[Record, ...]:
         try:

@@ -1,0 +1,296 @@
+"""Kernel installations that are killed half-way, by the machine's own dpkg and by rpm, and what they leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+import machines
+from safeupdate import packages
+from safeupdate.judge import judge
+from safeupdate.machine import Machine
+from safeupdate.report import Finding, Report
+
+pytestmark = pytest.mark.machines
+
+DEBIAN = ("debian12", "debian13")
+ENVIRONMENT = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def newest(tree: str) -> str:
+    """The release that boots next: the highest number."""
+    names = [name[len("vmlinuz-") :] for name in os.listdir(f"{tree}/boot") if name.startswith("vmlinuz-")]
+    return max(names)
+
+
+def other_signature(module: bytearray, *, packed: bool) -> bytearray:
+    """The same module, as a build with another key leaves it: a bit of its signature differs."""
+    plain = bytearray(lzma.decompress(module)) if packed else module
+    plain[-60] ^= 1
+    return bytearray(lzma.compress(plain, check=lzma.CHECK_CRC32, preset=0)) if packed else plain
+
+
+def next_build(tree: str, name: str) -> str:
+    """The next build of an installed kernel package, with its own scripts and other signatures in some modules.
+
+    Returns where it is, as the machine has it.
+    """
+    info = f"{tree}/var/lib/dpkg/info/{name}"
+    sums, data = [], io.BytesIO()
+    path = "/var/cache/next-build.deb"
+    with (
+        open(f"{tree}{path}.data", "wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for line in Path(f"{info}.list").read_text(encoding="utf-8").splitlines():
+            place = f"{tree}{line}"
+            if line.startswith(("/usr/share", "/.")) or not os.path.lexists(place):
+                continue
+            member = archive.gettarinfo(place, f".{line}")
+            if not member.isreg():
+                archive.addfile(member)
+                continue
+            content = bytearray(Path(place).read_bytes())
+            if "/kernel/arch/" in line:
+                content = other_signature(content, packed=line.endswith(".xz"))
+            member.type, member.linkname = tarfile.REGTYPE, ""
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+            sums.append(f"{hashlib.md5(content).hexdigest()}  {line[1:]}\n")
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        texts = {"control": control(tree, name), "md5sums": "".join(sums)}
+        for script in ("preinst", "postinst", "prerm", "postrm"):
+            if os.path.exists(f"{info}.{script}"):
+                texts[script] = Path(f"{info}.{script}").read_text(encoding="utf-8")
+        for kind, text in texts.items():
+            member = tarfile.TarInfo(f"./{kind}")
+            member.mode, member.size = 0o755, len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    with open(f"{tree}{path}", "wb") as package:
+        package.write(b"!<arch>\n")
+        for entry, size in (
+            ("debian-binary", 4),
+            ("control.tar", len(data.getvalue())),
+            ("data.tar", os.path.getsize(f"{tree}{path}.data")),
+        ):
+            package.write(f"{entry:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{size:<10}`\n".encode())
+            if entry == "data.tar":
+                with open(f"{tree}{path}.data", "rb") as unpacked:
+                    shutil.copyfileobj(unpacked, package, 1 << 20)
+            else:
+                package.write(b"2.0\n" if entry == "debian-binary" else data.getvalue())
+            package.write(b"\n" * (size % 2))
+    os.unlink(f"{tree}{path}.data")
+    return path
+
+
+def control(tree: str, name: str) -> str:
+    """The package's stanza in dpkg's status, without what dpkg added, and with a later version."""
+    stanzas = Path(f"{tree}/var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n")
+    stanza = next(text for text in stanzas if text.startswith(f"Package: {name}\n"))
+    lines = [line for line in stanza.splitlines() if not line.startswith(("Status:", "Conffiles:"))]
+    return "\n".join(f"{line}+next" if line.startswith("Version:") else line for line in lines) + "\n"
+
+
+@contextmanager
+def programs(tree: str) -> Iterator[None]:
+    """What the machine's programs need of a system to run below it; checks must not see it."""
+    with ExitStack() as mounts:
+        for where, kind in (("dev", "tmpfs"), ("proc", "proc")):
+            done = subprocess.run(["mount", "-t", kind, kind, f"{tree}/{where}"], timeout=60, capture_output=True)
+            assert done.returncode == 0, done.stderr
+            mounts.callback(subprocess.run, ["umount", "--lazy", f"{tree}/{where}"], timeout=60, check=True)
+        for name, minor in {"null": 3, "zero": 5, "urandom": 9}.items():
+            os.mknod(f"{tree}/dev/{name}", 0o20666, os.makedev(1, minor))
+        yield
+
+
+def killed(tree: str, command: list[str], moment: Callable[[], bool]) -> None:
+    """Run a program that works on `tree` and kill it, with all that it started, when `moment` has come."""
+    with programs(tree):
+        running = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 120
+        try:
+            while not moment():
+                assert running.poll() is None, f"{command} came to its end before it could be killed"
+                assert time.monotonic() < until, f"{command} did not come so far"
+                time.sleep(0.01)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait(timeout=60)
+
+
+def killed_at_rename(tree: str, command: list[str], number: int) -> None:
+    """The same, by strace(1): as the program is about to rename its file of this number."""
+    calls = "rename,renameat,renameat2"
+    inject = f"inject={calls}:signal=SIGKILL:when={number}"
+    tracer = ["strace", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]
+    with programs(tree):
+        done = subprocess.run([*tracer, *command], timeout=120, capture_output=True, env=ENVIRONMENT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def checked(tree: str) -> tuple[Report, dict[str, Finding]]:
+    """The report, and what it says of packages."""
+    report = judge(Machine.tree(tree))
+    findings = [finding for check in report.checks if check.id == "packages" for finding in check.findings]
+    return report, {finding.id: finding for finding in findings}
+
+
+def states(tree: str) -> set[str]:
+    return {line for line in packages.states(packages.databases(Machine.tree(tree))) if not line.endswith(" installed")}
+
+
+@pytest.fixture(params=DEBIAN)
+def machine(request: pytest.FixtureRequest, copy_of: Callable[[str], str]) -> str:
+    if os.geteuid() != 0 or shutil.which("strace") is None:
+        pytest.skip("to run a machine's dpkg, and to kill it at a rename, takes root and strace")
+    tree = copy_of(request.param)
+    machines.add_facts(tree, request.param)
+    return tree
+
+
+def test_a_kernel_killed_half_way(machine: str) -> None:
+    release = newest(machine)
+    name = f"linux-image-{release}"
+    assert checked(machine)[1] == {}
+    build = next_build(machine, name)
+    installed = Path(f"{machine}/var/lib/dpkg/info/{name}.list").read_text(encoding="utf-8").splitlines()
+    modules = [f"{machine}{path}" for path in installed if "/kernel/arch/" in path and ".ko" in path]
+
+    # While it unpacks, everything has a name of its own.
+    killed(machine, ["chroot", machine, "dpkg", "--install", build], lambda: os.path.exists(f"{modules[-1]}.dpkg-new"))
+    assert os.listdir(f"{machine}/var/lib/dpkg/updates"), "the states are in the journal, and not in status"
+    assert [line.split()[-2:] for line in states(machine)] == [["half-installed", "reinstall"]]
+    report, found = checked(machine)
+    assert (report.verdict, list(found)) == ("safe", ["packages.kernel-not-configured"]), "the old files are all there"
+    assert ("dpkg", "--configure", "-a") in found["packages.kernel-not-configured"].remedy.commands
+
+    # Then the names are changed, one file after the other.
+    killed_at_rename(machine, ["chroot", machine, "dpkg", "--install", build], 2000)
+    report, found = checked(machine)
+    assert (report.verdict, list(found)) == ("unsafe", ["packages.half-replaced"])
+    assert found["packages.half-replaced"].level == "blocker"
+
+    # Its script makes the initramfs, after all files are in their place.
+    new = f"{machine}/boot/initrd.img-{release}.new"
+    killed(machine, ["chroot", machine, "dpkg", "--install", build], lambda: os.path.exists(new))
+    assert [line.split()[-1] for line in states(machine)] == ["half-configured"]
+    report, found = checked(machine)
+    assert (report.verdict, list(found)) == ("safe", ["packages.kernel-not-configured"])
+
+
+def test_an_initramfs_killed_in_its_trigger(machine: str) -> None:
+    with programs(machine):
+        command = ["chroot", machine, "dpkg-trigger", "--by-package=initramfs-tools", "update-initramfs"]
+        subprocess.run(command, timeout=60, check=True, env=ENVIRONMENT)
+    report, found = checked(machine)
+    assert (report.verdict, list(found)) == ("safe", ["packages.triggers-pending"])
+    assert "update-initramfs" in found["packages.triggers-pending"].problem
+    new = f"{machine}/boot/initrd.img-{newest(machine)}.new"
+    killed(machine, ["chroot", machine, "dpkg", "--triggers-only", "--pending"], lambda: os.path.exists(new))
+    report, found = checked(machine)
+    assert (report.verdict, list(found)) == ("safe", ["packages.not-configured"])
+    assert found["packages.not-configured"].subject == "initramfs-tools"
+
+
+SPEC = """
+Name: kernel-core
+Version: 1
+Release: {build}
+Summary: The kernel
+License: GPL-2.0-only
+AutoReqProv: no
+Provides: installonlypkg(kernel)
+%description
+%pre
+{stop}
+%post
+{stop}
+%posttrans
+{stop}
+%files
+{files}
+"""
+
+STOP = 'if [ "$(cat /stop-in)" = {0} ]; then touch /in-{0}; sleep 60; fi'
+
+
+def kernel_rpm(tree: str, work: Path, build: int) -> str:
+    """The machine's newest kernel as an rpm; the second build has other signatures in some modules."""
+    release = newest(tree)
+    root = work / "buildroot"
+    shutil.rmtree(root, ignore_errors=True)
+    kernel = f"/usr/lib/modules/{release}/kernel"
+    files = [f"/boot/vmlinuz-{release}", *(f"{kernel}/{part}" for part in ("arch", "crypto", "fs", "net"))]
+    for path in files:
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", f"{tree}{path}", str(root / path[1:])], timeout=60, check=True)
+    if build > 1:
+        for module in (root / files[1][1:]).rglob("*.ko*"):
+            module.write_bytes(other_signature(bytearray(module.read_bytes()), packed=module.suffix == ".xz"))
+    text = SPEC.format(build=build, stop="{stop}", files="\n".join(files))
+    for stage in ("pre", "post", "posttrans"):
+        text = text.replace("{stop}", STOP.format(stage), 1)
+    (work / "kernel.spec").write_text(text, encoding="utf-8")
+    options = {"_topdir": work, "_binary_payload": "w.ufdio", "__os_install_post": "%{nil}", "_build_id_links": "none"}
+    defines = [f"--define={name} {value}" for name, value in options.items()]
+    command = ["rpmbuild", "-bb", "--quiet", *defines, f"--buildroot={root}", "--noclean", str(work / "kernel.spec")]
+    subprocess.run(command, timeout=120, check=True, capture_output=True)
+    return str(next(work.glob(f"RPMS/*/kernel-core-1-{build}.*.rpm")))
+
+
+def test_an_rpm_transaction_killed_half_way(copy_of: Callable[[str], str], tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("rpmbuild") is None or shutil.which("strace") is None:
+        pytest.skip("to run rpm on a machine, and to kill it at a rename, takes root, rpmbuild and strace")
+    tree = copy_of("debian13")
+    machines.add_facts(tree, "debian13")
+    shutil.rmtree(f"{tree}/var/lib/dpkg")
+    os.mkdir(f"{tree}/var/lib/rpm")
+    release = newest(tree)
+    rpm = ["rpm", "--root", tree, "--dbpath", "/var/lib/rpm", "--nodeps", "--upgrade"]
+    first, second = (kernel_rpm(tree, tmp_path, build) for build in (1, 2))
+    subprocess.run([*rpm, "--justdb", "--noscripts", first], timeout=60, check=True, capture_output=True)
+    before = sorted(os.listdir(f"{tree}/var/lib/rpm"))
+    assert checked(tree)[1] == {}
+    assert sorted(os.listdir(f"{tree}/var/lib/rpm")) == before
+    modules = f"{tree}/usr/lib/modules/{release}/kernel/arch/x86/crypto"
+
+    def stopped(stage: str, moment: Callable[[], bool]) -> tuple[str, dict[str, Finding]]:
+        Path(f"{tree}/stop-in").write_text(stage, encoding="ascii")
+        killed(tree, [*rpm, second], moment)
+        report, found = checked(tree)
+        return report.verdict, found
+
+    assert stopped("pre", lambda: os.path.exists(f"{tree}/in-pre")) == ("safe", {}), "nothing has changed"
+    verdict, found = stopped("never", lambda: any(";" in name for name in os.listdir(modules)))
+    assert (verdict, list(found)) == ("safe", ["packages.unpacking-cut-short"]), "the old files are all there"
+    killed_at_rename(tree, [*rpm, second], 40)
+    report, found = checked(tree)
+    verdict = report.verdict
+    assert (verdict, list(found)) == ("unsafe", ["packages.half-replaced", "packages.unpacking-cut-short"])
+    assert found["packages.half-replaced"].level == "blocker"
+    verdict, found = stopped("post", lambda: os.path.exists(f"{tree}/in-post"))
+    assert (verdict, list(found)) == ("safe", ["packages.two-versions", "packages.unpacking-cut-short"])
+    assert found["packages.two-versions"].evidence == ("kernel-core 1-1", "kernel-core 1-2")
