@@ -33,6 +33,9 @@ _SENTENCE = 40
 _CALLERS = 4
 """Helpers of helpers: deeper than this, nothing is asked of those who call."""
 
+_JUDGE = "safeupdate.judge"
+"""It puts the id of whatever check it asks before some names."""
+
 _DEPTH = 12
 """Calls within calls that are followed: a recursion ends there."""
 
@@ -631,7 +634,7 @@ def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
 
 def _identities(identity: str, node: ast.Call, scope: Scope) -> Iterator[str]:
     """The id as it stands there; one of every check, where the judge puts the check's own id before it."""
-    if scope.module.name == "safeupdate.judge" and isinstance(identity, Phrase) and identity.count(".") == 1:
+    if scope.module.name == _JUDGE and isinstance(identity, Phrase) and identity.count(".") == 1:
         name = identity.split(".")[1]
         yield from (f"{check.id}.{name}" for check in checks())
         return
@@ -725,12 +728,12 @@ def page() -> str:
 
 
 def _of_every_check(order: list[Check], found: dict[str, list[Variant]]) -> set[str]:
-    names = [{name.split(".")[1] for name in found if name.startswith(f"{check.id}.")} for check in order]
-    return {
-        name
-        for name in set.intersection(*names)
-        if len({variant._replace(id="") for check in order for variant in found[f"{check.id}.{name}"]}) == 1
-    }
+    """What the judge tells of any check in the same words."""
+    judge = modules().get(_JUDGE)
+    told = {name for name, said in found.items() if all(judge and variant.path == judge.path for variant in said)}
+    return set.intersection(
+        *({name.split(".")[1] for name in told if name.startswith(f"{check.id}.")} for check in order)
+    )
 
 
 def _by_text(found: dict[str, list[Variant]]) -> dict[str, list[tuple[str, ...]]]:
