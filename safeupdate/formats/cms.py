@@ -7,6 +7,7 @@ RFC. What is read here is not verified: `trust/` does that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from safeupdate.errors import FormatError
 from safeupdate.formats.der import CONTEXT, CONTEXT_PARTS, INTEGER, OCTET_STRING, SEQUENCE, SET, Reader
@@ -126,6 +127,7 @@ class SignedData:
     end: int
 
 
+@lru_cache(maxsize=8)  # of a module's signature its digest is asked first, and then all else
 def parse(data: bytes) -> SignedData:
     """Read a ContentInfo that holds SignedData. Raises `FormatError`, `NotDistinguished` for BER that is not DER."""
     outer = Reader(data)

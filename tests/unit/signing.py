@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -82,7 +83,7 @@ def key(
     common: str = "test key",
     *,
     kind: str = "rsa",
-    serial: int = 0x1234567890,
+    serial: int | None = None,
     issuer: Key | None = None,
     authority: bool = False,
     names_authority: bool = True,
@@ -90,7 +91,8 @@ def key(
     more: Sequence[tuple[str, bytes]] = (),
     until: datetime = datetime(2040, 1, 1, tzinfo=timezone.utc),
 ) -> Key:
-    """A key; its certificate is signed by itself, or by `issuer`."""
+    """A key; its certificate is signed by itself, or by `issuer`. Without a serial number it has one by its name."""
+    serial = zlib.crc32(common.encode()) if serial is None else serial
     private: Any = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP384R1())
     public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = hashlib.sha1(public).digest()

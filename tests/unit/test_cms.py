@@ -13,7 +13,7 @@ from safeupdate.formats.der import NotDistinguished
 from tests.unit import signing
 from tests.unit.signing import integer, oid, tlv
 
-KEY = signing.key("signer")
+KEY = signing.key("signer", serial=0x1234567890)
 CONTENT = b"what is signed" * 100
 
 
