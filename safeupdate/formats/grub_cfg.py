@@ -17,6 +17,9 @@ from safeupdate.errors import FormatError
 _LIMIT = 4 << 20
 """Bytes; a menu of two hundred snapshots has 1 MB."""
 
+_PIECES_LIMIT = 400_000
+"""Words, symbols, and pieces of words; that menu has 150,000. Each takes some hundred bytes of memory."""
+
 DEPTH_LIMIT = 64
 """Blocks within blocks; GRUB itself stops at as many nested commands (MAX_RECURSION_DEPTH)."""
 
@@ -187,6 +190,7 @@ class _Lexer:
             self._starts.append(start)
             start += len(line) + 1
         self.at = 0
+        self._left = _PIECES_LIMIT
 
     def line(self, at: int | None = None) -> int:
         place = self.at if at is None else at
@@ -195,7 +199,13 @@ class _Lexer:
     def more(self) -> bool:
         return self.at < len(self.text)
 
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise FormatError("this has too many words for a GRUB configuration", f"line {self.line()}")
+
     def token(self) -> _Token:
+        self._count()
         text = self.text
         blank = _BLANK.match(text, self.at)
         if blank:
@@ -215,6 +225,7 @@ class _Lexer:
         text, start = self.text, self.at
         pieces: list[Piece] = []
         while self.at < len(text):
+            self._count()
             character = text[self.at]
             run = _CHARACTERS.match(text, self.at)
             if run:
@@ -250,6 +261,7 @@ class _Lexer:
         raise _Error(f"the quote that opens in line {line} is never closed")
 
     def _variable(self, pieces: list[Piece], kind: Kind) -> None:
+        self._count()
         found = _VARIABLE.match(self.text, self.at)
         if not found:
             self.at += 1

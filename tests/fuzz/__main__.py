@@ -1,4 +1,4 @@
-"""Fuzz: `python -m tests.fuzz [--seconds N | --runs N] [TARGET...]`, N for each target.
+"""Fuzz: `python -m tests.fuzz [--seconds N | --runs N] [TARGET...]`, N for each target; whole trees get more seconds.
 
 Each target runs in a process of its own, starts from what earlier runs have found to be worth keeping, and ends with
 its whole corpus going through the plain program: what counts against the limits of time and memory is measured there.
@@ -24,6 +24,9 @@ from tests.fuzz.targets import LIMIT, TARGETS, Target
 
 _RESTARTS = 5
 """Times that a target is started again after its process ended before its time."""
+
+_MORE = 6
+"""Times the seconds that a whole tree gets: it takes 20 ms, a parser takes 20 µs."""
 
 _PLACE = Path(cache()) / "fuzz"
 
@@ -131,7 +134,8 @@ def main() -> int:
         corpus = _PLACE / "corpus" / name
         _keep(corpus, real.get(name, []))
         before = {path.name for path in found.glob(f"{name}-*")}
-        _fuzz(outcome, TARGETS[name], corpus, found, [arguments.runs, arguments.seconds])
+        seconds = arguments.seconds * (_MORE if name.startswith("tree") else 1)
+        _fuzz(outcome, TARGETS[name], corpus, found, [arguments.runs, seconds])
         kept = sorted(path for path in found.glob(f"{name}-*") if path.suffix == "")
         crashes = [path for path in kept if path.name.startswith(f"{name}-crash-")]
         inputs = [*corpus.iterdir(), *kept, *_keep(_PLACE / "hostile" / name, extreme.get(name, []))]

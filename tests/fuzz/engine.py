@@ -1,7 +1,7 @@
 """Fuzz one target with atheris, in a process of its own: `python -m tests.fuzz.engine TARGET FOUND [ARGUMENT...]`.
 
-The arguments are libFuzzer's. A defect ends nothing: its input is kept in the directory FOUND, one for each place in the
-program, and fuzzing goes on. Inputs that look slow here are kept as well, for the plain program to judge.
+The arguments are libFuzzer's. A defect ends nothing: its input is kept in the directory FOUND, one for each place in
+the program, and fuzzing goes on. Inputs that look slow here are kept as well, for the plain program to judge.
 """
 
 from __future__ import annotations

@@ -78,7 +78,13 @@ def made() -> Seeds:
         )
     seeds["efi-signatures"].append(siglist(X509, signed[0].certificate) + siglist(SHA256, bytes(32), bytes(32)))
     seeds["module-signature"].append(signing.module(b"a", signed[0]))
-    seeds["authenticode"].append(_signed_image())
+    seeds["authenticode"].append(_signed_image(seeds["cms"][1]))
+    seeds["module-file"].append(signing.module(layouts.module("a", release), signed[0]))
+    seeds["sbat"].append(b"sbat,1,SBAT,sbat,1,https://a\ngrub,3,FSF,grub,2.06,https://b\n%sbat,1,2024010100\ngrub,4\n")
+    seeds["shim"] += [
+        struct.pack("<IIII", len(one := signed[0].certificate), 0, 16, 16 + len(one)) + one,
+        struct.pack("<III", 0, 8, 20) + b"sbat,1,1\n\0\0\0sbat,1,2\n\0",
+    ]
     seeds["dpkg-status"].append(
         b"Package: linux-image-a\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 1.2-3\n"
         b"Triggers-Pending: a b\nConffiles:\n /etc/a 0123\nDescription: a\n b\n"
@@ -95,6 +101,7 @@ def made() -> Seeds:
         b"22 1 8:2 / / rw,noatime shared:1 - ext4 /dev/sda2 rw,a=b\n23 22 0:5 / /a\\040b rw - tmpfs t rw\n"
     ]
     seeds["grubenv"] += [layouts.grubenv(saved_entry="a>b", next_entry="c\\\nd")]
+    seeds["sysctl"].append(b"# a\nkernel.panic = 10\n-net/ipv4/a.b = 1\n")
     seeds["kconfig"] += [b'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n']
     seeds["loader-conf"] += [b"timeout 3\ndefault arch-*.conf\neditor no\n", b"[a-c]*?x\\*\nbbx*", b"1\na+3-1.conf"]
     seeds["versions"] += [b"6.1.0~rc1-2+deb\n6.1.0-10", b"a-1.2-3\nb-1.2-4\na-1.2-3"]
@@ -129,11 +136,13 @@ def _ledger() -> bytes:
         return ledger(Path(directory, "a"), BOOT, CHECK, "PRAGMA page_size=512", "VACUUM").read_bytes()
 
 
-def _signed_image() -> bytes:
-    """An EFI program with a certificate table, in which a digest stands."""
+def _signed_image(signature: bytes) -> bytes:
+    """An EFI program with a certificate table that holds this signature."""
     image = bytearray(efi.pe([(".text", b"x")]))
-    struct.pack_into("<II", image, 0x80 + 24 + 112 + 32, len(image), 64)
-    return bytes(image + bytes.fromhex("300d060960864801650304020105000420") + bytes(47))
+    table = struct.pack("<IHH", 8 + len(signature), 0x200, 2) + signature
+    table += bytes(-len(table) % 8)
+    struct.pack_into("<II", image, 0x80 + 24 + 112 + 32, len(image), len(table))
+    return bytes(image + table)
 
 
 def real() -> Iterator[tuple[str, bytes]]:

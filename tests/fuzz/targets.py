@@ -39,10 +39,15 @@ from safeupdate.formats import (
     grub_cfg,
     grubenv,
     kconfig,
+    kernel_parameters,
     loader_conf,
     modsig,
+    module_file,
     modules,
     mountinfo,
+    sbat,
+    shim,
+    sysctl,
     uki,
 )
 from safeupdate.judge import judge
@@ -94,6 +99,14 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _cmdline(data: bytes) -> None:
+    line = cmdline.parse(_text(data))
+    list(kernel_parameters.unmet(line, {}))
+    for name, _ in line.parameters[:20]:
+        kernel_parameters.meant(name)
+        line.last(name)
+
+
 def _versions(data: bytes) -> None:
     """Two version strings: both orders must be total."""
     one, _, two = _text(data[:2048]).partition("\n")
@@ -122,6 +135,30 @@ def _efi_variable(data: bytes) -> None:
     for read in (*readers, efi_variables.bits):
         try:
             read(value)
+        except FormatError:
+            pass
+
+
+def _authenticode(data: bytes) -> None:
+    file = io.BytesIO(data)
+    image = authenticode.parse(file)
+    for algorithm in authenticode.DIGESTS:
+        authenticode.digest(file, image, algorithm)
+    for section in image.sections:
+        authenticode.read(file, section, limit=4096)
+    authenticode.intact(file)
+
+
+def _sbat(data: bytes) -> None:
+    """A program's `.sbat`, and what is demanded of it."""
+    found, _, wanted = data.partition(b"%")
+    sbat.revoked(sbat.components(found), sbat.level(wanted))
+
+
+def _shim(data: bytes) -> None:
+    for read in (shim.vendor, shim.levels):
+        try:
+            read(data)
         except FormatError:
             pass
 
@@ -439,12 +476,12 @@ _RAISES: dict[str, tuple[type[Exception], ...]] = {
     "efi-program": (Missing, Unreadable),
 }
 TARGETS: dict[str, Target] = {
-    "authenticode": Target(lambda data: authenticode.intact(io.BytesIO(data)), _PE),
+    "authenticode": Target(_authenticode, (*_PE, *_DER)),
     "bls": Target(lambda data: bls.parse(data, name="a-1.conf"), _BLS),
     "bzimage": Target(lambda data: bzimage.parse(io.BytesIO(data)), (*_PE, *_ELF, b"zimg", b"ARM\x64", b"RISCV\0\0\0")),
     "capture-manifest": Target(capture_manifest.parse, (b'"left_out"', b'"unreadable"', b"[[[[[[[[", b"1e999")),
     "certificate": Target(_certificate, _DER),
-    "cmdline": Target(lambda data: cmdline.parse(_text(data)), (b"root=", b'"', b"rd.luks.uuid=")),
+    "cmdline": Target(_cmdline, (b"root=", b'"', b"rd.luks.uuid=", b"crashkernel=", b"console=ttyS0,", b"panic=")),
     "cms": Target(_cms, _DER),
     "compression": Target(_segments, _MAGICS),
     "dpkg-status": Target(
@@ -465,9 +502,13 @@ TARGETS: dict[str, Target] = {
     "modules-builtin": Target(modules.parse_builtin, (b"kernel/", b".ko\n"), ()),
     "modules-dep": Target(modules.parse_dep, (b".ko: ", b".ko.xz ", b"kernel/")),
     "modules-index": Target(_modules_index, (b"\xb0\x07\xf4\x57\0\2\0\1", b"\x80\0\0", b"\x40\0\0", b"\x20\0\0")),
+    "module-file": Target(lambda data: module_file.read(memoryview(data)), (*_ELF, modsig.MARK), ()),
     "module-signature": Target(lambda data: modsig.parse(data[-40:], len(data)), (modsig.MARK,)),
     "mountinfo": Target(mountinfo.parse, _FSTAB),
+    "sbat": Target(_sbat, (b"sbat,1,", b"grub,3,", b"%sbat,1,2024010100\n", b",99999999999999999999")),
     "search-path": Target(_search_path, (b"include ", b"\n%\n", b"glibc-ld.so.cache1.1"), ()),
+    "shim": Target(_shim, _DER),
+    "sysctl": Target(sysctl.parse, (b"kernel.panic = ", b"kernel/panic=", b"-net."), ()),
     "uki": Target(_uki, _PE),
     "versions": Target(_versions, _CONF),
     **{name: Target(world, _WORDS.get(name, _TREE), _RAISES.get(name, ())) for name, world in WORLDS.items()},

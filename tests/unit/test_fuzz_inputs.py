@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz import seeds
+from safeupdate import formats
+from tests.fuzz import seeds, targets
 from tests.fuzz.targets import LIMIT, TARGETS, WORLDS
 
 REGRESSIONS = Path(__file__).parents[1] / "fuzz" / "regressions"
@@ -24,6 +27,17 @@ def _trees() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+
+
+_THROUGH_OTHERS = {"der": "cms"}
+"""Modules of formats/ that another parser is fuzzed through."""
+
+
+def test_every_parser_is_fuzzed() -> None:
+    table = Path(targets.__file__).read_text()
+    for module in pkgutil.iter_modules(formats.__path__):
+        name = _THROUGH_OTHERS.get(module.name, module.name)
+        assert re.search(rf"\b{name}\.\w", table), f"{name} has no line in tests/fuzz/targets.py"
 
 
 @cache

@@ -174,6 +174,12 @@ def test_nesting_has_a_bound() -> None:
         grub_cfg.parse(b"if " * 5000 + b"\n")
 
 
+@pytest.mark.parametrize("piece", ["a;", "''", '"$a"', "\n", "$a", "a "])
+def test_words_have_a_bound(piece: str) -> None:
+    with pytest.raises(FormatError, match="too many words"):
+        grub_cfg.parse(b"a " + piece.encode() * 420_000)
+
+
 def test_many_branches_are_no_nesting() -> None:
     script = grub_cfg.parse(b"if false; then true; " + b"elif false; then true; " * 3000 + b"fi\n")
     assert script.broken == ()
