@@ -201,7 +201,7 @@ def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line
     stops = (
         "systemd stops in emergency mode and waits for a person at the console."
         if world.with_systemd
-        else "The machine comes up without it, or stops for a person at the console."
+        else "init goes on without it, or stops for a person at the console."
     )
     for unit in line.values("x-systemd.requires"):
         if not unit.startswith("/") and not _unit_may_exist(world.machine, unit):
