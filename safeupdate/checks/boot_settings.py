@@ -94,10 +94,10 @@ def _sysctl_files(machine: Machine) -> list[str]:
 
 
 def _number(text: str | None) -> int | None:
-    try:
-        return int(text or "", 0)
-    except ValueError:
+    """A number as the kernel reads it, decimal, octal or hexadecimal; None for what is none."""
+    if text is None or not re.fullmatch(r"-?(?:0x[0-9a-fA-F]{1,8}|0[0-7]{0,10}|[1-9]\d{0,9})", text):
         return None
+    return int(text, 8) if re.match(r"-?0[0-7]", text) else int(text, 0)
 
 
 def _panic_timeout(case: Case) -> tuple[int | None, str | None]:
