@@ -55,8 +55,8 @@ with_dnf() {
 	echo "setup: installing packages"
 	as_root dnf --assumeyes --quiet install python3 python3-pip python3-dnf zstd e2fsprogs util-linux
 	# Not in every repository (EPEL, Fedora): for the root trees, make lint and some tests.
-	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned systemd-journal-remote rpm-build \
-		strace; do
+	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned \
+		systemd-journal-remote rpm-build strace; do
 		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
 	done
 }
