@@ -21,9 +21,10 @@ from typing import BinaryIO, Literal, cast
 
 from safeupdate.closure import script_interpreter
 from safeupdate.errors import FormatError, NoDecoder
-from safeupdate.formats import compression, cpio, elf
+from safeupdate.formats import compression, cpio, elf, module_file
 from safeupdate.formats.compression import Refused, Source, Truncated
 from safeupdate.formats.elf import Elf
+from safeupdate.formats.module_file import ModuleFile
 
 UNPACKED_LIMIT = 4 << 30
 """Unpacked bytes that are looked at. The largest images (every firmware file, graphics drivers) are near 1 GB."""
@@ -61,9 +62,6 @@ _MODULE_LIST = re.compile(
     r"(?:usr/)?lib/modules/[^/]+/modules\.(?:dep|alias|softdep|builtin|order|weakdep|builtin\.modinfo)$"
 )
 _MODULE_NAME = re.compile(r"\.ko(?P<suffix>\.gz|\.xz|\.zst|\.bz2|\.lzma)?$")
-
-_SIGNATURE_MARK = b"~Module signature appended~\n"
-_SIGNATURE_LIMIT = 64 << 10
 
 ProblemKind = Literal["truncated", "corrupt", "refused", "no-decoder", "junk", "too-large", "unreadable"]
 
@@ -105,11 +103,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Module:
-    """What a kernel module says of itself. `signature` is what stands behind the ELF file, with the closing mark."""
+    """What a kernel module says of itself. `file` is what its signature is judged by; None for too large a module."""
 
     vermagic: str | None
     build_id: str | None
-    signature: bytes
+    file: ModuleFile | None
+
+    @property
+    def signature(self) -> bytes:
+        """What stands behind the ELF file, with the closing mark."""
+        return b"" if self.file is None else self.file.tail
 
 
 @dataclass(frozen=True)
@@ -553,7 +556,7 @@ class _Reader:
         script: str | None = None
         head = bytes(archive.peek(4))
         if head == b"\x7fELF" and path.endswith(".ko"):
-            module = _module(archive.peek(_ELF_LIMIT))
+            module = _module(archive.peek(_ELF_LIMIT), size)
         elif head == b"\x7fELF":
             header = _headers(archive.peek(_ELF_LIMIT), size)
         elif head[:2] == b"#!":
@@ -629,15 +632,9 @@ _SECTION_TABLES = {
 """By ELF class: where the header has the section table's offset, its type, a section header, where its numbers are."""
 
 
-def _module(data: memoryview) -> Module:
+def _module(data: memoryview, size: int) -> Module:
     """What the index keeps of a kernel module: `elf.module` reads far more, and an image has 1500 of them."""
-    signature = b""
-    tail = len(_SIGNATURE_MARK) + 12
-    end = len(data)
-    if end > tail and data[-len(_SIGNATURE_MARK) :] == _SIGNATURE_MARK:
-        (length,) = struct.unpack_from(">I", data, end - len(_SIGNATURE_MARK) - 4)
-        if length <= min(_SIGNATURE_LIMIT, end - tail):
-            signature = bytes(data[end - tail - length :])
+    file = module_file.read(data) if len(data) == size else None
     vermagic = build_id = None
     try:
         for name, part in _module_sections(data):
@@ -650,7 +647,7 @@ def _module(data: memoryview) -> Module:
                 build_id = bytes(part[16:]).hex()
     except (struct.error, IndexError, KeyError, ValueError):
         pass
-    return Module(vermagic, build_id, signature)
+    return Module(vermagic, build_id, file)
 
 
 def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
