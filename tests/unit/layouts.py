@@ -16,6 +16,7 @@ from pathlib import Path
 from safeupdate.machine import Machine
 from tests.unit import efi, initrd
 from tests.unit.elves import kernel_module, program
+from tests.unit.signed_efi import secured
 from tests.unit.test_check_initramfs import GENERATORS
 from tests.unit.test_check_initramfs import MODULES as IMAGE_MODULES
 from tests.unit.trees import Content, Link, dep_index, index, tree, x86_image
@@ -467,6 +468,7 @@ def build(root: Path, layout: Layout, fault: Fault | None = None) -> Machine:
     files = {**layout.files, **(fault.files if fault is not None else {})}
     for path in fault.gone if fault is not None else ():
         del files[path]
+    files = secured(files)
     # Links at the top, such as /sbin, come first: what else is there is written through them.
     for path in sorted(files, key=lambda path: (not isinstance(files[path], Link), path.count("/"))):
         content = files[path]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from safeupdate.formats import certificate, cms
+from safeupdate.formats.efi_variables import GLOBAL
 from tests.unit import efi, signing
 from tests.unit.signing import Key, oid, tlv
 from tests.unit.trees import Content, x86_image
@@ -137,14 +138,10 @@ def shim(
 
 
 def _with_names(image: bytes, names: bytes) -> bytes:
-    """The program with a COFF string table in the room behind its section table."""
+    """The program with a COFF string table at its end."""
     data = bytearray(image)
-    pe = int.from_bytes(data[0x3C:0x40], "little")
-    (count,) = struct.unpack_from("<H", data, pe + 6)
-    at = pe + 24 + 240 + 40 * count
-    struct.pack_into("<II", data, pe + 12, at, 0)
-    data[at : at + 4 + len(names)] = struct.pack("<I", 4 + len(names)) + names
-    return bytes(data)
+    struct.pack_into("<II", data, int.from_bytes(data[0x3C:0x40], "little") + 12, len(data), 0)
+    return bytes(data) + struct.pack("<I", 4 + len(names)) + names
 
 
 # -- the firmware's lists --------------------------------------------------------------------------------------
@@ -170,3 +167,21 @@ def variables(**values: bytes) -> dict[str, Content]:
         f"{efi.VARIABLES}/{name}-{SECURITY if name in ('db', 'dbx') else SHIM}": b"\6\0\0\0" + value
         for name, value in values.items()
     }
+
+
+def secured(files: Mapping[str, Content]) -> dict[str, Content]:
+    """A machine's files; where its firmware has Secure Boot on, all programs and kernels are signed as they must be."""
+    made = dict(files)
+    if files.get(f"{efi.VARIABLES}/SecureBoot-{GLOBAL}") != b"\7\0\0\0\1":
+        return made
+    board, vendor = key("Microsoft UEFI CA", authority=True), key("distribution's CA", authority=True)
+    signer = key("distribution's signer", "distribution's CA")
+    for path, content in files.items():
+        if not isinstance(content, bytes):
+            continue
+        if content[0x202:0x206] == b"HdrS":
+            content = kernel(image=content)
+        if content[:2] == b"MZ":
+            made[path] = sign(content, board if b"UEFI SHIM" in content else signer)
+    made.update(variables(db=entries(board), dbx=b"", MokListRT=entries(vendor)))
+    return made

@@ -1,0 +1,560 @@
+"""Will the firmware, shim and the boot loader let one another start, and then the kernel?
+
+With Secure Boot on, each asks for a signature of the next: the firmware of shim (or of whatever it starts), shim of the
+loader, and the loader has shim or the firmware ask for the kernel's. Which programs these are, the boot plan tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+from safeupdate.boot.firmware import identify
+from safeupdate.case import Case, Check
+from safeupdate.errors import FormatError, Missing, Unreadable
+from safeupdate.formats import authenticode, bzimage, sbat, shim
+from safeupdate.formats.sbat import Component, Level
+from safeupdate.formats.shim import Vendor
+from safeupdate.remedies import add_kernels, install, reinstall_kernel
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
+from safeupdate.trust import firmware, images
+from safeupdate.trust.firmware import List, Store
+from safeupdate.trust.images import Program, Verdict
+
+_REFUSED = {
+    "denied": "is on a list of what must not start",
+    "unsigned": "carries no signature",
+    "changed": "was changed after it was signed",
+    "broken": "has signatures that cannot be used",
+    "unknown-key": "is signed by a key that nothing here trusts",
+    "module-key": "is signed by a key that may sign kernel modules only",
+    "other-digest": "is signed in a way that shim does not take",
+}
+
+_OWN_KEYS = (
+    "/var/lib/shim-signed/mok/MOK.der",
+    "/var/lib/dkms/mok.pub",
+    "/etc/pki/akmods/certs/public_key.der",
+    "/root/mok/MOK.der",
+)
+"""Where distributions put the certificate of a machine's own key."""
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What starts what on this machine, and by which keys."""
+
+    case: Case
+    store: Store
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Which program each file of the plan is."""
+        return {path: identify(self.case.machine, path).kind for path in self.case.plan.programs}
+
+    @cached_property
+    def shim(self) -> str | None:
+        """The shim that starts the loader, where its file is to be seen."""
+        return next((path for path in reversed(self.case.plan.programs) if self.kinds[path] == "shim"), None)
+
+    @property
+    def through_shim(self) -> bool:
+        """Whether shim is on the way: by the files, else by what it leaves for the running system."""
+        return self.shim is not None if self.kinds else self.store.through_shim
+
+    @cached_property
+    def vendor(self) -> Vendor:
+        """The keys in shim itself. Those of the shim that ran are in MokListRT too."""
+        data = self._of_shim(".vendor_cert")
+        return Vendor() if data is None else shim.vendor(data)
+
+    @cached_property
+    def asks_generations(self) -> bool:
+        """Whether this shim knows SBAT, as those since 15.3 do."""
+        return self._of_shim(".sbat") is not None
+
+    @cached_property
+    def level(self) -> Level:
+        """The SBAT level that the next boot has: shim raises the one that is set to its own."""
+        current = sbat.level(self.store.sbat_level or b"")
+        data = self._of_shim(".sbatlevel")
+        if data is None:
+            return current
+        policy = self.case.machine.read_if_there(f"{firmware.VARIABLES}/SbatPolicy-{firmware.SHIM}", limit=1 << 10)
+        own = shim.levels(data)[policy is not None and policy[4:] == _POLICY_LATEST]
+        return own if own.date > current.date else current
+
+    def _of_shim(self, name: str) -> bytes | None:
+        if self.shim is None:
+            return None
+        with self.case.machine.open(self.shim) as file:
+            section = authenticode.parse(file).section(name)
+            return None if section is None else authenticode.read(file, section, limit=shim.SIZE_LIMIT)
+
+    @cached_property
+    def allowed(self) -> tuple[List, ...]:
+        """What shim trusts."""
+        lists = () if self.store.ignores_db else (self.store.db,)
+        return (*lists, self.store.mok, List("shim's own keys", entries=self.vendor.allowed))
+
+    @cached_property
+    def denied(self) -> tuple[List, ...]:
+        """What shim refuses."""
+        return List("shim's own deny list", entries=self.vendor.denied), self.store.dbx, self.store.mokx
+
+    def read(self, file: BinaryIO) -> Program:
+        """An EFI program, for one of the two questions below."""
+        return images.read(file, (*self.allowed, *self.denied, self.store.db))
+
+    def by_shim(self, program: Program) -> Verdict:
+        """What shim says of it."""
+        return images.by_shim(program, allowed=self.allowed, denied=self.denied)
+
+    def by_firmware(self, program: Program) -> Verdict:
+        """What the firmware says of it."""
+        return images.by_firmware(program, allowed=self.store.db, denied=self.store.dbx)
+
+
+_POLICY_LATEST = b"\1"
+"""SbatPolicy (shim, include/sbat.h)."""
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """Each program on the way to the kernel, then the kernel."""
+    if case.entry is None or case.entry.kernel is None:
+        raise NotApplicable("it is not known which kernel boots next")
+    if case.firmware.kind == "bios":
+        raise NotApplicable("this machine has no UEFI firmware, and so no Secure Boot")
+    if case.firmware.kind == "unknown":
+        raise NotApplicable("the firmware's facts are not to be seen here")
+    if case.firmware.secure_boot is None and not case.firmware.captured:
+        yield from _not_captured(case)
+        return
+    if not case.firmware.secure_boot:
+        raise NotApplicable("Secure Boot is off")
+    chain = _Chain(case, firmware.read(case.machine))
+    refused = False
+    for path in case.plan.programs:
+        if path != case.entry.kernel.path:
+            for finding in _loader(chain, path):
+                refused = refused or finding.level == "blocker"
+                yield finding
+    yield from _mok_manager(chain)
+    if not refused:
+        yield from _kernel(chain)
+
+
+# -- the programs on the way -----------------------------------------------------------------------------------
+
+
+def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
+    """One of the programs before the kernel, and whether the one before it lets it start."""
+    case, is_shim = chain.case, chain.kinds[path] == "shim"
+    by_shim = chain.shim is not None and not is_shim
+    if by_shim and not chain.store.validating:
+        return
+    name = {"shim": "shim", "grub": "GRUB"}.get(chain.kinds[path], chain.kinds[path] or "the boot loader")
+    with case.machine.open(path) as file:
+        try:
+            program = chain.read(file)
+        except FormatError as error:
+            yield blocker(
+                "kernel-signature.loader-broken",
+                path,
+                f"{path} is no EFI program that can be started: {error}.",
+                "The firmware does not start it, and the machine stops in the firmware or at the next boot option.",
+                remedy=_loader_again(case, path),
+            )
+            return
+    verdict = chain.by_shim(program) if by_shim else chain.by_firmware(program)
+    if verdict.answer == "unknown":
+        yield _undecided(path, verdict, "the boot loader")
+    elif verdict.answer != "accepted":
+        yield blocker(
+            "kernel-signature.loader-refused",
+            path,
+            f"{path} ({name}) {_REFUSED[verdict.answer]}{_which(verdict)}.",
+            "shim stops with “Security Violation”, before the boot menu."
+            if by_shim
+            else "The firmware refuses to start it, and goes on with its next boot option or stops.",
+            evidence=_evidence(verdict),
+            remedy=_loader_again(case, path),
+        )
+    elif (by_shim or is_shim) and program.components_problem is None:
+        yield from _generations(chain, path, name, program, mandatory=by_shim)
+    elif by_shim or is_shim:
+        yield blocker(
+            "kernel-signature.loader-broken",
+            path,
+            f"The SBAT section of {path} cannot be read: {program.components_problem}.",
+            "shim refuses to start it, before the boot menu.",
+            remedy=_loader_again(case, path),
+        )
+    yield from _of_package(case, path, chain.kinds[path])
+
+
+def _generations(chain: _Chain, path: str, name: str, program: Program, *, mandatory: bool) -> Iterator[Finding]:
+    """The program's components against the SBAT level; shim asks this of itself first of all."""
+    old = sbat.revoked(program.components or (), chain.level)
+    if program.components is None and mandatory and chain.level.generations and chain.asks_generations:
+        yield blocker(
+            "kernel-signature.loader-revoked",
+            path,
+            f"{path} ({name}) has no SBAT section, which shim asks for.",
+            "shim stops with “Security Violation”, before the boot menu.",
+            remedy=_loader_again(chain.case, path),
+        )
+    elif old:
+        yield blocker(
+            "kernel-signature.loader-revoked",
+            path,
+            f"{path} ({name}) is revoked: {_generations_of(old, chain.level)}.",
+            "shim stops with “Security Violation”, before the boot menu."
+            if mandatory
+            else "shim fails its own check (“SBAT self-check failed: Security Policy Violation”) and turns the "
+            "machine off.",
+            evidence=[f"SBAT level {chain.level.date or 'without a date'}"],
+            remedy=_loader_again(chain.case, path),
+        )
+
+
+def _generations_of(old: tuple[Component, ...], level: Level) -> str:
+    return ", ".join(
+        f"{one.name} has generation {one.generation}, {level.generations[one.name]} is wanted" for one in old
+    )
+
+
+def _mok_manager(chain: _Chain) -> Iterator[Finding]:
+    """A request to change the keys makes shim start MokManager, before anything else and whatever Secure Boot says."""
+    if not chain.store.requests or chain.shim is None:
+        return
+    directory = chain.shim.rpartition("/")[0]
+    names = {name.lower() for name in chain.case.machine.listdir(directory)}
+    if any(name == "mokmanager.efi" or (name.startswith("mm") and name.endswith(".efi")) for name in names):
+        return
+    yield blocker(
+        "kernel-signature.mok-manager-missing",
+        directory,
+        f"A change of the machine owner's keys is pending ({', '.join(chain.store.requests)}), and the program "
+        f"that shim starts for it, MokManager (mmx64.efi), is not in {directory}.",
+        "shim stops with “Failed to start MokManager” and turns the machine off, at every start.",
+        remedy=Remedy(
+            "Take the request back, or put MokManager beside shim.",
+            (("mokutil", "--revoke-import"), *_loader_again(chain.case, chain.shim).commands),
+        ),
+    )
+
+
+def _of_package(case: Case, path: str, kind: str) -> Iterator[Finding]:
+    """On Debian and its kin packages bring the signed programs, and the ESP has copies of them."""
+    directory, _, name = path.rpartition("/")
+    prefix, place = _PACKAGED.get(kind, ("", ""))
+    vendor = directory.rpartition("/")[2].lower()
+    if not place or vendor != (case.machine.distribution or "").partition(" ")[0]:
+        return
+    suffix = name.lower().removeprefix(prefix)
+    brought = [
+        f"{at}/{one}"
+        for at in (place.format("x86_64"), place.format("arm64"))
+        for one in case.machine.listdir(at)
+        if one.startswith(prefix) and f"{suffix}." in one
+    ]
+    if not brought:
+        return
+    ours = case.machine.read(path, limit=_PROGRAM_LIMIT)
+    if all(case.machine.read(one, limit=_PROGRAM_LIMIT) != ours for one in brought if case.machine.is_file(one)):
+        yield warning(
+            "kernel-signature.loader-not-of-package",
+            path,
+            f"{path} is not the file that the installed packages brought ({brought[0]}).",
+            "What was mended or revoked since does not reach the boot; an older one may be refused one day.",
+            remedy=Remedy("Copy the installed boot loader to the ESP.", (("grub-install",),)),
+        )
+
+
+# -- the kernel ------------------------------------------------------------------------------------------------
+
+
+def _kernel(chain: _Chain) -> Iterator[Finding]:
+    case = chain.case
+    assert case.entry is not None and case.entry.kernel is not None
+    path = case.entry.kernel.path
+    if path is None or not case.machine.is_file(path):
+        raise NotApplicable("the kernel's file is not there, or not to be seen")
+    direct = path in case.plan.programs
+    if chain.through_shim and not chain.store.validating:
+        raise NotApplicable("shim is told to start everything (mokutil --disable-validation)")
+    program = _program(chain, path)
+    if program is None:
+        verdict = Verdict("unsigned")
+    elif chain.through_shim:
+        verdict = chain.by_shim(program)
+        # systemd-boot lets the firmware have its say where shim has said no.
+        if verdict.answer != "accepted" and case.plan.loader == "systemd-boot":
+            other = chain.by_firmware(program)
+            verdict = other if other.answer == "accepted" else verdict
+    else:
+        verdict = chain.by_firmware(program)
+    if verdict.answer == "accepted":
+        assert program is not None
+        yield from _kernel_generations(chain, path, program, mandatory=direct)
+        return
+    if verdict.answer == "unknown":
+        yield _undecided(path, verdict, "the kernel")
+        return
+    with case.machine.open(path) as file:
+        if authenticode.intact(file) is False:
+            raise NotApplicable("the image is not the one that was signed, which kernel-files tells")
+    if not chain.through_shim and case.plan.loader == "grub":
+        yield from _grub_alone(chain, path, verdict)
+        return
+    yield _kernel_refused(chain, path, program, verdict)
+
+
+def _program(chain: _Chain, path: str) -> Program | None:
+    """The kernel image as an EFI program; None for a sound one that is none, and so cannot be signed."""
+    with chain.case.machine.open(path) as file:
+        try:
+            return chain.read(file)
+        except FormatError:
+            try:
+                bzimage.parse(file)
+            except FormatError as error:
+                raise NotApplicable("the image is damaged, which kernel-files tells") from error
+            return None
+
+
+def _kernel_refused(chain: _Chain, path: str, program: Program | None, verdict: Verdict) -> Finding:
+    case = chain.case
+    consequence = _KERNEL_CONSEQUENCES.get(case.plan.loader or "", "The firmware or shim refuses to start it.")
+    evidence = _evidence(verdict)
+    if verdict.answer == "denied":
+        return blocker(
+            "kernel-signature.image-revoked",
+            path,
+            f"{path} is on a list of what must not start ({verdict.by}): {verdict.why}.",
+            consequence,
+            evidence=evidence,
+            remedy=_newer_kernel(case),
+        )
+    if verdict.answer == "unsigned":
+        return blocker(
+            "kernel-signature.image-unsigned",
+            path,
+            f"{path} carries no signature, and Secure Boot is on.",
+            consequence,
+            remedy=_sign(case, path),
+        )
+    if verdict.answer == "module-key":
+        return blocker(
+            "kernel-signature.key-for-modules",
+            path,
+            f"{path} is signed by the key “{verdict.who}”, which may sign kernel modules only.",
+            consequence,
+            evidence=evidence,
+            remedy=Remedy(
+                "Sign it with a key whose certificate does not have the extended key usage 1.3.6.1.4.1.2312.16.1.2, "
+                "or install the distribution's signed kernel."
+            ),
+        )
+    if verdict.answer == "unknown-key":
+        assert program is not None
+        new = images.by_shim(program, allowed=[chain.store.new], denied=chain.denied)
+        if chain.through_shim and new.answer == "accepted":
+            return blocker(
+                "kernel-signature.key-pending",
+                path,
+                f"{path} is signed by the key “{verdict.who}”, whose enrolment is pending.",
+                "At the next start MokManager asks a person at the console to enrol it. Without one it goes on after "
+                f"some seconds, and the key is not enrolled: {consequence[0].lower()}{consequence[1:]}",
+                evidence=evidence,
+                remedy=Remedy(
+                    "Restart while you are at the console, choose “Enroll MOK”, and enter the password that was given "
+                    "to mokutil.",
+                    (("mokutil", "--list-new"),),
+                ),
+            )
+        return blocker(
+            "kernel-signature.key-not-trusted",
+            path,
+            f"{path} is signed by the key “{verdict.who}”{_issued(verdict)}, which "
+            f"{'neither the firmware nor shim trusts' if chain.through_shim else 'the firmware does not trust'}.",
+            consequence,
+            evidence=evidence,
+            remedy=_trust(chain, path, verdict),
+        )
+    return blocker(
+        "kernel-signature.signature-unusable",
+        path,
+        f"The signatures of {path} cannot be used: {verdict.why}.",
+        consequence,
+        evidence=evidence,
+        remedy=_sign(case, path),
+    )
+
+
+_KERNEL_CONSEQUENCES = {
+    "grub": "GRUB says “bad shim signature”, and this entry does not start.",
+    "systemd-boot": "systemd-boot reports a security violation, and this entry does not start.",
+}
+
+
+def _kernel_generations(chain: _Chain, path: str, program: Program, *, mandatory: bool) -> Iterator[Finding]:
+    if not chain.through_shim:
+        return
+    problem = None
+    if program.components_problem:
+        problem = f"its SBAT section cannot be read: {program.components_problem}"
+    elif program.components is None and mandatory and chain.level.generations and chain.asks_generations:
+        problem = "it has no SBAT section, which shim asks for where it starts an image itself"
+    elif old := sbat.revoked(program.components or (), chain.level):
+        problem = _generations_of(old, chain.level)
+    if problem:
+        yield blocker(
+            "kernel-signature.image-revoked",
+            path,
+            f"shim does not start {path} any more: {problem}.",
+            _KERNEL_CONSEQUENCES.get(chain.case.plan.loader or "", "shim stops with “Security Violation”."),
+            evidence=[f"SBAT level {chain.level.date or 'without a date'}"],
+            remedy=_newer_kernel(chain.case),
+        )
+
+
+def _grub_alone(chain: _Chain, path: str, verdict: Verdict) -> Iterator[Finding]:
+    """GRUB without shim: some builds ask the firmware about kernels, some refuse all of them, and some start all."""
+    running = next((one for one in chain.case.kernels if one.release == chain.case.machine.running_kernel), None)
+    if running is not None and running.image != path:
+        try:
+            program = _program(chain, running.image)
+        except (NotApplicable, Missing, Unreadable):
+            program = None
+        if program is None or chain.by_firmware(program).answer != "accepted":
+            return  # this GRUB has started the kernel that runs, which the firmware would not let start either
+    yield unknown(
+        "kernel-signature.grub-without-shim",
+        path,
+        f"{path} {_REFUSED[verdict.answer]}{_which(verdict)}, and GRUB is started here by the firmware itself, "
+        "without shim.",
+        "Whether this GRUB asks for a signature of kernels depends on how it was built.",
+        evidence=_evidence(verdict),
+        remedy=_sign(chain.case, path),
+    )
+
+
+def _not_captured(case: Case) -> Iterator[Finding]:
+    """Without the firmware's variables: the kernel that runs tells what starts here."""
+    assert case.entry is not None and case.entry.kernel is not None
+    running = next((one for one in case.kernels if one.release == case.machine.running_kernel), None)
+    path = case.entry.kernel.path
+    if running is None or path is None or _carries_signature(case, path) or not _carries_signature(case, running.image):
+        raise NotApplicable("whether Secure Boot is on is not to be seen here")
+    yield unknown(
+        "kernel-signature.secure-boot-not-known",
+        path,
+        f"{path} carries no signature, other than the kernel that runs, and whether Secure Boot is on cannot be seen: "
+        "the firmware's variables (/sys/firmware/efi/efivars) are not there.",
+        "With Secure Boot on, the kernel does not start.",
+        remedy=_sign(case, path),
+    )
+
+
+def _carries_signature(case: Case, path: str) -> bool:
+    try:
+        with case.machine.open(path) as file:
+            return bool(authenticode.parse(file).signatures)
+    except (FormatError, Missing, Unreadable):
+        return False
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+
+def _undecided(path: str, verdict: Verdict, what: str) -> Finding:
+    return unknown(
+        "kernel-signature.not-decidable",
+        path,
+        f"Whether {path} is let start cannot be told: {verdict.why}.",
+        f"With Secure Boot on, {what} may be refused.",
+        evidence=_evidence(verdict),
+    )
+
+
+def _which(verdict: Verdict) -> str:
+    parts = [f"“{verdict.who}”" if verdict.who else "", verdict.by, verdict.why]
+    words = ", ".join(part for part in parts if part)
+    return f" ({words})" if words else ""
+
+
+def _issued(verdict: Verdict) -> str:
+    return f" ({verdict.why})" if verdict.why else ""
+
+
+def _evidence(verdict: Verdict) -> list[str]:
+    import hashlib
+
+    if verdict.signer is None:
+        return []
+    return [f"signed by “{verdict.who}”, SHA-256 {hashlib.sha256(verdict.signer).hexdigest()}"]
+
+
+_PROGRAM_LIMIT = 16 << 20
+"""Bytes of a loader that is compared with its package's; the largest, a signed GRUB, has 4 MB."""
+
+_PACKAGED = {"shim": ("shim", "/usr/lib/shim"), "grub": ("grub", "/usr/lib/grub/{}-efi-signed")}
+"""How the names begin, and where Debian's packages put the signed programs."""
+
+
+def _loader_again(case: Case, path: str) -> Remedy:
+    machine = case.machine
+    text = "Install the signed boot loader anew."
+    if machine.exists("/usr/bin/sbctl") or machine.exists("/usr/sbin/sbctl"):
+        return Remedy(f"Sign {path} with this machine's own keys.", (("sbctl", "sign", "-s", path),))
+    if machine.exists("/etc/kernel/proxmox-boot-uuids"):
+        return Remedy(text, (("proxmox-boot-tool", "reinit"),))
+    if case.plan.loader == "systemd-boot":
+        return Remedy(text, (("bootctl", "install"),))
+    if machine.exists("/var/lib/dpkg/status"):
+        architecture = "arm64" if "aa64" in path.lower() else "amd64"
+        packages = ("shim-signed", f"grub-efi-{architecture}-signed")
+        return Remedy(text, (("apt-get", "install", "--reinstall", *packages), ("grub-install",)))
+    if machine.exists("/usr/bin/dnf"):
+        return Remedy(text, (("dnf", "reinstall", "shim-*", "grub2-efi-*"),))
+    if machine.exists("/usr/bin/zypper"):
+        again = ("zypper", "install", "--force", "shim", "grub2-x86_64-efi")
+        return Remedy(text, (again, ("update-bootloader", "--reinit")))
+    return Remedy(text)
+
+
+def _sign(case: Case, path: str) -> Remedy:
+    """A signed kernel in place of this one: the package's, or the same one signed here."""
+    if case.machine.exists("/usr/bin/sbctl") or case.machine.exists("/usr/sbin/sbctl"):
+        return Remedy(f"Sign {path} with this machine's own keys.", (("sbctl", "sign", "-s", path),))
+    if case.entry is not None and case.entry.embedded and case.release:
+        return add_kernels(case.machine, [case.release])
+    return Remedy(
+        "Install the signed kernel of the distribution, or sign the image with a key that is enrolled (sbsign).",
+        _newer_kernel(case).commands,
+    )
+
+
+def _newer_kernel(case: Case) -> Remedy:
+    again = reinstall_kernel(case.machine, case.release or "")
+    # Debian and Ubuntu have each kernel a second time without a signature, under a name that says so.
+    commands = tuple(tuple(word.removesuffix("-unsigned") for word in command) for command in again.commands)
+    return Remedy("Install a kernel that is let start.", commands)
+
+
+def _trust(chain: _Chain, path: str, verdict: Verdict) -> Remedy:
+    """Have the key enrolled, where it is this machine's own and shim is there to ask; else a kernel that is trusted."""
+    machine = chain.case.machine
+    own = next((one for one in _OWN_KEYS if machine.read_if_there(one, limit=1 << 16) == verdict.signer), None)
+    if own is None or not chain.through_shim:
+        return _sign(chain.case, path)
+    text = "Ask for the enrolment of this machine's own key, restart at the console, and confirm it in MokManager."
+    tool = () if machine.exists("/usr/bin/mokutil") else install(machine, "mokutil").commands
+    return Remedy(text, (*tool, ("mokutil", "--import", own)))
+
+
+CHECK = Check("kernel-signature", "The firmware and shim let the kernel start", essential=True, run=check)
