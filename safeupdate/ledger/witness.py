@@ -68,6 +68,7 @@ def is_elsewhere(machine: Machine, ledger: str) -> bool:
     """Whether /boot is another file system than that of the ledger (its path on the host)."""
     try:
         boot = machine.stat("/boot")
-        return boot is not None and boot.st_dev != os.stat(ledger).st_dev
+        # Directories are compared: overlayfs gives files the number of the file system below.
+        return boot is not None and boot.st_dev != os.stat(os.path.dirname(ledger)).st_dev
     except (OSError, Unreadable):
         return False

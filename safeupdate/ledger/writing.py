@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
-_CLOCK_TOLERANCE = timedelta(minutes=10)
-"""NTP moves a clock that ran free by seconds. One without a battery, or set to local time, is hours behind."""
+_CLOCK_TOLERANCE = timedelta(hours=2)
+"""A machine without a battery starts with the time that it noted last, every hour (timesyncd, fake-hwclock)."""
 
 _KEPT_ALWAYS = 100
 """Rows of each table that no clock takes away: some months of a machine that is updated weekly."""

@@ -214,7 +214,7 @@ def noticed(machine: Machine, problems: tuple[str, ...]) -> str:
 
 def test_a_clock_that_jumps_back_is_told_once(machine: Machine) -> None:
     assert check(machine, 10) == ()
-    assert check(machine, 10 - 0.1 / 24) == ()
+    assert check(machine, 10 - 1.9 / 24) == ()
     problems = check(machine, 9)
     assert "2026-12-03" in problems[0]
     assert noticed(machine, problems) == "clock-back"
