@@ -24,7 +24,7 @@ from safeupdate.formats import modules
 from safeupdate.machine import Machine
 from safeupdate.packages import Database, Package, PackedFile
 from safeupdate.packages.package import directories
-from safeupdate.remedies import install, reinstall_kernel
+from safeupdate.remedies import reinstall_kernel
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 
 _READ_LIMIT = 64 << 20
@@ -84,12 +84,12 @@ def check(case: Case) -> Iterator[Finding]:
 
 
 def _read_again(machine: Machine, database: Database, error: Exception) -> Remedy:
-    if isinstance(error, ProgramFailed):
-        if "cannot be started" in str(error):
-            return install(machine, "rpm")
+    if isinstance(error, ProgramFailed) and "cannot be started" in str(error):
+        return Remedy("Install rpm where this program runs.")
+    if isinstance(error, ProgramFailed) and machine.live:
         return Remedy("Have rpm make its database anew from the headers in it.", (("rpmdb", "--rebuilddb"),))
     old = f"{database.place}-old"
-    if isinstance(error, FormatError) and str(error).startswith(f"{database.place}") and machine.exists(old):
+    if isinstance(error, FormatError) and str(error).startswith(database.place) and machine.exists(old):
         return Remedy("Put back what dpkg keeps of the time before the last change.", (("cp", old, database.place),))
     return Remedy("Run the check as root.") if machine.live and isinstance(error, Unreadable) else Remedy()
 

@@ -9,6 +9,7 @@ written, files whose names end in `;` and the transaction's time (lib/fsm.c), an
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from contextlib import ExitStack
@@ -63,8 +64,9 @@ class Rpm:
     def find(cls, machine: Machine) -> Rpm | None:
         """The database, where there is one."""
         for directory in _DIRECTORIES:
-            if any(machine.exists(f"{directory}/{name}") for name in _FILES):
-                return cls(machine, directory)
+            found = cls(machine, directory)
+            if any(found._has(name) for name in _FILES):
+                return found
         return None
 
     def packages(self) -> tuple[Package, ...]:
@@ -127,12 +129,18 @@ class Rpm:
                 place = stack.enter_context(tempfile.TemporaryDirectory(prefix="safeupdate-rpm."))
                 self._copy(place)
             done = self.machine.run(["rpm", "--dbpath", place, "--query", "--queryformat", form, *arguments])
+            if not self.machine.live and not self._has(_FILES[0]) and os.path.exists(f"{place}/{_FILES[0]}"):
+                # Debian's does not know ndb, passes it over, and makes an empty database beside it.
+                raise ProgramFailed(f"the rpm on this host does not read the form of the database in {self.place}")
         errors = [line for line in done.stderr.splitlines() if line.startswith(b"error:")]
         # Of a path that neither a package nor the host has.
         wrong = next((line for line in errors if not line.startswith(b"error: file ")), None)
         if wrong is not None:
             raise ProgramFailed(f"rpm cannot read its database in {self.place}: {wrong[7:].decode(errors='replace')}")
         return [line.split("\t") for line in done.stdout.decode("utf-8", "surrogateescape").splitlines()]
+
+    def _has(self, name: str) -> bool:
+        return self.machine.exists(f"{self.place}/{name}")
 
     def _copy(self, directory: str) -> None:
         left = _COPY_LIMIT

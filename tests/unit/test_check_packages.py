@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from safeupdate.boot.firmware import Firmware
+from safeupdate.checks.packages import CHECK
+from safeupdate.machine import Machine
+from safeupdate.report import Finding, NotApplicable
+from tests.unit.elves import kernel_module
+from tests.unit.initrd import archive
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, case, tree, x86_image
+
+NAME = f"linux-image-{RELEASE}"
+DPKG = "/var/lib/dpkg"
+MODULE = f"{MODULES}/kernel/e1000.ko"
+OTHER = f"{MODULES}/kernel/floppy.ko"
+
+
+def stanza(name: str, state: str = "ok installed", *more: str) -> str:
+    return "".join(f"{line}\n" for line in (f"Package: {name}", f"Status: install {state}", "Version: 1", *more)) + "\n"
+
+
+def content(name: str) -> bytes:
+    return kernel_module([f"name={name}".encode()])
+
+
+def machine(root: Path, files: Mapping[str, Content | None] | None = None) -> Machine:
+    """A Debian machine that e1000 drives; `files` are put over it, after its package did, and None takes one away."""
+    brought = {IMAGE: x86_image(), MODULE: content("e1000"), OTHER: content("floppy")}
+    tree(
+        root,
+        {
+            **brought,
+            f"{MODULES}/modules.dep": "kernel/e1000.ko:\nkernel/floppy.ko:\n",
+            INITRD: archive({MODULE[1:]: brought[MODULE]}),
+            "/proc/modules": "e1000 1 0 - Live 0x0\n",
+            f"{DPKG}/status": stanza(NAME) + stanza("initramfs-tools") + stanza("grub-pc") + stanza("vim"),
+            f"{DPKG}/info/{NAME}.list": "".join(f"{path}\n" for path in brought),
+            f"{DPKG}/info/{NAME}.md5sums": "".join(
+                f"{hashlib.md5(data).hexdigest()}  {path[1:]}\n" for path, data in brought.items()
+            ),
+        },
+    )
+    for path in brought:
+        os.utime(root / path[1:], (1000, 1000))
+    for path, data in (files or {}).items():
+        if data is None:
+            (root / path[1:]).unlink()
+    return tree(root, {path: data for path, data in (files or {}).items() if data is not None})
+
+
+def ask(judged: Machine, *, secure_boot: bool | None = False) -> dict[str, Finding]:
+    found = CHECK.run(case(judged, firmware=Firmware("uefi", secure_boot=secure_boot)))
+    return {finding.id.partition(".")[2]: finding for finding in found}
+
+
+def levels(judged: Machine, *, secure_boot: bool | None = False) -> dict[str, str]:
+    return {name: finding.level for name, finding in ask(judged, secure_boot=secure_boot).items()}
+
+
+def status(*stanzas: str) -> dict[str, Content | None]:
+    return {f"{DPKG}/status": "".join(stanzas)}
+
+
+def test_a_healthy_machine(tmp_path: Path) -> None:
+    assert ask(machine(tmp_path)) == {}
+
+
+def test_other_packages_are_not_our_business(tmp_path: Path) -> None:
+    broken = status(
+        stanza(NAME),
+        stanza("vim", "reinstreq half-installed"),
+        stanza("linux-image-amd64", "ok unpacked"),
+        stanza("systemd-boot", "ok half-configured"),
+        stanza(f"linux-headers-{RELEASE}", "ok half-configured"),
+        stanza("linux-image-5.10.0-9-amd64", "ok config-files"),
+    )
+    assert ask(machine(tmp_path, broken)) == {}
+
+
+@pytest.mark.parametrize(
+    "state", ["reinstreq half-installed", "ok unpacked", "ok half-configured", "reinstreq installed"]
+)
+def test_a_state_alone_is_a_warning(tmp_path: Path, state: str) -> None:
+    found = ask(machine(tmp_path, status(stanza(NAME, state))), secure_boot=True)
+    assert {name: finding.level for name, finding in found.items()} == {"kernel-not-configured": "warning"}
+    commands = found["kernel-not-configured"].remedy.commands
+    assert commands[-1] == ("dpkg", "--configure", "-a")
+    assert (len(commands) == 2) == ("reinstreq" in state), "what is not unpacked cannot be configured"
+
+
+def test_files_of_two_builds(tmp_path: Path) -> None:
+    half = status(stanza(NAME, "reinstreq half-installed"))
+    next_build = content("e1000 of the next build")
+    assert levels(machine(tmp_path / "1", {**half, f"{MODULE}.dpkg-new": next_build})) == {
+        "kernel-not-configured": "warning"
+    }
+    mixed = machine(tmp_path / "2", {**half, MODULE: next_build, f"{OTHER}.dpkg-new": next_build})
+    assert levels(mixed) == {"half-replaced": "blocker"}
+
+
+def test_the_files_of_a_copy_keep_their_times(tmp_path: Path) -> None:
+    """Of a package that is not whole every file is read: dpkg gives them the times of the archive."""
+    half = status(stanza(NAME, "reinstreq half-installed"))
+    copied = machine(tmp_path, {**half, OTHER: content("next"), f"{MODULE}.dpkg-new": b"x"})
+    os.utime(tmp_path / OTHER[1:], (1000, 1000))
+    os.utime(tmp_path / f"var/lib/dpkg/info/{NAME}.list", (2000, 2000))
+    assert levels(copied) == {"half-replaced": "blocker"}
+
+
+def test_files_that_a_removal_took(tmp_path: Path) -> None:
+    found = ask(machine(tmp_path, {**status(stanza(NAME, "reinstreq half-installed")), OTHER: None}))
+    assert {name: finding.level for name, finding in found.items()} == {"files-missing": "blocker"}
+    assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
+
+
+@pytest.mark.parametrize(
+    ("secure_boot", "expected"),
+    [
+        (True, {"initramfs-of-another-build": "blocker"}),
+        (None, {"initramfs-of-another-build": "unknown"}),
+        (False, {"kernel-not-configured": "warning"}),
+    ],
+)
+def test_an_initramfs_of_the_build_before(tmp_path: Path, secure_boot: bool | None, expected: dict[str, str]) -> None:
+    data = content("e1000 of the next build")
+    sums = f"{hashlib.md5(data).hexdigest()}  {MODULE[1:]}\n"
+    half = {**status(stanza(NAME, "ok half-configured")), MODULE: data, f"{DPKG}/info/{NAME}.md5sums": sums}
+    assert levels(machine(tmp_path, half), secure_boot=secure_boot) == expected
+
+
+def test_files_changed_on_purpose(tmp_path: Path) -> None:
+    found = ask(machine(tmp_path, {IMAGE: x86_image(tail=b"signed"), OTHER: content("stripped")}))
+    assert {name: finding.level for name, finding in found.items()} == {"files-changed": "warning"}
+    assert found["files-changed"].evidence == (f"changed: {IMAGE}", f"changed: {OTHER}")
+
+
+def test_modules_that_power_took(tmp_path: Path) -> None:
+    """Of right length, but zeros: no list of depmod's tells."""
+    zeros = bytes(len(content("e1000")))
+    assert levels(machine(tmp_path / "1", {MODULE: zeros})) == {"module-in-use-lost": "blocker"}
+    assert levels(machine(tmp_path / "2", {OTHER: bytes(9)})) == {"module-hollow": "warning"}
+
+
+def test_modules_that_depmod_misses_no_more(tmp_path: Path) -> None:
+    dep = {f"{MODULES}/modules.dep": "kernel/other.ko:\n"}
+    assert levels(machine(tmp_path / "1", {**dep, MODULE: None})) == {"module-in-use-lost": "blocker"}
+    assert levels(machine(tmp_path / "2", {**dep, OTHER: None})) == {"files-left-out": "note"}
+    assert levels(machine(tmp_path / "3", {**dep, MODULE: b""})) == {"module-in-use-lost": "blocker"}
+
+
+def test_what_kernel_files_says_is_not_said_again(tmp_path: Path) -> None:
+    assert levels(machine(tmp_path / "1", {MODULE: None, OTHER: b""})) == {}
+    assert levels(machine(tmp_path / "2", {IMAGE: None})) == {}
+
+
+def test_what_makes_the_initramfs(tmp_path: Path) -> None:
+    pending = stanza("initramfs-tools", "ok triggers-pending", "Triggers-Pending: update-initramfs")
+    found = ask(machine(tmp_path / "1", status(stanza(NAME), pending)))
+    assert {name: finding.level for name, finding in found.items()} == {"triggers-pending": "warning"}
+    assert "(update-initramfs)" in found["triggers-pending"].problem
+    broken = status(stanza(NAME), *(stanza(name, "ok half-configured") for name in ("grub-pc", "dracut", "zfs-dkms")))
+    found = ask(machine(tmp_path / "2", broken))
+    assert [(finding.level, finding.subject) for finding in found.values()] == [
+        ("warning", "dracut, grub-pc, zfs-dkms")
+    ]
+
+
+def test_another_kernel(tmp_path: Path) -> None:
+    other = stanza("linux-image-6.1.0-51-amd64", "reinstreq half-installed")
+    assert levels(machine(tmp_path, status(stanza(NAME), other))) == {"other-kernel": "warning"}
+
+
+def test_a_status_of_garbage(tmp_path: Path) -> None:
+    found = ask(machine(tmp_path, {**status(stanza(NAME), "\0\0\0"), f"{DPKG}/status-old": stanza(NAME)}))
+    finding = found["database-unreadable"]
+    assert (finding.level, finding.subject) == ("unknown", f"{DPKG}/status")
+    assert "line 5" in finding.problem
+    assert finding.remedy.commands == (("cp", f"{DPKG}/status-old", f"{DPKG}/status"),)
+
+
+def test_a_kernel_of_no_package(tmp_path: Path) -> None:
+    with pytest.raises(NotApplicable, match=f"the kernel {RELEASE} came with no package of dpkg"):
+        ask(machine(tmp_path, status(stanza("vim"))))
+
+
+def test_a_machine_without_a_database(tmp_path: Path) -> None:
+    with pytest.raises(NotApplicable, match="no package manager"):
+        ask(tree(tmp_path, {IMAGE: x86_image()}))
+
+
+def test_a_database_that_no_program_reads(tmp_path: Path) -> None:
+    found = ask(tree(tmp_path, {IMAGE: x86_image(), "/var/lib/rpm/rpmdb.sqlite": b"no database" * 100}))
+    assert [(name, finding.level) for name, finding in found.items()] == [("database-unreadable", "unknown")]
+
+
+def test_dpkg_beside_rpm(tmp_path: Path) -> None:
+    """Debian has rpm for alien: that its database is broken is nobody's business here."""
+    assert ask(machine(tmp_path, {"/var/lib/rpm/rpmdb.sqlite": b"no database" * 100})) == {}
