@@ -1,6 +1,6 @@
 """Are the settings of the next boot what somebody meant? Each function asks of one; no answer is worse than a warning.
 
-A stock installation has nothing to hear from here: what no person has set is told as a note, and only where it matters.
+A stock installation with a screen or a keyboard has nothing to hear from here.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _panic(case: Case) -> Iterator[Finding]:
             remedy=remedy,
         )
     else:
-        yield note(
+        yield warning(
             "boot-settings.panic-waits-by-default",
             "kernel.panic",
             "The kernel stays down after a panic, as is its default, and this machine has neither screen nor keyboard.",
@@ -237,7 +237,7 @@ def _consoles(case: Case) -> Iterator[Finding]:
     elif not any(map(_is_serial, wanted)) and _headless(case.machine):
         active = (case.machine.value("/sys/class/tty/console/active") or "tty0").split()
         if not any(map(_is_serial, active)):
-            yield note(
+            yield warning(
                 "boot-settings.no-serial-console",
                 "console=",
                 "This machine has neither screen nor keyboard, and its kernel writes to no serial console.",
@@ -297,10 +297,12 @@ def _duplicates(case: Case) -> Iterator[Finding]:
     twice = [
         f"{name}= ({', '.join(values)})" for name in kernel_parameters.SINGLE if len(values := _values(line, name)) > 1
     ]
+    # GRUB's own menu says ro, and who wants rw adds it: one contradiction that is meant.
+    level = warning if twice else note
     if "ro" in line and "rw" in line:
         twice.append("ro and rw")
     if twice and case.entry is not None:
-        yield note(
+        yield level(
             "boot-settings.given-twice",
             case.entry.title,
             f'The command line of the entry "{case.entry.title}" contradicts itself: {"; ".join(twice)}.',

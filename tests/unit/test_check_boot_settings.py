@@ -95,9 +95,12 @@ def test_a_line_that_the_kernel_cuts(tmp_path: Path) -> None:
     assert "2047" in found[0].problem
 
 
-@pytest.mark.parametrize("line", ["root=/dev/sda1 root=/dev/sdb1 ro", f"{ROOT} ro rw", "panic=10 panic=0"])
-def test_what_is_given_twice_is_only_a_note(tmp_path: Path, line: str) -> None:
-    assert ids(settings(tmp_path, line)) == [("given-twice", "note")]
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [("root=/dev/sda1 root=/dev/sdb1 ro", "warning"), ("panic=10 panic=0", "warning"), (f"{ROOT} ro rw", "note")],
+)
+def test_what_is_given_twice(tmp_path: Path, line: str, level: str) -> None:
+    assert ids(settings(tmp_path, line)) == [("given-twice", level)]
 
 
 def test_the_same_given_twice_is_nothing(tmp_path: Path) -> None:
@@ -195,10 +198,10 @@ def test_names_that_are_nearly_known(name: str, known: str | None) -> None:
     assert kernel_parameters.meant(name) == known
 
 
-def test_a_stock_machine_without_a_screen_gets_notes_only(tmp_path: Path) -> None:
+def test_a_stock_machine_without_a_screen(tmp_path: Path) -> None:
     assert ids(settings(tmp_path, ROOT, HEADLESS)) == [
-        ("no-serial-console", "note"),
-        ("panic-waits-by-default", "note"),
+        ("no-serial-console", "warning"),
+        ("panic-waits-by-default", "warning"),
     ]
 
 
@@ -213,7 +216,7 @@ SYSCTL = "/etc/sysctl.d/10-panic.conf"
 @pytest.mark.parametrize(
     ("line", "files", "expected"),
     [
-        ("console=ttyS0", {}, [("panic-waits-by-default", "note")]),
+        ("console=ttyS0", {}, [("panic-waits-by-default", "warning")]),
         ("console=ttyS0 panic=0", {}, [("panic-waits", "warning")]),
         ("console=ttyS0 panic=0", {SYSCTL: "kernel.panic = 10\n"}, []),
         ("console=ttyS0 panic=60", {SYSCTL: "kernel.panic = 0\n"}, [("panic-waits", "warning")]),
