@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -7,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import machines
 from safeupdate.boot import find_plan
 from safeupdate.checks.kernel_signature import CHECK
+from safeupdate.formats import authenticode, certificate
 from safeupdate.formats.certificate import MODULE_SIGNING
 from safeupdate.formats.efi_variables import GLOBAL
+from safeupdate.judge import judge
 from safeupdate.kernels import installed
+from safeupdate.machine import Machine
 from safeupdate.report import Finding, NotApplicable
 from safeupdate.volumes import Volumes
 from tests.unit import efi, signed_efi
@@ -84,7 +90,10 @@ def machine(**lists: bytes) -> dict[str, Content]:
 
 def ask(root: Path, files: Mapping[str, Content]) -> list[Finding]:
     """What the check finds for the kernel that starts next."""
-    made = tree(root, files)
+    return of(tree(root, files))
+
+
+def of(made: Machine) -> list[Finding]:
     firmware, plan = find_plan(made, Volumes(made))
     assert plan.next is not None, plan
     return list(CHECK.run(replace(case(made, entry=plan.next, firmware=firmware), plan=plan, kernels=installed(made))))
@@ -413,3 +422,64 @@ def test_variables_beside_efivarfs(tmp_path: Path) -> None:
     assert found(tmp_path / "without", files) == [("blocker", "key-not-trusted")]
     files["/sys/firmware/efi/mok-variables/MokListRT"] = entries(VENDOR, MOK)
     assert found(tmp_path / "with", files) == []
+
+
+# -- real machines ---------------------------------------------------------------------------------------------
+
+PROGRAMS = {name: efi.real(f"{name}x64.efi.signed") for name in ("shim", "grub", "mm")}
+
+
+def with_secure_boot(root: Path) -> None:
+    """Give a built machine an ESP with Debian's signed programs, and firmware that trusts Microsoft's keys."""
+    real = {name: path.read_bytes() for name, path in PROGRAMS.items() if path is not None}
+    microsoft = [
+        one
+        for signature in authenticode.parse(io.BytesIO(real["shim"])).signatures
+        if signature.signed is not None
+        for one in signature.signed.certificates
+        if certificate.parse(one).is_authority
+    ]
+    part = "/run/udev/data/b8:99"
+    uuid = (root / "boot/grub/grub.cfg").read_text().split("root=UUID=")[1].split()[0]
+    mounts = (root / "proc/self/mountinfo").read_text() + "99 1 8:99 / /boot/efi rw - vfat /dev/sdz1 rw\n"
+    files: dict[str, Content] = {
+        **started_by(),
+        **variables(db=entries(*microsoft), dbx=b"", MokListRT=b"", SbatLevelRT=b"sbat,1,2025021800\nshim,4\ngrub,5\n"),
+        "/sys/class/block/sdz1/dev": "8:99\n",
+        part: f"E:ID_FS_TYPE=vfat\nE:ID_PART_ENTRY_UUID={efi.ESP_PARTUUID}\nE:ID_PART_ENTRY_TYPE={efi.ESP_UUID}\n",
+        f"{ESP}/grub.cfg": f"search.fs_uuid {uuid} root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n",
+        **{f"{ESP}/{name}x64.efi": content for name, content in real.items()},
+    }
+    (root / "proc/self/mountinfo").write_text(mounts)
+    tree(root, files)
+
+
+@pytest.mark.machines
+@pytest.mark.skipif(None in PROGRAMS.values(), reason="Debian's signed boot programs are not here")
+@pytest.mark.parametrize("name", machines.names())
+def test_a_machine_of_debian(name: str) -> None:
+    with machines.copy(name) as directory:
+        root = Path(directory)
+        machines.add_facts(directory, name)
+        with_secure_boot(root)
+        report = judge(Machine.tree(directory))
+        assert report.verdict == "safe"
+        assert [check.outcome for check in report.checks if check.id == "kernel-signature"] == ["passed"]
+        newest = f"/boot/{(root / 'vmlinuz').readlink().name}"
+        whole = (root / newest.lstrip("/")).read_bytes()
+        stripped = bytearray(whole)
+        place = int.from_bytes(whole[0x3C:0x40], "little") + 24 + 112 + 32
+        start, _ = struct.unpack_from("<II", stripped, place)
+        struct.pack_into("<II", stripped, place, 0, 0)
+        plain = bytes(stripped[:start])
+        for image, lists, finding in (
+            (whole, {}, None),
+            (plain, {}, "image-unsigned"),
+            (sign(plain, STRANGER), {}, "key-not-trusted"),
+            (sign(whole, STRANGER), {}, None),
+            (whole, {"dbx": entries(digest(plain), kind="sha256")}, "image-revoked"),
+            (whole, {"dbx": b"", "SbatLevelRT": b"sbat,1,2027010100\nshim,4\ngrub,6\n"}, "loader-revoked"),
+        ):
+            machines.replace(directory, newest, image)
+            findings = of(tree(root, variables(**lists)))
+            assert [one.id.partition(".")[2] for one in findings] == ([finding] if finding else [])
