@@ -21,8 +21,9 @@ from safeupdate import __version__, closure
 from safeupdate.closure import MachineFiles
 from safeupdate.errors import FormatError, Missing, SafeupdateError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest, cmdline, fstab, mountinfo
-from safeupdate.formats.capture_manifest import Manifest
+from safeupdate.formats.capture_manifest import FileSystem, Manifest
 from safeupdate.machine import Machine
+from safeupdate.packages import Package, dpkg
 
 _FILES_LIMIT = 250_000
 _BYTES_LIMIT = 16 << 30
@@ -71,9 +72,33 @@ _CONFIGURATION = (
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/ld.so.cache",
-    "/var/lib/dpkg/status",
+    "/etc/sysctl.conf",
+    "/etc/sysctl.d",
+    "/run/sysctl.d",
+    "/usr/local/lib/sysctl.d",
+    "/usr/lib/sysctl.d",
+    "/etc/systemd/system.conf",
+    "/etc/systemd/system.conf.d",
+    "/usr/lib/systemd/system.conf",
+    "/usr/lib/systemd/system.conf.d",
+    "/etc/dkms/framework.conf",
+    "/etc/dkms/framework.conf.d",
+    "/etc/safeupdate/safeupdate.toml",
+    "/etc/safeupdate/safeupdate.toml.d",
+    f"{dpkg.DIRECTORY}/status",
+    f"{dpkg.DIRECTORY}/updates",
+    f"{dpkg.DIRECTORY}/diversions",
+    f"{dpkg.DIRECTORY}/triggers",
 )
 """Copied whole, directories with all that is in them."""
+
+_PUBLIC_KEYS = (
+    "/etc/pki/akmods/certs/public_key.der",
+    "/root/mok/MOK.der",
+    "/var/lib/dkms/mok.pub",
+    "/var/lib/shim-signed/mok/MOK.der",
+)
+"""The public halves of keys that this machine signs with."""
 
 _NAMES = (
     "/etc/systemd/system",
@@ -86,10 +111,15 @@ _NAMES = (
     "/usr/sbin",
     "/bin",
     "/sbin",
-    "/var/lib/rpm",
-    "/usr/lib/sysimage/rpm",
+    f"{dpkg.STATUS}-old",
 )
 """Names, links and sizes: whether a unit or a program is there, not what it says."""
+
+_RPM = ("/usr/lib/sysimage/rpm", "/var/lib/rpm", "/usr/share/rpm")
+"""Hundreds of megabytes on a desktop: with their content only beside that of the kernels that they are held against."""
+
+_SIGNED_PROGRAMS = ("/usr/lib/shim", "/usr/lib/grub/x86_64-efi-signed", "/usr/lib/grub/arm64-efi-signed")
+"""Where Debian's packages put the signed loaders, which the ESP has copies of."""
 
 _UNIT_WITH_CONTENT = re.compile(r"\.(mount|automount|swap|target)$")
 """Units that name file systems. Services may hold passwords in their environment."""
@@ -125,6 +155,13 @@ _PROC = (
 
 _KERNEL_SETTINGS = ("osrelease", "ostype", "version", "tainted", "modules_disabled", "kexec_load_disabled", "panic")
 
+_DEVICE_ATTRIBUTES = {
+    "/sys/class/vtconsole": "name",
+    "/sys/class/drm": "status",
+    "/sys/class/input": "capabilities/ev",
+}
+"""What tells whether there is a screen or a keyboard. Their other attributes hold serial numbers."""
+
 _BOOT_PLACES = ("/boot", "/efi")
 
 _BOOT_CONFIGURATION = re.compile(
@@ -141,10 +178,16 @@ _SECRET = re.compile(
 
 _VARIABLE = re.compile(
     r"(Boot[0-9A-F]{4}|BootOrder|BootNext|BootCurrent|Loader(?!SystemToken|RandomSeed)\w+|Stub\w+|SecureBoot|SetupMode"
-    r"|AuditMode|DeployedMode|PK|KEK|db|dbx|MokList\w*|MokSBState\w*|Sbat\w+|OsIndications\w*)"
-    r"-[0-9a-f-]{36}$",
+    r"|AuditMode|DeployedMode|PK|KEK|db|dbx|MokList\w*|MokSBState\w*|MokIgnoreDB|MokX?(New|Del)"
+    r"|Sbat\w+|OsIndications\w*)-[0-9a-f-]{36}$",
     re.IGNORECASE,
 )
+
+_PASSWORD_VARIABLE = re.compile(
+    r"(MokPW\w*|MokX?(Del)?Auth|MokSB|MokDB|MokListTrustedNew)(-[0-9a-f-]{36})?$", re.IGNORECASE
+)
+"""Requests to MokManager (mokutil(1)). They hold the password that it asks for, or its hash; that one is there tells
+enough."""
 
 _SERIAL_ATTRIBUTE = re.compile(
     r"(serial.*|.*_serial|.*_uuid|uuid|wwid|wwn|nguid|eui|unique_id|address|cid|vpd.*|inquiry|.*_tag|firmware_node|.*_key"
@@ -158,9 +201,12 @@ _UDEV_SECRET = re.compile(r"^E:(ID_SERIAL|ID_SHORT_SERIAL|ID_WWN|SCSI_|ID_SCSI_S
 _PASSWORDS = (
     re.compile(rb"(grub\.pbkdf2\.)([\w.]+)"),
     re.compile(rb"^([ \t]*password[ \t]+\S+[ \t]+)(\S.*)$", re.MULTILINE),
+    re.compile(rb"(\bstable_secret[ \t]*=[ \t]*|\bKBUILD_SIGN_PIN=)(\S+)"),
+    re.compile(rb"^([ \t]*\w*Environment[ \t]*=)((?:.*\\\n)*.*)$", re.MULTILINE),
     re.compile(rb"((?:^|[,\s=\"'])(?:password2?|pass|passwd|rd\.iscsi\.(?:in\.)?password)=)([^,\s\"']+)"),
 )
-"""GRUB's password hashes and passwords, and those in mount options and on command lines."""
+"""GRUB's password hashes and passwords; seeds of addresses (sysctl.d), the PIN of a signing key (dkms), what systemd
+gives its services; passwords in mount options and on command lines."""
 
 _PRIVATE = b"PRIVATE KEY-----"
 
@@ -228,17 +274,20 @@ class _Copy:
         self.left_out: set[str] = set()
         self.unreadable: set[str] = set()
         self.refused: set[str] = set()
+        self.file_systems: dict[str, FileSystem] = {}
 
     def everything(self) -> None:
         """All of it, small and certain things first."""
+        self._space("/")
         for path in _TOP_LINKS:
             if self._is(path, stat.S_ISLNK):
                 self._entry(path, content=False)
         for path in _SIGNS:
             if self._is(path, stat.S_ISDIR, follow=True):
                 self._directory(self._follow(path) or path)
-        for path in _CONFIGURATION:
+        for path in (*_CONFIGURATION, *_PUBLIC_KEYS):
             self._tree(path, content=lambda _: True)
+        self._packages()
         self._programs()
         for path in _NAMES:
             self._tree(path, content=lambda path: bool(_UNIT_WITH_CONTENT.search(path)))
@@ -251,11 +300,28 @@ class _Copy:
 
     def write_manifest(self) -> None:
         """What the tree does not tell, for `Machine` to read."""
-        contents = Manifest(frozenset(self.left_out), frozenset(self.unreadable))
+        contents = Manifest(frozenset(self.left_out), frozenset(self.unreadable), self.file_systems)
         with open(self._place + capture_manifest.PATH, "xb") as file:
             file.write(capture_manifest.compose(contents, version=__version__, boot=self._boot))
 
     # -- what ----------------------------------------------------------------------------------------------
+
+    def _packages(self) -> None:
+        """Of dpkg's packages what those with a kernel brought; their files are held against that."""
+        releases = self._list("/lib/modules")
+
+        def wanted(name: str) -> bool:
+            if not name.endswith((".list", ".md5sums")) or "-headers-" in name:
+                return False
+            package = name.rpartition(".")[0].partition(":")[0]
+            return Package(package, "", "").role == "kernel" or any(release in package for release in releases)
+
+        for name in filter(wanted, self._list(dpkg.INFO)):
+            self._tree(f"{dpkg.INFO}/{name}", content=lambda _: True)
+        for path in _RPM:
+            self._tree(path, content=lambda _: self._boot)
+        for path in _SIGNED_PROGRAMS:
+            self._tree(path, content=lambda path: posixpath.basename(path).startswith(("shim", "grub")))
 
     def _programs(self) -> None:
         files = MachineFiles(self._machine)
@@ -280,6 +346,10 @@ class _Copy:
         for name in self._list("/sys/class/dmi"):
             self._entry(f"/sys/class/dmi/{name}", content=False)
             self._attributes(self._follow(f"/sys/class/dmi/{name}") or "")
+        for group, attribute in _DEVICE_ATTRIBUTES.items():
+            for name in self._list(group):
+                self._attribute(f"{self._follow(f'{group}/{name}') or group}/{attribute}")
+        self._attribute(f"{self._follow('/sys/class/tty/console') or '/sys/class/tty'}/active")
         for bus in self._list("/sys/bus"):
             for driver in self._list(f"/sys/bus/{bus}/drivers"):
                 self._directory(f"/sys/bus/{bus}/drivers/{driver}")
@@ -309,10 +379,16 @@ class _Copy:
         if self._is("/sys/firmware/efi", stat.S_ISDIR):
             self._attributes("/sys/firmware/efi")
             for name in self._list("/sys/firmware/efi/efivars"):
-                if _VARIABLE.match(name):
-                    self._attribute(f"/sys/firmware/efi/efivars/{name}", limit=_PROC_LIMIT)
+                if _VARIABLE.match(name) or _PASSWORD_VARIABLE.match(name):
+                    self._variable(f"/sys/firmware/efi/efivars/{name}")
             for name in self._list("/sys/firmware/efi/mok-variables"):
-                self._attribute(f"/sys/firmware/efi/mok-variables/{name}", limit=_PROC_LIMIT)
+                self._variable(f"/sys/firmware/efi/mok-variables/{name}")
+
+    def _variable(self, path: str) -> None:
+        if _PASSWORD_VARIABLE.match(posixpath.basename(path)):
+            self._entry(path, content=False)
+        else:
+            self._attribute(path, limit=_PROC_LIMIT)
 
     def _dev(self) -> None:
         """Links to block devices, and udev's records of these; no device nodes."""
@@ -341,7 +417,7 @@ class _Copy:
     def _modules(self) -> None:
         def content(path: str) -> bool:
             name = posixpath.basename(path)
-            return self._boot or name.startswith("modules.") or name == "config"
+            return self._boot or name.startswith("modules.") or name in ("config", "pkgbase")
 
         for release in self._list("/lib/modules"):
             self._tree(f"/lib/modules/{release}", content=content)
@@ -387,9 +463,21 @@ class _Copy:
             if stat.S_ISDIR(mode):
                 if self._machine.host_path(path) not in self._avoid:
                     self._directory(path)
+                    self._space(path)
                     pending += [f"{path.rstrip('/')}/{name}" for name in reversed(self._list(path))]
             elif stat.S_ISLNK(mode) or stat.S_ISREG(mode):
                 self._entry(path, content=stat.S_ISREG(mode) and content(path))
+
+    def _space(self, directory: str) -> None:
+        """What is left on its file system, where that is another one than its parent's."""
+        space = self._machine.space(directory)
+        if space is not None:
+            above = directory
+            while above not in self.file_systems and above != "/":
+                above = posixpath.dirname(above)
+            known = self.file_systems.get(above)
+            if known is None or known.device != space.device:
+                self.file_systems[directory] = FileSystem(**vars(space))
 
     def _file(self, path: str) -> None:
         """One file with its content, and every link on the way to it."""

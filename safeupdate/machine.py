@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import posixpath
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -43,9 +44,11 @@ class Completed:
 class Space:
     """What a file system has left. `free` counts what is reserved for root; `available` does not.
 
-    Bytes, and inodes: None for both counts where the file system has no fixed number of them (FAT, btrfs).
+    Bytes, and inodes: None for both counts where the file system has no fixed number of them (FAT, btrfs). `device` is
+    the file system's number (st_dev, stat(2)).
     """
 
+    device: int
     total: int
     free: int
     available: int
@@ -59,13 +62,15 @@ class Machine:
     """The world below `root`. `live` means that it is the machine that this program runs on.
 
     A captured tree may hold files by name and size only (`left_out`), and lack what could not be read when it was
-    captured (`unreadable`): both are unreadable here, neither missing nor what their bytes say.
+    captured (`unreadable`): both are unreadable here, neither missing nor what their bytes say. `spaces` is what its
+    file systems had left, by their topmost directories.
     """
 
     root: str = "/"
     live: bool = False
     left_out: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
+    spaces: Mapping[str, Space] = field(default_factory=dict, repr=False, compare=False)
     _directories: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -75,10 +80,15 @@ class Machine:
 
     @classmethod
     def tree(
-        cls, directory: str, *, left_out: frozenset[str] = frozenset(), unreadable: frozenset[str] = frozenset()
+        cls,
+        directory: str,
+        *,
+        left_out: frozenset[str] = frozenset(),
+        unreadable: frozenset[str] = frozenset(),
+        spaces: Mapping[str, Space] | None = None,
     ) -> Machine:
         """A machine's files below `directory`."""
-        return cls(os.path.realpath(directory), False, left_out, unreadable)
+        return cls(os.path.realpath(directory), False, left_out, unreadable, spaces or {})
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -164,9 +174,15 @@ class Machine:
     # -- looking -------------------------------------------------------------------------------------------
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result | None:
-        """The file's status, or None where there is no such file. Raises `Unreadable` on any other error."""
+        """The file's status, or None where there is no such file. Raises `Unreadable` on any other error.
+
+        A captured file has the number of the file system that it was on.
+        """
         try:
-            return os.lstat(self.host_path(path, follow=follow))
+            host = self.host_path(path, follow=follow)
+            status = os.lstat(host)
+            space = self._captured_space(host)
+            return status if space is None else _on_device(status, space.device)
         except Missing:
             return None
         except OSError as error:
@@ -218,6 +234,8 @@ class Machine:
         """
         try:
             host = self.host_path(path)
+            if self.spaces:
+                return self._captured_space(host) if os.path.isdir(host) else None
             if not self.live and os.stat(host).st_dev == os.stat(os.path.dirname(self.root)).st_dev:
                 return None
             left = os.statvfs(host)
@@ -225,6 +243,7 @@ class Machine:
             return None
         counts = left.f_files > 0
         return Space(
+            device=os.stat(host).st_dev,
             total=left.f_blocks * left.f_frsize,
             free=left.f_bfree * left.f_frsize,
             available=left.f_bavail * left.f_frsize,
@@ -232,6 +251,13 @@ class Machine:
             free_inodes=left.f_ffree if counts else None,
             read_only=bool(left.f_flag & os.ST_RDONLY),
         )
+
+    def _captured_space(self, host: str) -> Space | None:
+        """What the file system with a captured file had left; None where that is not known."""
+        inside = host[len(self.root) :] or "/"
+        while self.spaces and inside not in self.spaces and inside != "/":
+            inside = posixpath.dirname(inside)
+        return self.spaces.get(inside)
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, sorted; none where there is no such directory."""
@@ -372,3 +398,10 @@ class Machine:
             return self.text(path) or ""
         except Unreadable:
             return ""
+
+
+def _on_device(status: os.stat_result, device: int) -> os.stat_result:
+    """The same status, with another number for the file system. The times have more digits than the first ten items."""
+    items = [*status]
+    items[stat.ST_DEV] = device
+    return os.stat_result(items, {name: getattr(status, name) for name in dir(status) if name.startswith("st_")})

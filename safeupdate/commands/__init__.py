@@ -17,7 +17,7 @@ def machine_at(root: str | None) -> Machine:
     A tree that `safeupdate capture` made comes without what its manifest says is not in it.
     """
     from safeupdate.formats import capture_manifest
-    from safeupdate.machine import Machine
+    from safeupdate.machine import Machine, Space
 
     if root is None:
         return Machine.here()
@@ -27,4 +27,9 @@ def machine_at(root: str | None) -> Machine:
     if data is None:
         return Machine.tree(root)
     manifest = capture_manifest.parse(data)
-    return Machine.tree(root, left_out=manifest.left_out, unreadable=manifest.unreadable)
+    return Machine.tree(
+        root,
+        left_out=manifest.left_out,
+        unreadable=manifest.unreadable,
+        spaces={path: Space(**vars(one)) for path, one in manifest.file_systems.items()},
+    )

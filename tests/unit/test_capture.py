@@ -10,14 +10,19 @@ import pytest
 
 from safeupdate.capture import Summary, capture
 from safeupdate.cli import main
+from safeupdate.commands import machine_at
 from safeupdate.errors import FormatError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest
-from safeupdate.machine import Machine
+from safeupdate.machine import Machine, Space
+from safeupdate.trust import firmware
 from tests.unit import elves
-from tests.unit.trees import IMAGE, INITRD, MODULES, Link, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Link, tree, x86_image
 
 SDA = "/sys/devices/pci0000:00/0000:00:01.0/virtio0/block/vda"
 GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+SHIM = "605dab50-e046-4300-abb6-3dd810dd8b23"
+EFIVARS = "/sys/firmware/efi/efivars"
+INFO = "/var/lib/dpkg/info"
 
 
 @pytest.fixture
@@ -79,6 +84,51 @@ def machine(tmp_path: Path) -> Machine:
             f"/sys/firmware/efi/efivars/LoaderSystemToken-{GUID}": b"\7\0\0\0secret",
             f"/sys/firmware/efi/efivars/LoaderInfo-{GUID}": b"\7\0\0\0x",
             f"/sys/firmware/efi/efivars/Setup-{GUID}": b"\7\0\0\0x",
+            f"{EFIVARS}/MokNew-{SHIM}": b"\7\0\0\0certificate",
+            f"{EFIVARS}/MokIgnoreDB-{SHIM}": b"\6\0\0\0\1",
+            f"{EFIVARS}/SbatPolicy-{SHIM}": b"\7\0\0\0\1",
+            f"{EFIVARS}/MokAuth-{SHIM}": b"\7\0\0\0secret of MokManager",
+            f"{EFIVARS}/MokPW-{SHIM}": b"\7\0\0\0secret of MokManager",
+            f"{EFIVARS}/MokSB-{SHIM}": b"\7\0\0\0\0\0\0\0\x06\0\0\0secret",
+            f"{EFIVARS}/MokListTrustedNew-{SHIM}": b"\7\0\0\0\0\0\0\0\x06\0\0\0secret",
+            "/sys/firmware/efi/mok-variables/MokListRT": b"list",
+            "/sys/firmware/efi/mok-variables/MokXDelAuth": b"secret",
+            "/var/lib/dkms/mok.pub": b"0\x82public",
+            "/var/lib/dkms/mok.key": b"secret",
+            "/var/lib/shim-signed/mok/MOK.der": b"0\x82public",
+            "/var/lib/shim-signed/mok/MOK.priv": b"secret",
+            "/root/mok/MOK.der": b"0\x82public",
+            "/root/notes": "secret",
+            "/etc/dkms/framework.conf": "export KBUILD_SIGN_PIN=secret\n",
+            "/etc/safeupdate/safeupdate.toml": "[ledger]\nkeep_days = 9\n",
+            "/var/lib/safeupdate/ledger.db": b"secret of the ledger",
+            "/var/lib/dpkg/status": f"Package: linux-image-{RELEASE}\nStatus: install ok unpacked\nVersion: 1\n",
+            "/var/lib/dpkg/status-old": "Package: secret\n",
+            "/var/lib/dpkg/updates/0001": "Package: dracut\nStatus: install ok half-configured\nVersion: 1\n",
+            "/var/lib/dpkg/triggers/Unincorp": "update-initramfs -\n",
+            "/var/lib/dpkg/diversions": "",
+            f"{INFO}/linux-image-{RELEASE}.list": f"{IMAGE}\n",
+            f"{INFO}/linux-image-{RELEASE}.md5sums": f"{'0' * 32}  {IMAGE[1:]}\n",
+            f"{INFO}/linux-image-{RELEASE}.postinst": "secret",
+            f"{INFO}/wireguard-modules-{RELEASE}:amd64.list": f"{MODULES}/x.ko\n",
+            f"{INFO}/linux-headers-{RELEASE}.list": "/usr/src/secret\n",
+            f"{INFO}/openssl.list": "/usr/bin/secret\n",
+            "/usr/lib/sysimage/rpm/rpmdb.sqlite": b"SQLite",
+            "/usr/lib/shim/shimx64.efi.signed": b"MZ shim",
+            f"{MODULES}/pkgbase": "linux\n",
+            "/etc/sysctl.d/99-sysctl.conf": Link("../sysctl.conf"),
+            "/etc/sysctl.conf": "kernel.panic = 10\nnet.ipv6.conf.all.stable_secret = 2001:db8::5ec\n",
+            "/etc/systemd/system.conf": "[Manager]\nRuntimeWatchdogSec=60\nDefaultEnvironment=A=secret \\\n B=secret\n",
+            "/sys/class/vtconsole/vtcon0": Link("../../devices/virtual/vtconsole/vtcon0"),
+            "/sys/devices/virtual/vtconsole/vtcon0/name": "(S) dummy device\n",
+            "/sys/class/drm/card0-DP-1": Link("../../devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1"),
+            "/sys/devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1/status": "disconnected\n",
+            "/sys/devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1/edid": b"serial number: secret",
+            "/sys/class/input/input1": Link("../../devices/virtual/input/input1"),
+            "/sys/devices/virtual/input/input1/capabilities/ev": "120013\n",
+            "/sys/devices/virtual/input/input1/uniq": "secret\n",
+            "/sys/class/tty/console": Link("../../devices/virtual/tty/console"),
+            "/sys/devices/virtual/tty/console/active": "tty0\n",
             "/proc/cmdline": "BOOT_IMAGE=/x root=UUID=x\n",
             "/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n",
             "/proc/modules": "ext4 1 0 - Live 0xffffffffc0123000\n",
@@ -133,6 +183,26 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
         "/usr/lib64/ld-2.so",
         "/usr/lib64/libc.so.6",
         "/boot/efi/EFI/debian/grubx64.efi",
+        f"{EFIVARS}/MokNew-{SHIM}",
+        f"{EFIVARS}/MokIgnoreDB-{SHIM}",
+        f"{EFIVARS}/SbatPolicy-{SHIM}",
+        "/sys/firmware/efi/mok-variables/MokListRT",
+        "/var/lib/dkms/mok.pub",
+        "/var/lib/shim-signed/mok/MOK.der",
+        "/root/mok/MOK.der",
+        "/etc/safeupdate/safeupdate.toml",
+        "/var/lib/dpkg/status",
+        "/var/lib/dpkg/updates/0001",
+        "/var/lib/dpkg/triggers/Unincorp",
+        f"{INFO}/linux-image-{RELEASE}.list",
+        f"{INFO}/linux-image-{RELEASE}.md5sums",
+        f"{INFO}/wireguard-modules-{RELEASE}:amd64.list",
+        "/usr/lib/shim/shimx64.efi.signed",
+        f"{MODULES}/pkgbase",
+        "/sys/devices/virtual/vtconsole/vtcon0/name",
+        "/sys/devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1/status",
+        "/sys/devices/virtual/input/input1/capabilities/ev",
+        "/sys/devices/virtual/tty/console/active",
     ):
         assert Path(f"{place}{path}").read_bytes() == Path(f"{machine.root}{path}").read_bytes(), path
     for path, target in (
@@ -150,6 +220,8 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
     ):
         assert os.readlink(f"{place}{path}") == target
     assert Path(f"{place}/etc/shared/grub").read_text() == "GRUB_DEFAULT=0\n"
+    assert "kernel.panic = 10\n" in Path(f"{place}/etc/sysctl.conf").read_text()
+    assert "RuntimeWatchdogSec=60\n" in Path(f"{place}/etc/systemd/system.conf").read_text()
     assert summary.unreadable == () and summary.files + summary.links == len(names(place)) - 1
 
 
@@ -169,6 +241,15 @@ def test_what_never_goes_in(machine: Machine, tmp_path: Path) -> None:
         "/sys/devices/pci0000:00/0000:00:02.0/modalias",
         f"/sys/firmware/efi/efivars/LoaderSystemToken-{GUID}",
         f"/sys/firmware/efi/efivars/Setup-{GUID}",
+        "/root/notes",
+        "/var/lib/dkms/mok.key",
+        "/var/lib/shim-signed/mok/MOK.priv",
+        "/var/lib/safeupdate/ledger.db",
+        f"{INFO}/linux-image-{RELEASE}.postinst",
+        f"{INFO}/linux-headers-{RELEASE}.list",
+        f"{INFO}/openssl.list",
+        "/sys/devices/virtual/input/input1/uniq",
+        "/sys/devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1/edid",
     ):
         assert path not in found
     for path in (
@@ -176,11 +257,17 @@ def test_what_never_goes_in(machine: Machine, tmp_path: Path) -> None:
         "/boot/efi/loader/random-seed",
         "/etc/kernel/signing.txt",
         "/etc/systemd/system/app.service",
+        "/var/lib/dpkg/status-old",
+        f"{EFIVARS}/MokAuth-{SHIM}",
+        f"{EFIVARS}/MokPW-{SHIM}",
+        f"{EFIVARS}/MokSB-{SHIM}",
+        f"{EFIVARS}/MokListTrustedNew-{SHIM}",
+        "/sys/firmware/efi/mok-variables/MokXDelAuth",
     ):
         data = Path(f"{place}{path}").read_bytes()
         assert data == bytes(len(data)) and path in manifest(place).left_out
-    everything = contents(place)
-    for secret in (b"secret", b"AB12.CD34", b"abc ro", b"S123", b"c0123000", b"TOKEN", b"0000abc"):
+    everything = contents(place).replace(b"stable_secret", b"")
+    for secret in (b"secret", b"AB12.CD34", b"abc ro", b"S123", b"c0123000", b"TOKEN", b"0000abc", b"db8::5ec"):
         assert secret not in everything
 
 
@@ -193,6 +280,7 @@ def test_lengths_stay_where_passwords_are_taken_out(machine: Machine, tmp_path: 
 
 def test_boot_files_only_when_asked(machine: Machine, tmp_path: Path) -> None:
     boot_files = {IMAGE, INITRD, f"{MODULES}/kernel/x.ko", "/boot/efi/EFI/Linux/linux.efi"}
+    boot_files |= {"/usr/lib/sysimage/rpm/rpmdb.sqlite"}
     _, without = take(machine, tmp_path / "without")
     assert boot_files <= manifest(without).left_out
     for path in boot_files:
@@ -288,6 +376,45 @@ def hides(place: str, given: capture_manifest.Manifest, path: str) -> bool:
     return False
 
 
+def test_requests_to_mok_manager_are_known_without_what_they_say(machine: Machine, tmp_path: Path) -> None:
+    _, place = take(machine, tmp_path / "c")
+    store = firmware.read(machine_at(str(place)))
+    assert store == firmware.read(machine)
+    assert store.requests == ("MokNew", "MokAuth", "MokXDelAuth", "MokSB", "MokPW", "MokListTrustedNew")
+
+
+def test_what_a_file_system_has_left(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path / "m"), live=True)
+    tree(tmp_path / "m", {IMAGE: b"x", f"{MODULES}/modules.dep": b"", "/lib/modules/empty/modules.dep": b""})
+    _, place = take(machine, tmp_path / "c")
+    known = manifest(place).file_systems
+    assert list(known) == ["/"] and known["/"].device == os.stat(machine.root).st_dev
+    captured = machine_at(str(place))
+    assert captured.space("/boot") == captured.space(MODULES) == Space(**vars(known["/"]))
+    assert captured.space("/none") is None and captured.space(IMAGE) is None
+    assert Machine.tree(str(place)).space("/boot") is None, "without its manifest it tells nothing of the host's disk"
+
+
+def test_two_file_systems_stay_two(tmp_path: Path) -> None:
+    root = Space(1, 1000, 500, 400, 10, 5, read_only=False)
+    boot = Space(2, 100, 50, 50, None, None, read_only=True)
+    place = tmp_path / "c"
+    tree(place, {"/boot/efi/x": b"", "/bootleg/x": b"", "/usr/lib/modules/x": b"", "/lib": Link("usr/lib")})
+    given = {path: capture_manifest.FileSystem(**vars(one)) for path, one in {"/": root, "/boot": boot}.items()}
+    data = capture_manifest.compose(capture_manifest.Manifest(file_systems=given), version="1", boot=False)
+    Path(f"{place}{capture_manifest.PATH}").write_bytes(data)
+    machine = machine_at(str(place))
+    assert [machine.space(path) for path in ("/", "/boot", "/boot/efi", "/bootleg", "/lib/modules")] == (
+        [root, boot, boot, root, root]
+    )
+    plain = Machine.tree(str(place))
+    for path in ("/", "/boot", "/boot/efi/x", "/bootleg/x", "/lib"):
+        status, real = machine.stat(path, follow=False), plain.stat(path, follow=False)
+        assert status is not None and real is not None
+        assert status.st_dev == (2 if path.startswith("/boot/") or path == "/boot" else 1)
+        assert (status.st_mtime_ns, status.st_mtime, status.st_size) == (real.st_mtime_ns, real.st_mtime, real.st_size)
+
+
 def test_manifests(tmp_path: Path) -> None:
     given = capture_manifest.Manifest(frozenset({"/a"}), frozenset({"/b"}))
     data = capture_manifest.compose(given, version="1", boot=False)
@@ -295,6 +422,10 @@ def test_manifests(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()  # an empty directory is all that the tree has of it
     hidden = [path for path in ("/b", "/b/c/d", "/bc", "/a") if hides(str(tmp_path), given, path)]
     assert hidden == ["/b", "/b/c/d"]
-    for broken in (b"", b"[]", b"{}", data[:-5], b'{"left_out": 1, "unreadable": []}', b"[" * 100_000, b"\xff"):
+    spaces = (b'"x"', b"[1]", b'{"/": 1}', b'{"/": {}}', data.replace(b"{}", b'{"/": {"device": "x"}}'))
+    mistakes = [b'{"left_out": [], "unreadable": [], "file_systems": %s}' % one for one in spaces]
+    broken_ones = (b"", b"[]", b"{}", data[:-5], b'{"left_out": 1, "unreadable": []}', b"[" * 100_000, b"\xff")
+    assert capture_manifest.parse(b'{"left_out": [], "unreadable": []}').file_systems == {}
+    for broken in (*broken_ones, *mistakes):
         with pytest.raises(FormatError):
             capture_manifest.parse(broken)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from safeupdate.formats import capture_manifest
+from safeupdate.commands import machine_at
 from safeupdate.judge import judge
-from safeupdate.machine import Machine
 from safeupdate.report import Report
 
 CAPTURES = Path(__file__).parent.parent / "data" / "captures"
@@ -18,12 +17,7 @@ def judged(name: str, directory: Path) -> Report:
         if hasattr(tarfile, "data_filter"):
             archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
         archive.extractall(directory)
-    return judge(manifested(directory))
-
-
-def manifested(directory: Path) -> Machine:
-    manifest = capture_manifest.parse((directory / capture_manifest.PATH[1:]).read_bytes())
-    return Machine.tree(str(directory), left_out=manifest.left_out, unreadable=manifest.unreadable)
+    return judge(machine_at(str(directory)))
 
 
 def levels(report: Report) -> set[tuple[str, str]]:
@@ -56,6 +50,6 @@ def test_grub_with_boot_on_a_file_system_of_its_own_and_what_breaks_it(tmp_path:
 
     menu = tmp_path / "boot/grub/grub.cfg"
     menu.write_text(menu.read_text().replace("root=UUID=5afe11fe-", "root=UUID=5afe0bad-"))
-    report = judge(manifested(tmp_path))
+    report = judge(machine_at(str(tmp_path)))
     blockers = [f.id for result in report.checks for f in result.findings if f.level == "blocker"]
     assert blockers == ["boot-entry.root-missing"]
