@@ -34,6 +34,9 @@ machine is known to use come first. Of a package that is not whole all is read."
 _LEFT_BEHIND = re.compile(r"\.dpkg-new$|;[0-9a-f]{8}$")
 """Files that are unpacked but not yet in their place (dpkg: src/main/archives.c, rpm: lib/fsm.c)."""
 
+_BACKUP = ".dpkg-tmp"
+"""The second name that dpkg gives to a file before it puts another in its place."""
+
 _VERSIONED = re.compile(r"\d+\.\d+")
 """In the name of a package with a kernel, not of one that only depends on the newest (`linux-image-amd64`)."""
 
@@ -60,13 +63,13 @@ def check(case: Case) -> Iterator[Finding]:
         raise NotApplicable("no package manager that this program knows keeps a database here")
     database = found[0]
     try:
-        brought: tuple[Package, ...] = ()
+        # Where a foreign package manager is installed too, nothing that this machine boots with is in its database.
         for database in found:
-            brought = database.of_kernel(case.release)
-            if brought:
+            if database.packages():
                 break
         else:
             database = found[0]
+        brought = database.of_kernel(case.release)
         yield from _own(case, database, case.release, brought)
         yield from _others(case, database, brought)
     except (FormatError, ProgramFailed, Unreadable) as error:
@@ -141,9 +144,12 @@ class _Kernel:
     def left_behind(self) -> tuple[str, ...]:
         """Files that were unpacked and have not come to their place."""
         directory = directories(self.release)[0]
-        paths = [f"{directory}/{path}" for path in self.present]
-        paths += [f"/boot/{name}" for name in self.case.machine.listdir("/boot") if self.release in name]
+        paths = [f"{directory}/{path}" for path in self.present] + self.in_boot
         return tuple(path for path in paths if _LEFT_BEHIND.search(path))
+
+    @cached_property
+    def in_boot(self) -> list[str]:
+        return [f"/boot/{name}" for name in self.case.machine.listdir("/boot") if self.release in name]
 
     def inside(self, path: str) -> str | None:
         """`path` relative to the directory; None for what is elsewhere."""
@@ -192,10 +198,11 @@ class _Kernel:
                 while piece := opened.read(1 << 18):
                     digest.update(piece)
                     blank = blank and not piece.strip(b"\0")
-        except (Missing, OSError):
+        except Missing:
             found.missing.append(file.path)
-        except Unreadable:
-            found.unread.append(file.path)
+        except (Unreadable, OSError):
+            # Of the image `kernel-files` says so.
+            found.unread.extend([file.path] if modules.is_module(file.path) else [])
         else:
             if digest.hexdigest() != file.digest:
                 (found.blank if blank else found.changed).append(file.path)
@@ -257,6 +264,16 @@ def _own(case: Case, database: Database, release: str, brought: tuple[Package, .
                 evidence=_some("unreadable", files.unread),
                 remedy=Remedy("Run the check as root.") if case.machine.live else Remedy(),
             )
+    litter = [path for path in kernel.in_boot if path.endswith(_BACKUP)] + list(kernel.left_behind)
+    if litter and database.name == "dpkg" and all(package.whole for package in brought):
+        yield note(
+            "packages.left-behind",
+            os.path.dirname(litter[0]),
+            f"{len(litter)} files are left of an installation of the kernel {release} that was cut short once.",
+            "They only take room.",
+            evidence=_some("left behind", litter),
+            remedy=Remedy("Remove them.", (("rm", *litter[:_CAP]),)),
+        )
 
 
 def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]:
@@ -265,10 +282,11 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
     state = f"The package {package.name} {package.version} of the kernel {release} is {_state(package)}"
     remedy = _finish(package)
     evidence = [f"dpkg: {package.name} {package.version} {package.state}" + ", reinstall required" * package.reinstall]
-    in_place = len(kernel.left_behind)
+    waiting = kernel.left_behind
     secure_boot = kernel.case.firmware.secure_boot
-    if files.missing or files.blank:
-        gone = files.missing + files.blank
+    # What depmod did not find before was left out on purpose (dpkg's path-exclude).
+    gone = [path for path in files.missing + files.blank if kernel.inside(path) in kernel.listed]
+    if gone and package.state == "half-installed":
         yield blocker(
             "packages.files-missing",
             package.name,
@@ -277,13 +295,13 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
             evidence=evidence + _some("missing or empty", gone),
             remedy=remedy,
         )
-    elif in_place and files.changed:
+    elif waiting and files.changed:
         yield blocker(
             "packages.half-replaced",
             package.name,
-            f"{state}: {len(files.changed)} files are replaced already, {in_place} have yet to be.",
+            f"{state}: {len(files.changed)} files are replaced already, {len(waiting)} have yet to be.",
             "The kernel refuses modules of another build than its own, or fails with them.",
-            evidence=evidence + _some("replaced", files.changed) + _some("yet to be put in place", kernel.left_behind),
+            evidence=evidence + _some("replaced", files.changed) + _some("yet to be put in place", waiting),
             remedy=remedy,
         )
     elif secure_boot is not False and (module := kernel.stale()) is not None:
@@ -303,14 +321,14 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
             f"{state}.",
             "Its initramfs and its boot entry may be those of before; their own checks say whether they are good. No "
             "further update can be installed.",
-            evidence=evidence + _some("yet to be put in place", kernel.left_behind),
+            evidence=evidence + _some("yet to be put in place", waiting),
             remedy=remedy,
         )
 
 
 def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]:
     """Files of a package that should be there, and that no list of depmod's misses."""
-    if not package.whole:
+    if package.state == "half-installed":
         return
     lost = [path for path in files.missing + files.blank if kernel.inside(path) not in kernel.listed]
     hollow = [path for path in files.blank if (status := kernel.status(path)) is not None and status.st_size]

@@ -96,8 +96,8 @@ class Rpm:
                 algorithm = _ALGORITHMS.get(words[0], "md5")
             elif kind == "file" and len(words) == 5:
                 path, digest, size, mtime, flags = words
-                if digest and not int(flags) & _GHOST and is_kernel_file(path, release):
-                    files.append(PackedFile(path, algorithm, digest, int(size), int(mtime)))
+                if digest and not _number(flags) & _GHOST and is_kernel_file(path, release):
+                    files.append(PackedFile(path, algorithm, digest, _number(size), _number(mtime)))
         return tuple(files)
 
     def owner(self, path: str) -> Package | None:
@@ -115,7 +115,7 @@ class Rpm:
         for kind, *words in self._query(_PACKAGE + _DIRECTORY, "--whatprovides", *_PROVIDED):
             if kind == "package" and len(words) == 5:
                 places = []
-                rows[words[4]] = (int(words[3]), Package(words[0], words[1], words[2]), places)
+                rows[words[4]] = (_number(words[3]), Package(words[0], words[1], words[2]), places)
             elif kind == "directory":
                 places += words
         ordered = sorted(rows.items(), key=lambda row: (row[1][1].name, row[1][0]))
@@ -153,3 +153,8 @@ class Rpm:
                     if left < 0:
                         raise Unreadable(self.place, "it is too large to be copied")
                     copy.write(piece)
+
+
+def _number(text: str) -> int:
+    """What is not in a header is `(none)`."""
+    return int(text) if re.fullmatch(r"\d{1,19}", text) else 0

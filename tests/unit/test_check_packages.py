@@ -113,10 +113,23 @@ def test_the_files_of_a_copy_keep_their_times(tmp_path: Path) -> None:
     assert levels(copied) == {"half-replaced": "blocker"}
 
 
+def test_litter_of_an_installation_that_was_made_later(tmp_path: Path) -> None:
+    found = ask(machine(tmp_path, {f"{IMAGE}.dpkg-tmp": b"x", f"{OTHER}.dpkg-new": b"x"}))
+    assert {name: finding.level for name, finding in found.items()} == {"left-behind": "note"}
+    assert found["left-behind"].remedy.commands == (("rm", f"{IMAGE}.dpkg-tmp", f"{OTHER}.dpkg-new"),)
+
+
 def test_files_that_a_removal_took(tmp_path: Path) -> None:
     found = ask(machine(tmp_path, {**status(stanza(NAME, "reinstreq half-installed")), OTHER: None}))
     assert {name: finding.level for name, finding in found.items()} == {"files-missing": "blocker"}
     assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
+
+
+@pytest.mark.parametrize("state", ["reinstreq half-installed", "ok half-configured"])
+def test_files_that_were_left_out_before(tmp_path: Path, state: str) -> None:
+    """By dpkg's path-exclude, or by hand: they are in its list, and not in depmod's."""
+    files = {**status(stanza(NAME, state)), OTHER: None, f"{MODULES}/modules.dep": "kernel/e1000.ko:\n"}
+    assert "blocker" not in levels(machine(tmp_path, files)).values()
 
 
 @pytest.mark.parametrize(
