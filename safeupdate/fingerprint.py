@@ -67,11 +67,14 @@ class Hasher:
         return self._stamp(path)[0]
 
     def changed(self, path: str) -> int:
-        """When a file, or anything in a module directory, was changed last (its ctime), in nanoseconds since 1970.
+        """When a file, a link to it, or anything in a module directory, was changed last (its ctime).
 
-        Raises `Missing` and `Unreadable`.
+        In nanoseconds since 1970. Raises `Missing` and `Unreadable`.
         """
-        return self._stamp(path)[1] if self.machine.is_dir(path) else self._file_stamp(path)[1]
+        if self.machine.is_dir(path):
+            return self._stamp(path)[1]
+        link = self.machine.stat(path, follow=False)
+        return max(self._file_stamp(path)[1], 0 if link is None else link.st_ctime_ns)
 
     def _stamp(self, path: str) -> tuple[str, int]:
         if path not in self._stamps:

@@ -42,6 +42,7 @@ def run(_: argparse.Namespace) -> int:
     """Record, and say what."""
     from safeupdate import surroundings
     from safeupdate.machine import Machine
+    from safeupdate.render import visible
 
     machine = Machine.here()
     elsewhere = surroundings.inside(machine)
@@ -51,7 +52,7 @@ def run(_: argparse.Namespace) -> int:
         raise SafeupdateError("only root can record a boot", "run it as root")
     recorded, told = confirm(machine, datetime.now(timezone.utc))
     for line in told:
-        print(line)
+        print(visible(line))
     return 0 if recorded else 1
 
 

@@ -142,13 +142,11 @@ def read(machine: Machine, *, boots: int = BOOTS_READ, checks: int = CHECKS_READ
     except Missing:
         return UNKNOWN
     except sqlite3.OperationalError as error:  # busy, out of reach, or out of steps
-        return _without(f"it cannot be read ({error})")
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message that names a damaged name is no text either
-        return _without(f"it is damaged ({error})")
+        return _without(f"it cannot be read ({schema.reason(error)})")
+    except (sqlite3.Error, UnicodeDecodeError, schema.Damaged) as error:
+        return _without(f"it is damaged ({schema.reason(error)})")
     except Unreadable as error:
         return _without(f"it cannot be read ({error.reason})")
-    except schema.Damaged as error:
-        return _without(f"it is damaged ({error})")
     except SafeupdateError as error:
         return _without(str(error))
 

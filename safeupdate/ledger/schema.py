@@ -43,6 +43,11 @@ class Newer(SafeupdateError):
     """A later version of this program wrote the ledger."""
 
 
+def reason(error: Exception) -> str:
+    """What came in the way, in one line. A message of SQLite's that quotes a damaged name is no text."""
+    return "a name in it is no text" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
+
+
 def harden(database: sqlite3.Connection) -> None:
     """Take nothing in the file for more than rows: no functions in its schema, no trust in its pages."""
     database.execute("PRAGMA trusted_schema=OFF")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RUNNING = "/run/safeupdate/ledger.json"
 LASTING = "/boot/safeupdate/ledger.json"
 
-_LAST_LIMIT = 1 << 53
+LAST_LIMIT = 1 << 53
 """More rows than a machine can write, and a number that JSON keeps."""
 
 
@@ -38,7 +38,7 @@ def read(machine: Machine, path: str) -> Witness | None:
         witness = Witness(str(found["id"]), int(found["last"]))
     except (SafeupdateError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    return witness if 0 < witness.last < _LAST_LIMIT else None
+    return witness if 0 < witness.last < LAST_LIMIT else None
 
 
 def leave(machine: Machine, path: str, witness: Witness) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from safeupdate import fingerprint
-from safeupdate.errors import Unreadable
+from safeupdate.errors import SafeupdateError, Unreadable
 from safeupdate.ledger import place, schema, witness
 from safeupdate.ledger.reading import BOOTS_READ, Boot
 from safeupdate.ledger.schema import PATH
@@ -140,11 +140,13 @@ def _record(machine: Machine, what: str, time: str, act: Callable[[_Ledger], Non
                 # Its subclasses are no damage: a full disk, a lock, a mistake of ours.
                 if isinstance(error, sqlite3.Error) and type(error) is not sqlite3.DatabaseError:
                     raise
-                notice = f"The ledger {PATH} was damaged ({error}); it is kept as {place.put_aside(path)}."
+                notice = (
+                    f"The ledger {PATH} was damaged ({schema.reason(error)}); it is kept as {place.put_aside(path)}."
+                )
             place.make(path)
             return _write(machine, path, time, act, keep_days, damage=notice)
-    except (place.NotWritten, schema.Newer, sqlite3.Error) as error:
-        return (f"{what} is not in the ledger {PATH}: {error}.",)
+    except (SafeupdateError, sqlite3.Error, UnicodeDecodeError) as error:
+        return (f"{what} is not in the ledger {PATH}: {schema.reason(error)}.",)
 
 
 def _write(
@@ -156,7 +158,7 @@ def _write(
     location = f"file:{quote(os.fsencode(path))}?mode=rw"
     with closing(sqlite3.connect(location, uri=True, timeout=schema.BUSY_SECONDS, isolation_level=None)) as database:
         schema.harden(database)
-        database.execute("PRAGMA journal_mode=DELETE")
+        database.execute("PRAGMA journal_mode=DELETE")  # of one that was set to another since
         database.execute("PRAGMA synchronous=EXTRA")
         database.execute("PRAGMA temp_store=MEMORY")  # nothing of it lies about in /var/tmp
         database.execute("BEGIN IMMEDIATE")
@@ -190,10 +192,10 @@ class _Ledger:
             if answer != "ok":
                 raise schema.Damaged(answer)
         row = database.execute("SELECT id, last, home FROM ledger").fetchone()
-        if row is None or not isinstance(row[1], int):
+        if row is None or not isinstance(row[1], int) or not 0 <= row[1] < witness.LAST_LIMIT:
             raise schema.Damaged("it does not know its own name")
-        self.id: str = row[0]
-        self.last: int = row[1]
+        self.id = str(row[0])
+        self.last: int = max(row[1], *(self._highest(table) for table in ("boots", "checks", "events")))
         self.home: str | None = row[2]
 
     def _begin(self) -> None:
@@ -201,6 +203,9 @@ class _Ledger:
             self._database.execute(table)
         self._database.execute("INSERT INTO ledger VALUES (?, 0, NULL)", (os.urandom(16).hex(),))
         self._database.execute(f"PRAGMA user_version={schema.VERSION}")
+
+    def _highest(self, table: str) -> int:
+        return int(self._database.execute(f"SELECT ifnull(max(seq), 0) FROM {table}").fetchone()[0])
 
     def _size(self) -> int:
         size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
@@ -243,7 +248,7 @@ class _Ledger:
         for table in ("checks", "events", f"({ours})"):
             newest = f"SELECT seq, time FROM {table} ORDER BY seq DESC LIMIT 1"
             rows += self._database.execute(newest).fetchall()
-        return str(max(rows)[1]) if rows else None
+        return str(max(rows, key=lambda row: row[0])[1]) if rows else None
 
     def prune(self, keep_days: int) -> None:
         """Forget what is old, but never the last rows, nor the last good boot of any kernel."""
@@ -272,7 +277,7 @@ class _Ledger:
 def _notices(machine: Machine, ledger: _Ledger, home: str | None) -> Iterator[tuple[str, str]]:
     """What speaks against this ledger being all that was recorded here; each is told once."""
     newest = ledger.newest()
-    if newest is not None and _moment(ledger.time) < _moment(newest) - _CLOCK_TOLERANCE:
+    if newest is not None and _moment(ledger.time) + _CLOCK_TOLERANCE < _moment(newest):
         yield (
             "clock-back",
             f"The clock was set back: it is {ledger.time} now, and the ledger {PATH} has a row of {newest}.",

@@ -24,7 +24,7 @@ from tests.unit.test_cli import FILES, HERE, ROOT
 from tests.unit.test_ledger_journal import boot as journal_boot
 from tests.unit.test_ledger_journal import identity, needs_journal
 from tests.unit.test_ledger_journal import write as write_journal
-from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, Link, tree, x86_image
 
 CMDLINE = f"BOOT_IMAGE={IMAGE} root=UUID={ROOT} ro quiet\n"
 STARTED = int(time.time()) + 100
@@ -93,6 +93,20 @@ def test_what_changed_since_the_start_may_not_be_what_booted(tmp_path: Path, pat
     assert {name for name, value in values.items() if value is None} == {lost}
     assert "Changed since it started" in told[1]
     assert (path in told[1]) == (lost != "modules")
+
+
+def test_a_link_that_was_turned_since_the_start(tmp_path: Path) -> None:
+    """Both images are old; which of them booted is not to be seen."""
+    menu = str(FILES["/boot/grub/grub.cfg"]).replace(INITRD, "/boot/initrd.img")
+    it = machine(tmp_path, **{"/boot/grub/grub.cfg": menu.encode(), "/boot/initrd.old": b"old"})
+    started = int(time.time()) + 2
+    while time.time() < started:
+        time.sleep(0.1)
+    tree(tmp_path, {"/proc/stat": f"btime {started - 1}\n", "/boot/initrd.img": Link("initrd.old")})
+    boot, _ = recorded(it)
+    assert boot.entry == "debian"
+    assert boot.kernel is not None
+    assert boot.initramfs is None
 
 
 @pytest.mark.parametrize(
