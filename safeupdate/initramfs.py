@@ -32,7 +32,7 @@ UNPACKED_LIMIT = 4 << 30
 IMAGE_LIMIT = UNPACKED_LIMIT
 """Bytes of an image file that is opened at all."""
 
-ENTRY_LIMIT = 50_000
+ENTRY_LIMIT = 30_000
 """Files in one image that are looked at; a dracut image with everything has some 6000."""
 
 _ELF_LIMIT = 24 << 20
@@ -806,7 +806,7 @@ class _NestedFile:
 
 _SQUASHFS_SECONDS = 60.0
 _LISTING_LIMIT = 8 << 20
-"""Bytes of a listing: 50,000 files with names of 100 letters."""
+"""Bytes of a listing: 30,000 files with names of 200 letters."""
 _ARGUMENTS_LIMIT = 512 << 10
 """Bytes of names in one command; the kernel takes 2 MiB (execve(2))."""
 

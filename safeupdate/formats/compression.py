@@ -61,6 +61,8 @@ _PROGRAM_SECONDS = 120.0
 
 _PIPE = 1 << 20
 _INPUT = 256 << 10
+_OUTPUT = 1 << 20
+"""What a library unpacks at once; it holds as much again while it does."""
 
 
 class Truncated(FormatError):
@@ -278,7 +280,7 @@ class _Library:
                     raise Truncated(f"the {self._kind} data ends too early", f"offset {self.end}")
                 self.end += len(data)
             try:
-                out = decompressor.decompress(data, len(view))
+                out = decompressor.decompress(data, min(len(view), _OUTPUT))
             except MemoryError:
                 raise NoDecoder(f"{self._kind} data with so large a dictionary", self._kind) from None
             except self._errors as error:

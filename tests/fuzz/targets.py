@@ -324,8 +324,7 @@ class World:
 
     @cached_property
     def _root(self) -> Path:
-        # In memory, where there is such a place: ten thousands of files are written.
-        root = Path(tempfile.mkdtemp(prefix="safeupdate-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        root = Path(tempfile.mkdtemp(prefix="tree-"))
         layouts.build(root, layouts.Layout("", "", self.contents, None, ""))
         return root
 
