@@ -7,14 +7,14 @@ loader, and the loader has shim or the firmware ask for the kernel's. Which prog
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
 
 from safeupdate.boot.firmware import identify
 from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, Unreadable
-from safeupdate.formats import authenticode, bzimage, sbat, shim
+from safeupdate.formats import authenticode, bzimage, certificate, sbat, shim
 from safeupdate.formats.sbat import Component, Level
 from safeupdate.formats.shim import Vendor
 from safeupdate.remedies import add_kernels, install, reinstall_kernel
@@ -22,16 +22,6 @@ from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, 
 from safeupdate.trust import firmware, images
 from safeupdate.trust.firmware import List, Store
 from safeupdate.trust.images import Program, Verdict
-
-_REFUSED = {
-    "denied": "is on a list of what must not start",
-    "unsigned": "carries no signature",
-    "changed": "was changed after it was signed",
-    "broken": "has signatures that cannot be used",
-    "unknown-key": "is signed by a key that nothing here trusts",
-    "module-key": "is signed by a key that may sign kernel modules only",
-    "other-digest": "is signed in a way that shim does not take",
-}
 
 _OWN_KEYS = (
     "/var/lib/shim-signed/mok/MOK.der",
@@ -48,6 +38,8 @@ class _Chain:
 
     case: Case
     store: Store
+    told: set[str] = field(default_factory=set)
+    """Why something could not be decided, as far as it was said already."""
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -132,16 +124,16 @@ def check(case: Case) -> Iterator[Finding]:
     if case.firmware.secure_boot is None and not case.firmware.captured:
         yield from _not_captured(case)
         return
+    chain = _Chain(case, firmware.read(case.machine))
+    yield from _mok_manager(chain)
     if not case.firmware.secure_boot:
         raise NotApplicable("Secure Boot is off")
-    chain = _Chain(case, firmware.read(case.machine))
     refused = False
     for path in case.plan.programs:
         if path != case.entry.kernel.path:
             for finding in _loader(chain, path):
                 refused = refused or finding.level == "blocker"
                 yield finding
-    yield from _mok_manager(chain)
     if not refused:
         yield from _kernel(chain)
 
@@ -170,17 +162,17 @@ def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
             return
     verdict = chain.by_shim(program) if by_shim else chain.by_firmware(program)
     if verdict.answer == "unknown":
-        yield _undecided(path, verdict, "the boot loader")
+        yield from _undecided(chain, path, verdict, "the boot loader")
     elif verdict.answer != "accepted":
         yield blocker(
             "kernel-signature.loader-refused",
             path,
-            f"{path} ({name}) {_REFUSED[verdict.answer]}{_which(verdict)}.",
+            f"{path} ({name}) {_refusal(verdict, 'shim' if by_shim else 'the firmware')}.",
             "shim stops with “Security Violation”, before the boot menu."
             if by_shim
             else "The firmware refuses to start it, and goes on with its next boot option or stops.",
             evidence=_evidence(verdict),
-            remedy=_loader_again(case, path),
+            remedy=_NEW_KEYS if is_shim and _MICROSOFT_2023 in verdict.why else _loader_again(case, path),
         )
     elif (by_shim or is_shim) and program.components_problem is None:
         yield from _generations(chain, path, name, program, mandatory=by_shim)
@@ -228,23 +220,32 @@ def _generations_of(old: tuple[Component, ...], level: Level) -> str:
 
 def _mok_manager(chain: _Chain) -> Iterator[Finding]:
     """A request to change the keys makes shim start MokManager, before anything else and whatever Secure Boot says."""
-    if not chain.store.requests or chain.shim is None:
+    requests = chain.store.requests
+    first = next((path for path in chain.case.plan.programs if chain.kinds[path] == "shim"), None) if requests else None
+    if first is None:
         return
-    directory = chain.shim.rpartition("/")[0]
+    directory = first.rpartition("/")[0]
     names = {name.lower() for name in chain.case.machine.listdir(directory)}
     if any(name == "mokmanager.efi" or (name.startswith("mm") and name.endswith(".efi")) for name in names):
         return
     yield blocker(
         "kernel-signature.mok-manager-missing",
         directory,
-        f"A change of the machine owner's keys is pending ({', '.join(chain.store.requests)}), and the program "
+        f"A change of the machine owner's keys is pending ({', '.join(requests)}), and the program "
         f"that shim starts for it, MokManager (mmx64.efi), is not in {directory}.",
         "shim stops with “Failed to start MokManager” and turns the machine off, at every start.",
         remedy=Remedy(
             "Take the request back, or put MokManager beside shim.",
-            (("mokutil", "--revoke-import"), *_loader_again(chain.case, chain.shim).commands),
+            (
+                *(("mokutil", _REVOKE[name]) for name in requests if name in _REVOKE),
+                *_loader_again(chain.case, first).commands,
+            ),
         ),
     )
+
+
+_REVOKE = {"MokNew": "--revoke-import", "MokDel": "--revoke-delete"}
+"""The requests that mokutil(1) takes back."""
 
 
 def _of_package(case: Case, path: str, kind: str) -> Iterator[Finding]:
@@ -302,7 +303,7 @@ def _kernel(chain: _Chain) -> Iterator[Finding]:
         yield from _kernel_generations(chain, path, program, mandatory=direct)
         return
     if verdict.answer == "unknown":
-        yield _undecided(path, verdict, "the kernel")
+        yield from _undecided(chain, path, verdict, "the kernel")
         return
     with case.machine.open(path) as file:
         if authenticode.intact(file) is False:
@@ -329,70 +330,92 @@ def _program(chain: _Chain, path: str) -> Program | None:
 def _kernel_refused(chain: _Chain, path: str, program: Program | None, verdict: Verdict) -> Finding:
     case = chain.case
     consequence = _KERNEL_CONSEQUENCES.get(case.plan.loader or "", "The firmware or shim refuses to start it.")
+    who = "neither the firmware nor shim" if chain.through_shim else "the firmware"
     evidence = _evidence(verdict)
     if verdict.answer == "denied":
         return blocker(
             "kernel-signature.image-revoked",
             path,
-            f"{path} is on a list of what must not start ({verdict.by}): {verdict.why}.",
+            f"{path} {_refusal(verdict, who)}.",
             consequence,
             evidence=evidence,
-            remedy=_newer_kernel(case),
+            remedy=_NEWER,
         )
+    report = blocker
+    if _runs_all_the_same(chain, path, verdict):
+        report = unknown
+        evidence.append(f"the kernel that runs, {case.machine.running_kernel}, would be refused too")
     if verdict.answer == "unsigned":
-        return blocker(
+        return report(
             "kernel-signature.image-unsigned",
             path,
             f"{path} carries no signature, and Secure Boot is on.",
             consequence,
+            evidence=evidence,
             remedy=_sign(case, path),
         )
     if verdict.answer == "module-key":
-        return blocker(
+        return report(
             "kernel-signature.key-for-modules",
             path,
-            f"{path} is signed by the key “{verdict.who}”, which may sign kernel modules only.",
+            f"{path} {_refusal(verdict, who)}.",
             consequence,
             evidence=evidence,
             remedy=Remedy(
                 "Sign it with a key whose certificate does not have the extended key usage 1.3.6.1.4.1.2312.16.1.2, "
-                "or install the distribution's signed kernel."
+                "or install the distribution's signed kernel.",
+                _package_again(case),
             ),
         )
-    if verdict.answer == "unknown-key":
-        assert program is not None
-        new = images.by_shim(program, allowed=[chain.store.new], denied=chain.denied)
-        if chain.through_shim and new.answer == "accepted":
-            return blocker(
-                "kernel-signature.key-pending",
-                path,
-                f"{path} is signed by the key “{verdict.who}”, whose enrolment is pending.",
-                "At the next start MokManager asks a person at the console to enrol it. Without one it goes on after "
-                f"some seconds, and the key is not enrolled: {consequence[0].lower()}{consequence[1:]}",
-                evidence=evidence,
-                remedy=Remedy(
-                    "Restart while you are at the console, choose “Enroll MOK”, and enter the password that was given "
-                    "to mokutil.",
-                    (("mokutil", "--list-new"),),
-                ),
-            )
-        return blocker(
-            "kernel-signature.key-not-trusted",
+    if verdict.answer != "unknown-key" or program is None:
+        return report(
+            "kernel-signature.signature-unusable",
             path,
-            f"{path} is signed by the key “{verdict.who}”{_issued(verdict)}, which "
-            f"{'neither the firmware nor shim trusts' if chain.through_shim else 'the firmware does not trust'}.",
+            f"{path} {_refusal(verdict, who)}.",
             consequence,
             evidence=evidence,
-            remedy=_trust(chain, path, verdict),
+            remedy=_sign(case, path),
         )
-    return blocker(
-        "kernel-signature.signature-unusable",
+    if (
+        chain.through_shim
+        and images.by_shim(program, allowed=[chain.store.new], denied=chain.denied).answer == "accepted"
+    ):
+        return blocker(
+            "kernel-signature.key-pending",
+            path,
+            f"{path} is signed by the key “{verdict.who}”, whose enrolment is pending.",
+            "At the next start MokManager asks a person at the console to enrol it. Without one it goes on after some "
+            f"seconds, without the key. Then: {consequence}",
+            evidence=evidence,
+            remedy=Remedy(
+                "Restart while you are at the console, choose “Enroll MOK”, and enter the password that was given to "
+                "mokutil.",
+                (("mokutil", "--list-new"),),
+            ),
+        )
+    return report(
+        "kernel-signature.key-not-trusted",
         path,
-        f"The signatures of {path} cannot be used: {verdict.why}.",
+        f"{path} {_refusal(verdict, who)}.",
         consequence,
         evidence=evidence,
-        remedy=_sign(case, path),
+        remedy=_trust(chain, path, verdict),
     )
+
+
+def _runs_all_the_same(chain: _Chain, path: str, verdict: Verdict) -> bool:
+    """Whether the kernel that runs, another file, would get the same answer: then this machine's loader does not ask
+    what is thought here that it asks."""
+    running = next((one for one in chain.case.kernels if one.release == chain.case.machine.running_kernel), None)
+    if running is None or running.image == path:
+        return False
+    try:
+        program = _program(chain, running.image)
+    except (NotApplicable, Missing, Unreadable):
+        return False
+    if program is None:
+        return verdict.answer == "unsigned"
+    return (chain.by_shim(program) if chain.through_shim else chain.by_firmware(program)).answer == verdict.answer
 
 
 _KERNEL_CONSEQUENCES = {
@@ -418,29 +441,21 @@ def _kernel_generations(chain: _Chain, path: str, program: Program, *, mandatory
             f"shim does not start {path} any more: {problem}.",
             _KERNEL_CONSEQUENCES.get(chain.case.plan.loader or "", "shim stops with “Security Violation”."),
             evidence=[f"SBAT level {chain.level.date or 'without a date'}"],
-            remedy=_newer_kernel(chain.case),
+            remedy=_NEWER,
         )
 
 
 def _grub_alone(chain: _Chain, path: str, verdict: Verdict) -> Iterator[Finding]:
     """GRUB without shim: some builds ask the firmware about kernels, some refuse all of them, and some start all."""
-    running = next((one for one in chain.case.kernels if one.release == chain.case.machine.running_kernel), None)
-    if running is not None and running.image != path:
-        try:
-            program = _program(chain, running.image)
-        except (NotApplicable, Missing, Unreadable):
-            program = None
-        if program is None or chain.by_firmware(program).answer != "accepted":
-            return  # this GRUB has started the kernel that runs, which the firmware would not let start either
-    yield unknown(
-        "kernel-signature.grub-without-shim",
-        path,
-        f"{path} {_REFUSED[verdict.answer]}{_which(verdict)}, and GRUB is started here by the firmware itself, "
-        "without shim.",
-        "Whether this GRUB asks for a signature of kernels depends on how it was built.",
-        evidence=_evidence(verdict),
-        remedy=_sign(chain.case, path),
-    )
+    if not _runs_all_the_same(chain, path, verdict):
+        yield unknown(
+            "kernel-signature.grub-without-shim",
+            path,
+            f"{path} {_refusal(verdict, 'the firmware')}, and the firmware starts GRUB here itself, without shim.",
+            "Whether this GRUB asks for a signature of kernels depends on how it was built.",
+            evidence=_evidence(verdict),
+            remedy=_sign(chain.case, path),
+        )
 
 
 def _not_captured(case: Case) -> Iterator[Finding]:
@@ -471,24 +486,33 @@ def _carries_signature(case: Case, path: str) -> bool:
 # -- words -----------------------------------------------------------------------------------------------------
 
 
-def _undecided(path: str, verdict: Verdict, what: str) -> Finding:
-    return unknown(
-        "kernel-signature.not-decidable",
-        path,
-        f"Whether {path} is let start cannot be told: {verdict.why}.",
-        f"With Secure Boot on, {what} may be refused.",
-        evidence=_evidence(verdict),
-    )
+def _undecided(chain: _Chain, path: str, verdict: Verdict, what: str) -> Iterator[Finding]:
+    if verdict.why not in chain.told:
+        chain.told.add(verdict.why)
+        yield unknown(
+            "kernel-signature.not-decidable",
+            path,
+            f"Whether {path} is let start cannot be told: {verdict.why}.",
+            f"With Secure Boot on, {what} may be refused.",
+            evidence=_evidence(verdict),
+        )
 
 
-def _which(verdict: Verdict) -> str:
-    parts = [f"“{verdict.who}”" if verdict.who else "", verdict.by, verdict.why]
-    words = ", ".join(part for part in parts if part)
-    return f" ({words})" if words else ""
-
-
-def _issued(verdict: Verdict) -> str:
-    return f" ({verdict.why})" if verdict.why else ""
+def _refusal(verdict: Verdict, who: str) -> str:
+    """What is wrong with a program, as the rest of a sentence that its path begins; `who` refuses it."""
+    if verdict.answer == "denied" and verdict.who:
+        return f"is signed by a key that must not be trusted any more: {verdict.by} lists “{verdict.who}”"
+    if verdict.answer == "unknown-key":
+        issued = f" ({verdict.why})" if verdict.why else ""
+        trust = "trusts" if who.startswith("neither") else "does not trust"
+        return f"is signed by the key “{verdict.who}”{issued}, which {who} {trust}"
+    return {
+        "denied": f"must not be started any more: {verdict.by} lists its digest",
+        "unsigned": "carries no signature",
+        "changed": "was changed after it was signed",
+        "module-key": f"is signed by the key “{verdict.who}”, which may sign kernel modules only",
+        "other-digest": f"is signed in a way that shim does not take ({verdict.why})",
+    }.get(verdict.answer, f"has no signature that can be used ({verdict.why})")
 
 
 def _evidence(verdict: Verdict) -> list[str]:
@@ -496,7 +520,8 @@ def _evidence(verdict: Verdict) -> list[str]:
 
     if verdict.signer is None:
         return []
-    return [f"signed by “{verdict.who}”, SHA-256 {hashlib.sha256(verdict.signer).hexdigest()}"]
+    name = certificate.parse(verdict.signer).common_name
+    return [f"signed by “{name}”, SHA-256 of the certificate {hashlib.sha256(verdict.signer).hexdigest()}"]
 
 
 _PROGRAM_LIMIT = 16 << 20
@@ -535,15 +560,23 @@ def _sign(case: Case, path: str) -> Remedy:
         return add_kernels(case.machine, [case.release])
     return Remedy(
         "Install the signed kernel of the distribution, or sign the image with a key that is enrolled (sbsign).",
-        _newer_kernel(case).commands,
+        _package_again(case),
     )
 
 
-def _newer_kernel(case: Case) -> Remedy:
+def _package_again(case: Case) -> tuple[tuple[str, ...], ...]:
     again = reinstall_kernel(case.machine, case.release or "")
     # Debian and Ubuntu have each kernel a second time without a signature, under a name that says so.
-    commands = tuple(tuple(word.removesuffix("-unsigned") for word in command) for command in again.commands)
-    return Remedy("Install a kernel that is let start.", commands)
+    return tuple(tuple(word.removesuffix("-unsigned") for word in command) for command in again.commands)
+
+
+_NEWER = Remedy("Install a newer kernel, and start another one that is installed until then.")
+
+_MICROSOFT_2023 = "Microsoft UEFI CA 2023"
+_NEW_KEYS = Remedy(
+    "Bring the keys of the firmware up to date, which do not have Microsoft's of 2023 yet.",
+    (("fwupdmgr", "refresh"), ("fwupdmgr", "update")),
+)
 
 
 def _trust(chain: _Chain, path: str, verdict: Verdict) -> Remedy:

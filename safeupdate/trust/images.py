@@ -8,7 +8,7 @@ if another one is good. Neither looks at dates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 from safeupdate.errors import FormatError
@@ -110,9 +110,9 @@ def _if_known(verdict: Verdict, denied: Iterable[List], allowed: Iterable[List] 
         hidden = [one.name for one in allowed if one.problem]
     else:
         return verdict
-    return (
-        Verdict("unknown", why=f"{', '.join(hidden)} cannot be read here", signer=verdict.signer) if hidden else verdict
-    )
+    if not hidden:
+        return verdict
+    return replace(verdict, answer="unknown", why=f"{', '.join(hidden)} cannot be read here")
 
 
 def _best(verdicts: Sequence[Verdict]) -> Verdict:

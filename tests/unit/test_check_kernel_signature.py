@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -94,9 +94,13 @@ def ask(root: Path, files: Mapping[str, Content]) -> list[Finding]:
 
 
 def of(made: Machine) -> list[Finding]:
+    return list(iterate(made))
+
+
+def iterate(made: Machine) -> Iterator[Finding]:
     firmware, plan = find_plan(made, Volumes(made))
     assert plan.next is not None, plan
-    return list(CHECK.run(replace(case(made, entry=plan.next, firmware=firmware), plan=plan, kernels=installed(made))))
+    return CHECK.run(replace(case(made, entry=plan.next, firmware=firmware), plan=plan, kernels=installed(made)))
 
 
 def found(root: Path, files: Mapping[str, Content]) -> list[tuple[str, str]]:
@@ -230,6 +234,19 @@ def test_the_signed_package_instead_of_the_unsigned(tmp_path: Path) -> None:
     assert said.remedy.commands == (("apt-get", "install", "--reinstall", f"linux-image-{RELEASE}"),)
 
 
+@pytest.mark.parametrize(("image", "finding"), [(PLAIN, "image-unsigned"), (sign(PLAIN, STRANGER), "key-not-trusted")])
+def test_the_kernel_that_runs_is_no_better(tmp_path: Path, image: bytes, finding: str) -> None:
+    """It was started with Secure Boot on, so that nothing here may ask for a signature after all."""
+    running = signed_efi.kernel(OLD)
+    alike = running if image is PLAIN else sign(running, STRANGER)
+    for number, (other, level) in enumerate(
+        ((alike, "unknown"), (sign(running, SIGNER), "blocker"), (b"x", "blocker"))
+    ):
+        (said,) = ask(tmp_path / str(number), {**machine(), IMAGE: image, f"/boot/vmlinuz-{OLD}": other})
+        assert (said.level, said.id) == (level, f"kernel-signature.{finding}")
+        assert any("the kernel that runs" in line for line in said.evidence) == (level == "unknown")
+
+
 def test_generations_of_a_kernel(tmp_path: Path) -> None:
     """A kernel may have no SBAT section; one that has it is asked for it."""
     image = sign(
@@ -245,7 +262,7 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     files = machine()
     files[f"{efi.VARIABLES}/dbx-{signed_efi.SECURITY}"] = b"\6\0\0\0" + b"\7" * 40
     answers = found(tmp_path, files)
-    assert answers == [("unknown", "not-decidable")] * 3
+    assert answers == [("unknown", "not-decidable")]
 
 
 # -- what comes before the kernel ------------------------------------------------------------------------------
@@ -255,8 +272,8 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     ("path", "image", "lists", "finding", "words"),
     [
         (SHIM, signed_efi.shim(VENDOR), {}, "loader-refused", "carries no signature"),
-        (SHIM, sign(signed_efi.shim(VENDOR), STRANGER), {}, "loader-refused", "nothing here trusts"),
-        (SHIM, None, {"dbx": entries(BOARD)}, "loader-refused", "must not start"),
+        (SHIM, sign(signed_efi.shim(VENDOR), STRANGER), {}, "loader-refused", "the firmware does not trust"),
+        (SHIM, None, {"dbx": entries(BOARD)}, "loader-refused", "lists “Microsoft UEFI CA”"),
         (GRUB, signed_efi.grub(), {}, "loader-refused", "carries no signature"),
         (GRUB, sign(signed_efi.grub(), STRANGER), {}, "loader-refused", "“stranger”"),
         (GRUB, sign(signed_efi.grub(None), SIGNER), {}, "loader-revoked", "no SBAT section"),
@@ -302,6 +319,25 @@ def test_a_request_without_mok_manager(tmp_path: Path) -> None:
     assert said.id == "kernel-signature.mok-manager-missing"
     assert "MokNew, MokAuth" in said.problem
     assert found(tmp_path / "SUSE's name", {**files, f"{ESP}/MokManager.efi": b"MZ"}) == []
+
+
+def test_a_request_without_mok_manager_stops_shim_without_secure_boot_too(tmp_path: Path) -> None:
+    files = {**machine(MokDel=entries(MOK)), **started_by(secure_boot=False)}
+    assert not_asked(tmp_path / "there", files) == "Secure Boot is off"
+    del files[f"{ESP}/mmx64.efi"]
+    made = tree(tmp_path / "gone", files)
+    before: list[Finding] = []
+    with pytest.raises(NotApplicable):
+        before.extend(iterate(made))
+    assert [one.remedy.commands[0] for one in before] == [("mokutil", "--revoke-delete")]
+
+
+def test_firmware_without_microsofts_newer_keys(tmp_path: Path) -> None:
+    newer = key("signer of 2023", "Microsoft UEFI CA 2023")
+    (said,) = ask(tmp_path, {**machine(), SHIM: sign(signed_efi.shim(VENDOR), newer)})
+    assert said.remedy.commands[-1] == ("fwupdmgr", "update")
+    twice = sign(sign(signed_efi.shim(VENDOR), newer), BOARD)
+    assert found(tmp_path / "twice", {**machine(), SHIM: twice}) == []
 
 
 def test_a_copy_that_is_not_the_packages(tmp_path: Path) -> None:
