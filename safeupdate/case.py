@@ -79,6 +79,8 @@ class Case:
     config: Config = DEFAULTS
     history: History = UNKNOWN
     required_drivers: tuple[str, ...] | None = None
+    all_modules: bool = False
+    progress: Callable[[str], None] = lambda _: None
     is_target: bool = True
     fallback: Fallback | None = None
     tried: tuple[Fallback, ...] = ()

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from safeupdate import __version__
-from safeupdate.commands import capture, check, config, confirm, history
+from safeupdate.commands import capture, check, config, confirm, history, keys
 from safeupdate.errors import SafeupdateError, UsageError
 
 USAGE = 2
 
-COMMANDS = (check, confirm, history, config, capture)
+COMMANDS = (check, confirm, history, keys, config, capture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

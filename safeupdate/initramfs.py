@@ -304,6 +304,14 @@ def read_image(file: BinaryIO, *, size: int) -> Index:
     )
 
 
+def pick(file: BinaryIO, *, size: int, wanted: frozenset[str], take: Callable[[str, memoryview], None]) -> None:
+    """Read an image once more and hand over the content of some files, by path as in `Entry`.
+
+    The view is valid during the call. Where the image is damaged, what stands behind that place is not handed over.
+    """
+    _Picker(Source(file, size), wanted, take).read()
+
+
 def merge(indexes: Iterable[Index]) -> Index:
     """What early user space finds where a loader hands over several images: they are one buffer, one after another.
 
@@ -572,6 +580,20 @@ class _Reader:
         else:
             crc = archive.crc32(member.checksum)
         return Entry(path, member.mode, size, crc, "", content, script, header, module, self._verified)
+
+
+class _Picker(_Reader):
+    """Walks the same way and keeps nothing."""
+
+    def __init__(self, source: Source, wanted: frozenset[str], take: Callable[[str, memoryview], None]) -> None:
+        super().__init__(source)
+        self._wanted = wanted
+        self._take = take
+
+    def member(self, archive: cpio.Archive, member: cpio.Member) -> None:
+        path = _normal(member.name)
+        if path in self._wanted and stat.S_ISREG(member.mode) and member.size:
+            self._take(path, archive.peek(min(member.size, _ELF_LIMIT)))
 
 
 def _unreadable(error: OSError, offset: int, during: str = "") -> Problem:

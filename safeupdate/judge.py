@@ -55,6 +55,7 @@ def judge(
     config: Config = DEFAULTS,
     history: History = UNKNOWN,
     hasher: Hasher | None = None,
+    all_modules: bool = False,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Ask every check of the kernel that boots next, or of `release`. Raises `UsageError` where it is not installed."""
@@ -73,6 +74,8 @@ def judge(
         config=config,
         history=history,
         hasher=Hasher(machine) if hasher is None else hasher,
+        all_modules=all_modules,
+        progress=progress,
     )
 
     def run() -> None:

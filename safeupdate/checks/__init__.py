@@ -1,7 +1,7 @@
 """The questions, in the order in which they are asked and reported. A new check is one file and one line.
 
 The files that are not listed hold parts of a question: `early_programs`, `early_modules` and `without_initramfs` of
-`initramfs`, `first_process` and `mount_types` of `mounts`.
+`initramfs`, `first_process` and `mount_types` of `mounts`, `module_remedies` of `module_signatures`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safeupdate.checks import (
     initramfs,
     kernel_files,
     kernel_signature,
+    module_signatures,
     mounts,
     packages,
     root_storage,
@@ -24,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     packages.CHECK,
     boot_space.CHECK,
     kernel_files.CHECK,
+    module_signatures.CHECK,
     kernel_signature.CHECK,
     initramfs.CHECK,
     root_storage.CHECK,

@@ -35,6 +35,11 @@ def add(verbs: Verbs) -> None:
         action="append",
         help="a driver under the root file system, where DIR holds no /sys; 'none' for none (repeatable)",
     )
+    parser.add_argument(
+        "--all-modules",
+        action="store_true",
+        help="verify the signature of every module of the kernel, not only of those that count",
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print the report as JSON")
     shape.add_argument("--quiet", action="store_true", help="print the verdict only")
@@ -62,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             config=config,
             history=history,
             hasher=hasher,
+            all_modules=arguments.all_modules,
             progress=tell,
         )
     unrecorded = writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)

@@ -73,10 +73,11 @@ def signer_digests(pkcs7: bytes) -> set[str]:
         return set()
 
 
-def broken(data: memoryview, size: int) -> str | None:
+def broken(data: memoryview, size: int, *, part: bool = False) -> str | None:
     """Why the first `size` bytes are no module that can be loaded, None where nothing is wrong with their tables.
 
-    The kernel's tests are in kernel/module/main.c (elf_validity_check).
+    With `part`, `data` holds the ELF header alone, and only what it says is asked about. The kernel's tests are in
+    kernel/module/main.c (elf_validity_check).
     """
     if not size:
         return "it is empty"
@@ -93,6 +94,8 @@ def broken(data: memoryview, size: int) -> str | None:
     end = offset + length * count
     if end > size:
         return f"it is cut: {size} bytes of at least {end}"
+    if part:
+        return None
     table = struct.Struct(order + str(section.format)).iter_unpack(data[offset:end])
     extent = max((start + long for _, kind, _, _, start, long in table if kind not in (0, _NOBITS)), default=0)
     return f"it is cut: {size} bytes of at least {extent}" if extent > size else None

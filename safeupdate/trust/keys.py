@@ -97,6 +97,8 @@ class Trust:
         """Whether the kernel can compute this digest for a signature: built in, in a module, or not at all."""
         if name.startswith("sha3") and self._version is not None and self._version < _SHA3_SINCE:
             return "no"
+        if self.config is not None and self.config.get("CONFIG_MODULE_SIG_HASH", "").replace("-", "_") == name:
+            return "yes"  # its own modules are signed with it
         return self._option(_DIGEST_OPTIONS.get(name))
 
     def digest_module(self, name: str) -> str:
@@ -107,12 +109,18 @@ class Trust:
         """Whether the kernel can verify signatures by this type of key (`rsa`, `ecdsa`)."""
         return self._option(_KEY_OPTIONS.get(kind))
 
+    @property
+    def algorithms(self) -> tuple[Support, ...]:
+        """What is known of every digest and type of key, in a fixed order."""
+        return (*map(self.digest, _DIGEST_OPTIONS), *map(self.key_type, _KEY_OPTIONS))
+
     def _option(self, option: str | None) -> Support:
         if option is None:
             return "no"
         if self.config is None:
             return "yes"
-        value = self.config.get(option)
+        # Newer kernels compute some digests by their library alone.
+        value = self.config.get(option) or self.config.get(option.replace("_CRYPTO_", "_CRYPTO_LIB_"))
         return "yes" if value == "y" else "module" if value == "m" else "no"
 
     @cached_property
@@ -169,7 +177,7 @@ def of(
     accepted = []
     for key in keys:
         kind = verify.key_type(key.certificate.key)
-        if kind is not None and known.key_type(kind) != "no":
+        if key.ring == BUILT_IN or (kind is not None and known.key_type(kind) != "no"):
             accepted.append(key)
         else:
             unused.append((key, "the kernel is built without this type of key"))

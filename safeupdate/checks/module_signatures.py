@@ -1,0 +1,446 @@
+"""Will the kernel that boots next take the modules that this machine needs?
+
+Asked of modules that did not come with the kernel, of those that are in use now, and of those in the initramfs as they
+are in it. A signature that does not fit is fatal always; one that is missing, or by a key that the kernel does not
+know, only where signatures are enforced.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from safeupdate import initramfs, kernels
+from safeupdate.case import Case, Check
+from safeupdate.checks.module_remedies import make_again, make_known, reboot_attended
+from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
+from safeupdate.formats import modules
+from safeupdate.formats.module_file import ModuleFile
+from safeupdate.report import Finding, NotApplicable, blocker, note, unknown, warning
+from safeupdate.trust import enforcement, firmware, keys, module_files
+from safeupdate.trust.cache import Cache
+from safeupdate.trust.firmware import REQUESTS, Store
+from safeupdate.trust.keys import Trust
+from safeupdate.trust.known import Known
+from safeupdate.trust.modules import IF_ENFORCED, NEVER, Judge, Verdict
+
+_CAP = 8
+"""Lines of evidence for one finding."""
+
+_THREADS = 4
+"""Hashing and unpacking use a processor each; with more of them the memory grows and the disk is the limit."""
+
+_PICKED = 64
+"""Packed modules of an image that are unpacked, besides those that are needed: of an old image all differ."""
+
+_STEP = 50
+_BAR = 20
+"""How often progress is told, in modules, and how wide its bar is, in letters."""
+
+_IN_TREE = "kernel/"
+"""Where the modules lie that came with the kernel (modules_install); others go to updates, extra, weak-updates, ..."""
+
+
+@dataclass(frozen=True)
+class _Module:
+    """One module, where it lies, and what the kernel will say. `image`: the initramfs that holds it; None on disk."""
+
+    path: str
+    image: str | None
+    needed: bool
+    in_tree: bool
+    file: ModuleFile = field(repr=False)
+    verdict: Verdict
+    unread: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the kernel lists it."""
+        return modules.module_name(self.path)
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """What waits for a person first, then every module that counts."""
+    kernel = case.kernel
+    if kernel is None:
+        raise NotApplicable("it is not known which kernel boots next")
+    try:
+        config = kernel.config
+    except Unreadable:
+        config = None
+    store = firmware.read(case.machine)
+    if case.is_target:
+        yield from _requests(store)
+    command_line = case.entry.cmdline if case.entry is not None else ""
+    rules = enforcement.of(config, command_line, store.enforcing)
+    if not rules.checked:
+        raise NotApplicable(f"the kernel {kernel.release} is built without module signatures")
+    cache = Cache()
+    trust = keys.of(
+        case.machine,
+        release=kernel.release,
+        image=kernel.image,
+        embedded=case.entry is not None and case.entry.embedded,
+        config=config,
+        command_line=command_line,
+        store=store,
+        cache=cache,
+    )
+    selection = _Selection(case, trust, Known(case.machine, cache, trust))
+    found = [*selection.on_disk(), *selection.in_images()]
+    cache.save()
+    if trust.missing is not None and trust.enforcement.enforced is False and found:
+        yield note(
+            "module-signatures.keys-unknown",
+            kernel.image,
+            f"The keys in the kernel {trust.release} are not known: {trust.missing}.",
+            "Nothing enforces signatures, but one that does not fit would be refused all the same.",
+        )
+    yield from _tell(case, store, trust, found)
+    if selection.undecoded:
+        yield unknown(
+            "module-signatures.no-decoder",
+            kernel.modules,
+            f"{_count(len(selection.undecoded))} in {kernel.modules} cannot be unpacked here: "
+            f"{next(iter(selection.undecoded.values()))}.",
+            "Whether the kernel takes them is not known.",
+            evidence=sorted(selection.undecoded)[:_CAP],
+        )
+
+
+def _requests(store: Store) -> Iterator[Finding]:
+    if store.requests:
+        asked = ", ".join(dict.fromkeys(REQUESTS[name] for name in store.requests))
+        yield warning(
+            "module-signatures.waits-for-person",
+            "MokManager",
+            f"At the next start MokManager asks the person at the console what was requested here: to {asked}.",
+            "With nobody there it gives up after some seconds, drops the request and starts the system without it.",
+            evidence=[f"the EFI variable {name} is set" for name in store.requests],
+            remedy=reboot_attended(store),
+        )
+
+
+class _Selection:
+    """The modules of one case that are looked at."""
+
+    def __init__(self, case: Case, trust: Trust, known: Known) -> None:
+        assert case.kernel is not None
+        self._case = case
+        self._known = known
+        self._kernel = case.kernel
+        self._judge = Judge(trust)
+        # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
+        self._unsigned_tree = trust.config is None
+        self.undecoded: dict[str, str] = {}
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        """Every module on disk by its name, relative to the modules directory; of two the one that modprobe finds."""
+        try:
+            top = len(self._case.machine.host_path(self._kernel.modules)) + 1
+        except Missing:
+            return {}
+        found = {}
+        for entry in self._case.machine.walk(self._kernel.modules):
+            path = entry.path[top:]
+            if modules.is_module(path) and not path.startswith(("build/", "source/")):
+                found[modules.module_name(path)] = path
+        for path in self._dependencies:
+            if modules.module_name(path) in found and not path.startswith("/"):
+                found[modules.module_name(path)] = path
+        return found
+
+    @cached_property
+    def _dependencies(self) -> dict[str, tuple[str, ...]]:
+        try:
+            return modules.parse_dep(self._case.machine.read_if_there(f"{self._kernel.modules}/modules.dep") or b"")
+        except FormatError:
+            return {}
+
+    @cached_property
+    def _needed(self) -> frozenset[str]:
+        """In use now, wanted at boot, or asked for on the command line, with what these depend on."""
+        names = set(self._case.modules_in_use)
+        names |= {name.replace("-", "_") for name in self._case.required_drivers or ()}
+        by_name = {modules.module_name(path): needed for path, needed in self._dependencies.items()}
+        names |= {modules.module_name(path) for name in tuple(names) for path in by_name.get(name, ())}
+        return frozenset(names)
+
+    @cached_property
+    def _proven(self) -> frozenset[str]:
+        """Modules that are loaded now, with signatures enforced, by a kernel of the same series: it has the same keys
+        and looks for them in the same places."""
+        running = self._case.machine.running_kernel
+        trust = self._judge.trust
+        if running is None or not trust.enforcement.enforced or _series(running) != _series(trust.release):
+            return frozenset()
+        lines = (self._case.machine.text("/proc/modules") or "").splitlines()
+        return frozenset(line.split()[0] for line in lines if line.strip())
+
+    def on_disk(self) -> Iterator[_Module]:
+        """Modules that did not come with the kernel, and those that are needed; or all."""
+        has_tree = any(path.startswith(_IN_TREE) for path in self._paths.values())
+        wanted = sorted(
+            path
+            for name, path in self._paths.items()
+            if self._case.all_modules or name in self._needed or (has_tree and not path.startswith(_IN_TREE))
+        )
+        if len(wanted) < _THREADS:
+            yield from self._told(wanted, map(self._disk_module, wanted))
+            return
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+            yield from self._told(wanted, threads.map(self._disk_module, wanted))
+
+    def _told(self, wanted: list[str], found: Iterable[_Module | None]) -> Iterator[_Module]:
+        for number, one in enumerate(found, 1):
+            if number % _STEP == 0 or number == len(wanted):
+                done = number * _BAR // len(wanted)
+                bar = "█" * done + "░" * (_BAR - done)
+                self._case.progress(f"verifying modules {bar} {number} of {len(wanted)}")
+            if one is not None:
+                yield one
+
+    def _disk_module(self, path: str) -> _Module | None:
+        full = f"{self._kernel.modules}/{path}"
+        machine = self._case.machine
+        try:
+            stamp = self._known.stamp(full) if machine.live else None
+            if stamp is not None and self._known.has(full, stamp):
+                return None
+            found = self._judged(path, None, module_files.read(machine, full), place=full)
+            if stamp is not None and found.verdict == Verdict("ok", "", found.verdict.key, found.verdict.digest):
+                self._known.add(full, stamp)
+            return found
+        except Missing:
+            return None  # kernel-files speaks of it
+        except NoDecoder as error:
+            self.undecoded[full] = str(error)
+            return None
+        except Unreadable as error:
+            return self._unread(path, full, error)
+
+    def _unread(self, path: str, full: str, error: Unreadable) -> _Module | None:
+        machine = self._case.machine
+        if machine.is_file(full):
+            if machine.resolve(full) in machine.left_out and self._judge.trust.enforcement.enforced is False:
+                return None
+            verdict = Verdict("unverifiable", f"it cannot be read: {error.reason}")
+        else:
+            verdict = Verdict("unreadable", "it is not a file")
+        needed = modules.module_name(path) in self._needed
+        return _Module(full, None, needed, path.startswith(_IN_TREE), ModuleFile(0, b""), verdict, unread=True)
+
+    def in_images(self) -> Iterator[_Module]:
+        """Every module of this release in the images of the entry."""
+        try:
+            images = self._case.images
+        except Unreadable:
+            return  # the check of the initramfs says so
+        sections = dict(self._case.image_places)
+        for image, index in images:
+            if index.problem is not None:
+                continue
+            held = index.modules(self._kernel.release)
+            packed = {}
+            for path, entry in held.items():
+                if entry.module is not None and entry.module.file is not None:
+                    yield self._judged(path, image, entry.module.file, place=entry.path)
+                elif not path.endswith(".ko") and not self._as_on_disk(path, entry):
+                    packed[entry.path] = path
+            yield from self._packed(image, sections[image], packed)
+
+    def _as_on_disk(self, path: str, entry: initramfs.Entry) -> bool:
+        """Whether a packed module is the one on disk. The content of one that is not needed is not read for that."""
+        full = f"{self._kernel.modules}/{path}"
+        try:
+            if entry.size != self._case.machine.size(full):
+                return False
+            if modules.module_name(path) not in self._needed:
+                return True
+            return zlib.crc32(self._case.machine.read(full)) == entry.crc32
+        except (Missing, Unreadable):
+            return False
+
+    def _packed(self, image: str, section: str | None, packed: dict[str, str]) -> Iterator[_Module]:
+        """Packed modules that are not those on disk: of these the index holds no content, and it is read again."""
+        needed = [place for place, path in packed.items() if modules.module_name(path) in self._needed]
+        others = [place for place in packed if place not in needed]
+        wanted = frozenset([*needed, *others[:_PICKED]])
+        found: list[_Module] = []
+
+        def take(place: str, data: memoryview) -> None:
+            path = packed[place]
+            try:
+                found.append(self._judged(path, image, module_files.unpacked(bytes(data), path), place=place))
+            except (NoDecoder, Unreadable) as error:
+                self.undecoded[f"{place} in {image}"] = str(error)
+
+        if wanted:
+            try:
+                with kernels.part(self._case.machine, image, section) as (file, size):
+                    initramfs.pick(file, size=size, wanted=wanted, take=take)
+            except (FormatError, Missing, Unreadable):
+                return
+        yield from found
+
+    def _judged(self, path: str, image: str | None, file: ModuleFile, *, place: str) -> _Module:
+        verdict = self._judge.module(file)
+        if verdict.kind == "conditional" and verdict.module is not None:
+            there = self._brings(verdict.module, image)
+            why = f"the kernel needs the module {verdict.module} to verify its signature, which is not there"
+            if there:
+                verdict = Verdict("ok", "", verdict.key, verdict.digest, None, verdict.remarks)
+            else:
+                verdict = Verdict("unsupported", why, verdict.key, verdict.digest)
+        elif verdict.kind == "conditional" and modules.module_name(path) in self._proven:
+            verdict = Verdict("ok", "", verdict.key, verdict.digest)
+        in_tree = path.startswith(_IN_TREE)
+        if self._unsigned_tree and in_tree and verdict.kind == "unsigned":
+            verdict = Verdict("ok")
+        return _Module(place, image, modules.module_name(path) in self._needed, in_tree, file, verdict)
+
+    def _brings(self, name: str, image: str | None) -> bool:
+        """Whether a digest's module is there to be loaded, the plain one or one for the processor (sha512_ssse3)."""
+        first = name.partition("_")[0]
+        if image is None:
+            names: Iterable[str] = self._paths
+        else:
+            index = self._case.index
+            names = () if index is None else [modules.module_name(path) for path in index.modules(self._kernel.release)]
+        return any(one == first or one.startswith(f"{first}_") for one in names)
+
+
+def _tell(case: Case, store: Store, trust: Trust, found: list[_Module]) -> Iterator[Finding]:
+    """One finding for all modules in one place with the same fate."""
+    enforced = trust.enforcement.enforced
+    # Whether it enforces hangs on facts that a tree without /sys cannot hold: then it is said, and decides nothing.
+    undecided = unknown if case.machine.has_sysfs else warning
+    groups: dict[tuple[str, bool, str | None, bool], list[_Module]] = {}
+    for one in found:
+        groups.setdefault((_fate(one, enforced), one.needed, one.image, one.in_tree), []).append(one)
+    for (fate, needed, image, _), several in sorted(groups.items(), key=lambda group: (not group[0][1], str(group[0]))):
+        report = blocker if needed else warning
+        where = image or case.kernel.modules if case.kernel is not None else ""
+        evidence = [f"{one.path}: {one.verdict.why}" for one in several[:_CAP]]
+        what, loss = _what(several, image), _loss(several, image)
+        why = several[0].verdict.why
+        if fate == "bad":
+            yield report(
+                "module-signatures.bad",
+                where,
+                f"The kernel {trust.release} refuses {what}: {why}.",
+                f"It does so with Secure Boot off, too (“Key was rejected by service”). {loss}",
+                evidence=evidence,
+                remedy=make_again(case, several[0].path, image, in_tree=several[0].in_tree),
+            )
+        elif fate == "unreadable":
+            yield report(
+                "module-signatures.unreadable",
+                where,
+                f"The kernel {trust.release} cannot load {what}: {why}.",
+                loss,
+                evidence=evidence,
+                remedy=make_again(case, several[0].path, image, in_tree=several[0].in_tree),
+            )
+        elif fate == "denied":
+            yield report(
+                "module-signatures.denied",
+                where,
+                f"The kernel {trust.release} refuses {what}: {why}.",
+                loss,
+                evidence=evidence,
+                remedy=make_again(case, several[0].path, image, in_tree=several[0].in_tree),
+            )
+        elif fate == "pending-key":
+            yield report(
+                "module-signatures.pending-key",
+                where,
+                f"The kernel {trust.release} takes {what} only once its key is enrolled, and that waits for a person.",
+                f"Without one at the console the request is dropped at the next start. {loss}",
+                evidence=evidence,
+                remedy=reboot_attended(store),
+            )
+        elif fate == "refused":
+            yield report(
+                "module-signatures.refused",
+                where,
+                f"The kernel {trust.release} refuses {what}: {why}.",
+                f"It takes only modules whose signature it can verify: {'; '.join(trust.enforcement.reasons)}. {loss}",
+                evidence=evidence,
+                remedy=make_known(case, store, several[0].path, several[0].file, image, in_tree=several[0].in_tree),
+            )
+        elif fate == "undecided" and needed:
+            yield undecided(
+                "module-signatures.undecided",
+                where,
+                f"Whether the kernel {trust.release} takes {what} cannot be told: {why}.",
+                f"If it does not, it says “Key was rejected by service”. {loss}",
+                evidence=evidence,
+            )
+        elif fate == "taints":
+            yield note(
+                "module-signatures.taints",
+                where,
+                f"The kernel {trust.release} loads {what} although it cannot verify the signature: {why}.",
+                "It marks itself as tainted (E). With Secure Boot on, or module.sig_enforce, it would refuse to.",
+                evidence=evidence,
+            )
+    weak = [one for one in found if one.verdict.remarks]
+    if weak:
+        yield warning(
+            "module-signatures.weak",
+            weak[0].path,
+            f"The kernel {trust.release} takes {_what(weak, None)}, but {weak[0].verdict.remarks[0]}.",
+            "A kernel to come may refuse it.",
+            evidence=[f"{one.path}: {remark}" for one in weak[:_CAP] for remark in one.verdict.remarks],
+        )
+
+
+def _fate(one: _Module, enforced: bool | None) -> str:
+    verdict = one.verdict
+    if verdict.kind in NEVER:
+        return verdict.kind
+    if verdict.kind in IF_ENFORCED:
+        if enforced is None:
+            return "undecided"
+        if not enforced:
+            return "taints"
+        return "pending-key" if verdict.kind == "pending-key" else "refused"
+    if verdict.kind == "ok":
+        return "loads"
+    # Where nothing is enforced a key in doubt does not matter; a module that could not be read may be anything.
+    return "loads" if enforced is False and not one.unread else "undecided"
+
+
+def _series(release: str) -> list[str]:
+    """`6.12` of a release."""
+    return release.partition("-")[0].split(".")[:2]
+
+
+def _what(several: list[_Module], image: str | None) -> str:
+    inside = f" in the initramfs image {image}" if image is not None else ""
+    if len(several) == 1:
+        place = several[0].path if image is None else several[0].name
+        return f"the module {place}{inside}"
+    names = ", ".join(one.name for one in several[:_CAP])
+    return f"{len(several)} modules{inside} ({names}{', …' if len(several) > _CAP else ''})"
+
+
+def _loss(several: list[_Module], image: str | None) -> str:
+    if not several[0].needed:
+        return "No use of it on this machine is known." if len(several) == 1 else "No use of them here is known."
+    if image is not None:
+        return "What it drives may be needed to find the root file system."
+    return "What it drives does not come back after the reboot."
+
+
+def _count(number: int) -> str:
+    return "One module" if number == 1 else f"{number} modules"
+
+
+CHECK = Check("module-signatures", "The kernel accepts the modules that are needed", essential=True, run=check)
