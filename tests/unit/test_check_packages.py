@@ -172,6 +172,13 @@ def test_what_kernel_files_says_is_not_said_again(tmp_path: Path) -> None:
     assert levels(machine(tmp_path / "2", {IMAGE: None})) == {}
 
 
+def test_what_a_capture_left_out_is_not_compared(tmp_path: Path) -> None:
+    machine(tmp_path)
+    assert ask(Machine.tree(str(tmp_path), left_out=frozenset({IMAGE, MODULE, OTHER}))) == {}
+    hidden = Machine.tree(str(tmp_path), unreadable=frozenset({MODULE}))
+    assert levels(hidden) == {"files-unreadable": "unknown"}
+
+
 def test_what_makes_the_initramfs(tmp_path: Path) -> None:
     pending = stanza("initramfs-tools", "ok triggers-pending", "Triggers-Pending: update-initramfs")
     found = ask(machine(tmp_path / "1", status(stanza(NAME), pending)))
