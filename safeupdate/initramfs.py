@@ -38,6 +38,9 @@ ENTRY_LIMIT = 30_000
 _ELF_LIMIT = 24 << 20
 """Bytes of an ELF file that are held in memory while it is parsed: two images may be read at once, within 120 MB."""
 
+_MODINFO_LIMIT = 4 << 20
+"""Bytes of a module's `.modinfo` and of its section names; a distribution's largest is under 200 kB."""
+
 _TEXT_LIMIT = 256 << 10
 _MODULE_LIST_LIMIT = 4 << 20
 _TEXTS_LIMIT = 16 << 20
@@ -661,7 +664,7 @@ def _module(data: memoryview, size: int) -> Module:
     try:
         for name, part in _module_sections(data):
             if name == b".modinfo":
-                texts = b"\0" + bytes(part) + b"\0"
+                texts = b"\0" + bytes(part[:_MODINFO_LIMIT]) + b"\0"
                 at = texts.find(b"\0vermagic=")
                 if at >= 0:
                     vermagic = texts[at + 10 : texts.index(b"\0", at + 1)].decode("utf-8", "surrogateescape")
@@ -683,7 +686,7 @@ def _module_sections(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     table = list(struct.Struct(order + str(section.format)).iter_unpack(data[offset : offset + count * size]))
     if names_index >= len(table):
         raise ValueError(names_index)
-    names = bytes(data[table[names_index][4] :][: table[names_index][5]])
+    names = bytes(data[table[names_index][4] :][: min(table[names_index][5], _MODINFO_LIMIT)])
     wanted = {match.start(): match[0][:-1] for match in _MODULE_SECTIONS.finditer(names)}
     for name_at, _kind, _flags, _address, start, length in table:
         if name_at in wanted:
