@@ -112,8 +112,9 @@ _NAMES = (
     "/bin",
     "/sbin",
     f"{dpkg.STATUS}-old",
+    "/var/lib/dkms",
 )
-"""Names, links and sizes: whether a unit or a program is there, not what it says."""
+"""Names, links and sizes: whether a unit, a program or a module of DKMS is there, not what it says."""
 
 _RPM = ("/usr/lib/sysimage/rpm", "/var/lib/rpm", "/usr/share/rpm")
 """Hundreds of megabytes on a desktop: with their content only beside that of the kernels that they are held against."""
