@@ -10,15 +10,20 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 import machines
 from machines.build import cache
 
 SAMPLE = "debian12"
+PACKED_SAMPLE = "debian13"
+"""Its modules are packed (.ko.xz)."""
 RUNS = 5
+MODULE_RUNS = 3
+"""Runs over all modules: each takes seconds."""
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "safeupdate")
 LARGE = 1500 << 20
 """Bytes that the large image unpacks to: ten times a usual one."""
@@ -26,6 +31,7 @@ LARGE = 1500 << 20
 MEMORY_LIMIT = 120  # MB
 CHECK_FACTOR, CHECK_EXTRA = 1.5, 0.15
 VERSION_EXTRA = 0.060
+MODINFO_FACTOR, PACKED_FACTOR, AGAIN_FACTOR, KEYS_EXTRA = 7, 1.15, 10, 0.1
 
 # Runs the program in this process, then tells its peak (VmHWM is of this program alone, from its exec on) and the
 # largest peak among its children. After a vfork, a child's peak starts at its parent's: an upper bound.
@@ -36,6 +42,54 @@ code = main(sys.argv[1:])
 with open("/proc/self/status") as file:
     peak = next(line.split()[1] for line in file if line.startswith("VmHWM:"))
 print(code, peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+"""
+
+
+# Verifies every module of a release on disk (no boot entry, hence no initramfs), and prints the seconds that it took,
+# what it found, and the peak. With "live" the tree counts as this machine, whose modules may be known from before.
+_VERIFIED = """
+import sys, time
+from dataclasses import replace
+from safeupdate.boot.firmware import Firmware
+from safeupdate.boot.plan import BootPlan
+from safeupdate.case import Case, Shelf
+from safeupdate.checks.module_signatures import CHECK
+from safeupdate.fingerprint import Hasher
+from safeupdate.kernels import kernel_at
+from safeupdate.machine import Machine
+from safeupdate.volumes import Volumes
+tree, image, live = sys.argv[1:]
+machine = replace(Machine.tree(tree), live=live == "live")
+case = Case(machine=machine, volumes=Volumes(machine), firmware=Firmware("unknown"), plan=BootPlan(None), entry=None,
+            kernel=kernel_at(machine, image), shelf=Shelf(machine), hasher=Hasher(machine), all_modules=True)
+start = time.perf_counter()
+found = list(CHECK.run(case))
+seconds = time.perf_counter() - start
+with open("/proc/self/status") as file:
+    peak = next(line.split()[1] for line in file if line.startswith("VmHWM:"))
+print(seconds, len(found), peak)
+"""
+
+# Reads the keys in a kernel image that nothing is known of, and prints the seconds of that and of unpacking it alone.
+_KEYS = """
+import sys, time
+from safeupdate.formats import bzimage, compression
+from safeupdate.machine import Machine
+from safeupdate.trust import built_in
+tree, image = sys.argv[1:]
+machine = Machine.tree(tree)
+start = time.perf_counter()
+found = built_in.read(machine, image)
+seconds = time.perf_counter() - start
+with machine.open(image) as file:
+    start = time.perf_counter()
+    payload = bzimage.parse(file).payload
+    decoder = compression.unpack(compression.Source(file, payload.offset + payload.length), payload.offset)
+    view = memoryview(bytearray(1 << 20))
+    while decoder.readinto(view):
+        pass
+    decoder.close()
+print(seconds, time.perf_counter() - start, len(found.certificates))
 """
 
 
@@ -55,6 +109,8 @@ def main() -> int:
         os.unlink(newest)
         shutil.copyfile(large, newest)
         _memory(f"check, an image of {LARGE >> 20} MB unpacked", tree)
+    for sample in (SAMPLE, PACKED_SAMPLE):
+        _modules(sample)
     return 0
 
 
@@ -94,6 +150,62 @@ def _times(tree: str, images: Sequence[str], kernels: Sequence[str]) -> None:
         ("python", f"python -c pass; + {VERSION_EXTRA} s is that limit"),
     ):
         print(f"{name:8} {median[name]:7.3f} s, processors {statistics.median(worked[name]):6.3f} s   {text}")
+
+
+def _modules(sample: str) -> None:
+    """Every module of a kernel, beside programs that do a part of the same with the same files, one after another."""
+    tree = machines.root(sample)
+    image = max(glob.glob(f"{tree}/boot/vmlinuz-*"))[len(tree) :]
+    release = image.partition("-")[2]
+    files = sorted(glob.glob(f"{tree}/lib/modules/{release}/**/*.ko*", recursive=True))
+    packed = files[0].endswith(".xz")
+    size = sum(map(os.path.getsize, files)) / 1e6
+    print(f"\n{len(files)} modules of {sample}, {release}: {size:.0f} MB; medians of {MODULE_RUNS} runs")
+    listed = "\0".join(files).encode()
+    processors = str(os.cpu_count() or 1)
+    others = {"xz -dc": ["xargs", "-0", "-P", processors, "-n", "64", "xz", "-dc"]}
+    if not packed:
+        others = {
+            "sha256sum": ["xargs", "-0", "sha256sum"],
+            "modinfo": ["xargs", "-0", "-n", "1", "modinfo", "-F", "signer"],
+        }
+    took: dict[str, list[float]] = {name: [] for name in ("verify", "again", "keys", "unpack", *others)}
+    peaks: list[int] = []
+    with tempfile.TemporaryDirectory() as cached:
+        environment = {**os.environ, "CACHE_DIRECTORY": cached}
+        _run_python(_VERIFIED, [tree, image, "live"], environment)
+        for _ in range(MODULE_RUNS):
+            seconds, found, peak = _run_python(_VERIFIED, [tree, image, "no"], environment)
+            took["verify"].append(seconds)
+            peaks.append(int(peak))
+            took["again"].append(_run_python(_VERIFIED, [tree, image, "live"], environment)[0])
+            for name, command in others.items():
+                start = time.perf_counter()
+                subprocess.run(command, input=listed, stdout=subprocess.DEVNULL, timeout=600, check=False)
+                took[name].append(time.perf_counter() - start)
+            whole, unpacking, _ = _run_python(_KEYS, [tree, image], environment)
+            took["keys"].append(whole)
+            took["unpack"].append(unpacking)
+    median = {name: statistics.median(times) for name, times in took.items()}
+    if packed:
+        limit = f"limit {PACKED_FACTOR * median['xz -dc']:.2f} s"
+    else:
+        limit = f"limits {median['sha256sum']:.2f} s and {median['modinfo'] / MODINFO_FACTOR:.2f} s"
+    print(f"verify    {median['verify']:7.3f} s   {limit}; findings: {found:.0f}; peak {max(peaks) / 1024:.0f} MB")
+    print(f"again     {median['again']:7.3f} s   limit {median['verify'] / AGAIN_FACTOR:.3f} s")
+    for name in others:
+        print(f"{name:9} {median[name]:7.3f} s")
+    print(
+        f"keys      {median['keys']:7.3f} s   limit {median['unpack'] + KEYS_EXTRA:.3f} s: unpacking and {KEYS_EXTRA} s"
+    )
+
+
+def _run_python(code: str, arguments: Sequence[str], environment: Mapping[str, str]) -> list[float]:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr[-2000:])
+    return [float(word) for word in done.stdout.split()]
 
 
 def _memory(what: str, tree: str) -> None:

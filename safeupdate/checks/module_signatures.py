@@ -90,7 +90,7 @@ def check(case: Case) -> Iterator[Finding]:
         store=store,
         cache=cache,
     )
-    selection = _Selection(case, trust, Known(case.machine, cache, trust))
+    selection = _Selection(case, trust, Known(cache, trust))
     found = [*selection.on_disk(), *selection.in_images()]
     cache.save()
     if trust.missing is not None and trust.enforcement.enforced is False and found:
@@ -136,6 +136,7 @@ class _Selection:
         self._judge = Judge(trust)
         # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
         self._unsigned_tree = trust.config is None
+        self._entries: dict[str, os.DirEntry[str]] = {}
         self.undecoded: dict[str, str] = {}
 
     @cached_property
@@ -150,6 +151,7 @@ class _Selection:
             path = entry.path[top:]
             if modules.is_module(path) and not path.startswith(("build/", "source/")):
                 found[modules.module_name(path)] = path
+                self._entries[path] = entry
         for path in self._dependencies:
             if modules.module_name(path) in found and not path.startswith("/"):
                 found[modules.module_name(path)] = path
@@ -188,13 +190,17 @@ class _Selection:
         wanted = sorted(
             path
             for name, path in self._paths.items()
-            if self._case.all_modules or name in self._needed or (has_tree and not path.startswith(_IN_TREE))
+            if self._wanted(name, also=self._case.all_modules or (has_tree and not path.startswith(_IN_TREE)))
         )
         if len(wanted) < _THREADS:
             yield from self._told(wanted, map(self._disk_module, wanted))
             return
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
             yield from self._told(wanted, threads.map(self._disk_module, wanted))
+
+    def _wanted(self, name: str, *, also: bool) -> bool:
+        """Of another entry than the one that boots next it is only asked whether it would do."""
+        return name in self._needed or (also and self._case.is_target)
 
     def _told(self, wanted: list[str], found: Iterable[_Module | None]) -> Iterator[_Module]:
         for number, one in enumerate(found, 1):
@@ -209,7 +215,7 @@ class _Selection:
         full = f"{self._kernel.modules}/{path}"
         machine = self._case.machine
         try:
-            stamp = self._known.stamp(full) if machine.live else None
+            stamp = self._stamp(path)
             if stamp is not None and self._known.has(full, stamp):
                 return None
             found = self._judged(path, None, module_files.read(machine, full), place=full)
@@ -223,6 +229,16 @@ class _Selection:
             return None
         except Unreadable as error:
             return self._unread(path, full, error)
+
+    def _stamp(self, path: str) -> bytes | None:
+        """What tells whether the module was touched. A link is read each time, and so is everything of a tree."""
+        entry = self._entries[path]
+        if not self._case.machine.live or entry.is_symlink():
+            return None
+        try:
+            return self._known.stamp(entry.stat(follow_symlinks=False))
+        except OSError:
+            return None
 
     def _unread(self, path: str, full: str, error: Unreadable) -> _Module | None:
         machine = self._case.machine
@@ -248,6 +264,8 @@ class _Selection:
             held = index.modules(self._kernel.release)
             packed = {}
             for path, entry in held.items():
+                if not self._wanted(modules.module_name(path), also=True):
+                    continue
                 if entry.module is not None and entry.module.file is not None:
                     yield self._judged(path, image, entry.module.file, place=entry.path)
                 elif not path.endswith(".ko") and not self._as_on_disk(path, entry):

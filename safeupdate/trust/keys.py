@@ -95,6 +95,13 @@ class Trust:
 
     def digest(self, name: str) -> Support:
         """Whether the kernel can compute this digest for a signature: built in, in a module, or not at all."""
+        return self._digests.get(name, "no")
+
+    @cached_property
+    def _digests(self) -> dict[str, Support]:
+        return {name: self._support(name) for name in _DIGEST_OPTIONS}
+
+    def _support(self, name: str) -> Support:
         if name.startswith("sha3") and self._version is not None and self._version < _SHA3_SINCE:
             return "no"
         if self.config is not None and self.config.get("CONFIG_MODULE_SIG_HASH", "").replace("-", "_") == name:
@@ -112,7 +119,7 @@ class Trust:
     @property
     def algorithms(self) -> tuple[Support, ...]:
         """What is known of every digest and type of key, in a fixed order."""
-        return (*map(self.digest, _DIGEST_OPTIONS), *map(self.key_type, _KEY_OPTIONS))
+        return (*self._digests.values(), *map(self.key_type, _KEY_OPTIONS))
 
     def _option(self, option: str | None) -> Support:
         if option is None:

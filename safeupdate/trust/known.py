@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 
-from safeupdate.machine import Machine
 from safeupdate.trust.cache import Cache
 from safeupdate.trust.keys import Trust
 
@@ -16,15 +16,14 @@ _RACY = 3_000_000_000
 class Known:
     """What the cache holds about the modules of one machine, for one kernel's trust."""
 
-    def __init__(self, machine: Machine, cache: Cache, trust: Trust) -> None:
-        self._machine = machine
+    def __init__(self, cache: Cache, trust: Trust) -> None:
         self._cache = cache
         self._trust = _digest(trust)
 
-    def stamp(self, path: str) -> bytes | None:
-        """What changes with every change of the file; None for one that changed just now, or is not there."""
-        status = self._machine.stat(path)
-        if status is None or time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _RACY:
+    @staticmethod
+    def stamp(status: os.stat_result) -> bytes | None:
+        """What changes with every change of a file; None for one that changed just now."""
+        if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _RACY:
             return None
         numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
         return b" ".join(b"%d" % number for number in numbers)
