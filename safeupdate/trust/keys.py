@@ -102,7 +102,7 @@ class Trust:
         return {name: self._support(name) for name in _DIGEST_OPTIONS}
 
     def _support(self, name: str) -> Support:
-        if name.startswith("sha3") and self._version is not None and self._version < _SHA3_SINCE:
+        if name.startswith("sha3_") and self._version is not None and self._version < _SHA3_SINCE:
             return "no"
         if self.config is not None and self.config.get("CONFIG_MODULE_SIG_HASH", "").replace("-", "_") == name:
             return "yes"  # its own modules are signed with it
