@@ -307,10 +307,14 @@ def read_image(file: BinaryIO, *, size: int) -> Index:
     )
 
 
-def pick(file: BinaryIO, *, size: int, wanted: frozenset[str], take: Callable[[str, memoryview], None]) -> None:
+Take = Callable[[str, memoryview, int], None]
+"""Is given a path, the content or the first part of a large one, valid during the call, and the file's whole size."""
+
+
+def pick(file: BinaryIO, *, size: int, wanted: frozenset[str], take: Take) -> None:
     """Read an image once more and hand over the content of some files, by path as in `Entry`.
 
-    The view is valid during the call. Where the image is damaged, what stands behind that place is not handed over.
+    Where the image is damaged, what stands behind that place is not handed over.
     """
     _Picker(Source(file, size), wanted, take).read()
 
@@ -588,7 +592,7 @@ class _Reader:
 class _Picker(_Reader):
     """Walks the same way and keeps nothing."""
 
-    def __init__(self, source: Source, wanted: frozenset[str], take: Callable[[str, memoryview], None]) -> None:
+    def __init__(self, source: Source, wanted: frozenset[str], take: Take) -> None:
         super().__init__(source)
         self._wanted = wanted
         self._take = take
@@ -596,7 +600,7 @@ class _Picker(_Reader):
     def member(self, archive: cpio.Archive, member: cpio.Member) -> None:
         path = _normal(member.name)
         if path in self._wanted and stat.S_ISREG(member.mode) and member.size:
-            self._take(path, archive.peek(min(member.size, _ELF_LIMIT)))
+            self._take(path, archive.peek(min(member.size, _ELF_LIMIT)), member.size)
 
 
 def _unreadable(error: OSError, offset: int, during: str = "") -> Problem:

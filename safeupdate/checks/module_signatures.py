@@ -262,18 +262,28 @@ class _Selection:
             if index.problem is not None:
                 continue
             held = index.modules(self._kernel.release)
-            packed = {}
+            unlike = {}
             for path, entry in held.items():
                 if not self._wanted(modules.module_name(path), also=True):
                     continue
                 if entry.module is not None and entry.module.file is not None:
                     yield self._judged(path, image, entry.module.file, place=entry.path)
-                elif not path.endswith(".ko") and not self._as_on_disk(path, entry):
-                    packed[entry.path] = path
-            yield from self._packed(image, sections[image], packed)
+                elif entry.size == 0:
+                    yield self._judged(path, image, ModuleFile(0, b"", broken="it is empty"), place=entry.path)
+                elif not self._as_on_disk(path, entry):
+                    unlike[entry.path] = path
+            yield from self._unlike(image, sections[image], unlike)
+            for nested in index.nested:
+                inside = {} if nested.index is None else nested.index.modules(self._kernel.release)
+                for path, entry in inside.items():
+                    if entry.module is not None and entry.module.file is not None:
+                        yield self._judged(path, image, entry.module.file, place=entry.path)
 
     def _as_on_disk(self, path: str, entry: initramfs.Entry) -> bool:
-        """Whether a packed module is the one on disk. The content of one that is not needed is not read for that."""
+        """Whether a module of which the index holds no content, a packed or a very large one, is the one on disk.
+
+        The content of one that is not needed is not read for that.
+        """
         full = f"{self._kernel.modules}/{path}"
         try:
             if entry.size != self._case.machine.size(full):
@@ -284,24 +294,26 @@ class _Selection:
         except (Missing, Unreadable):
             return False
 
-    def _packed(self, image: str, section: str | None, packed: dict[str, str]) -> Iterator[_Module]:
-        """Packed modules that are not those on disk: of these the index holds no content, and it is read again."""
-        needed = [place for place, path in packed.items() if modules.module_name(path) in self._needed]
-        others = [place for place in packed if place not in needed]
+    def _unlike(self, image: str, section: str | None, unlike: dict[str, str]) -> Iterator[_Module]:
+        """Modules of an image that are not those on disk, and of which the index holds no content: it is read again."""
+        needed = [place for place, path in unlike.items() if modules.module_name(path) in self._needed]
+        others = [place for place in unlike if place not in needed]
         wanted = frozenset([*needed, *others[:_PICKED]])
         found: list[_Module] = []
 
-        def take(place: str, data: memoryview) -> None:
-            path = packed[place]
+        def take(place: str, data: memoryview, size: int) -> None:
+            path = unlike[place]
             try:
+                if len(data) < size:
+                    raise Unreadable(place, f"it is larger than {len(data) >> 20} MiB")
                 found.append(self._judged(path, image, module_files.unpacked(bytes(data), path), place=place))
             except (NoDecoder, Unreadable) as error:
                 self.undecoded[f"{place} in {image}"] = str(error)
 
         if wanted:
             try:
-                with kernels.part(self._case.machine, image, section) as (file, size):
-                    initramfs.pick(file, size=size, wanted=wanted, take=take)
+                with kernels.part(self._case.machine, image, section) as (file, length):
+                    initramfs.pick(file, size=length, wanted=wanted, take=take)
             except (FormatError, Missing, Unreadable):
                 return
         yield from found
