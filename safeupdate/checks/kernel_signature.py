@@ -7,6 +7,7 @@ loader, and the loader has shim or the firmware ask for the kernel's. Which prog
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import authenticode, bzimage, certificate, sbat, shim
 from safeupdate.formats.sbat import Component, Level
 from safeupdate.formats.shim import Vendor
+from safeupdate.machine import Machine
 from safeupdate.remedies import add_kernels, install, reinstall_kernel
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
 from safeupdate.trust import firmware, images
@@ -511,7 +513,7 @@ def _refusal(verdict: Verdict, who: str) -> str:
         "unsigned": "carries no signature",
         "changed": "was changed after it was signed",
         "module-key": f"is signed by the key “{verdict.who}”, which may sign kernel modules only",
-        "other-digest": f"is signed in a way that shim does not take ({verdict.why})",
+        "not-taken": f"is signed in a way that shim does not take ({verdict.why})",
     }.get(verdict.answer, f"has no signature that can be used ({verdict.why})")
 
 
@@ -582,12 +584,18 @@ _NEW_KEYS = Remedy(
 def _trust(chain: _Chain, path: str, verdict: Verdict) -> Remedy:
     """Have the key enrolled, where it is this machine's own and shim is there to ask; else a kernel that is trusted."""
     machine = chain.case.machine
-    own = next((one for one in _OWN_KEYS if machine.read_if_there(one, limit=1 << 16) == verdict.signer), None)
+    own = next((one for one in _OWN_KEYS if _content(machine, one) == verdict.signer), None)
     if own is None or not chain.through_shim:
         return _sign(chain.case, path)
     text = "Ask for the enrolment of this machine's own key, restart at the console, and confirm it in MokManager."
     tool = () if machine.exists("/usr/bin/mokutil") else install(machine, "mokutil").commands
     return Remedy(text, (*tool, ("mokutil", "--import", own)))
+
+
+def _content(machine: Machine, path: str) -> bytes | None:
+    with suppress(Unreadable):  # /root is open to root alone, and what is in it only makes the advice better
+        return machine.read_if_there(path, limit=1 << 16)
+    return None
 
 
 CHECK = Check("kernel-signature", "The firmware and shim let the kernel start", essential=True, run=check)

@@ -20,12 +20,12 @@ from safeupdate.trust import verify
 from safeupdate.trust.firmware import List
 
 Answer = Literal[
-    "accepted", "denied", "unsigned", "changed", "broken", "unknown-key", "module-key", "other-digest", "unknown"
+    "accepted", "denied", "unsigned", "changed", "broken", "unknown-key", "module-key", "not-taken", "unknown"
 ]
 """`changed`: no signature is of these bytes. `broken`: the signatures themselves are. `module-key`: the key is known,
-but may sign kernel modules only. `other-digest`: shim takes SHA-256 and no other."""
+but may sign kernel modules only. `not-taken`: shim takes SHA-256 and RSA, and no other."""
 
-_TELLING: tuple[Answer, ...] = ("unknown", "denied", "module-key", "unknown-key", "other-digest", "broken", "changed")
+_TELLING: tuple[Answer, ...] = ("unknown", "denied", "module-key", "unknown-key", "not-taken", "broken", "changed")
 """Of several signatures that are refused, the one whose reason leads furthest stands for all."""
 
 _CHAIN_LIMIT = 8
@@ -106,7 +106,7 @@ def _if_known(verdict: Verdict, denied: Iterable[List], allowed: Iterable[List] 
     """The verdict, unless what is not seen of the lists could turn it."""
     if verdict.answer == "accepted":
         hidden = [one.name for one in denied if one.problem]
-    elif verdict.answer in ("unsigned", "unknown-key", "changed", "module-key", "other-digest"):
+    elif verdict.answer in ("unsigned", "unknown-key", "changed", "module-key", "not-taken"):
         hidden = [one.name for one in allowed if one.problem]
     else:
         return verdict
@@ -136,10 +136,12 @@ def _listed(program: Program, lists: Iterable[List]) -> str:
 
 def _shim_on(program: Program, signature: Signature, allowed: Sequence[List], denied: Sequence[List]) -> Verdict:
     if signature.algorithm not in ("", "sha256"):
-        return Verdict("other-digest", why=f"the signature's digest is {signature.algorithm.upper()}")
+        return Verdict("not-taken", why=f"the signature's digest is {signature.algorithm.upper()}")
     chains = _chains(program, signature)
     if isinstance(chains, Verdict):
         return chains
+    if any(verify.key_type(chain[0].key) != "rsa" for chain in chains):
+        return Verdict("not-taken", who=chains[0][0].common_name, why="the key is none of RSA", signer=chains[0][0].der)
     signer = chains[0][0].der
     for one in denied:
         key = _trusted(chains, one, modules=False)
@@ -171,6 +173,10 @@ def _firmware_on(program: Program, signature: Signature, allowed: List, denied: 
     key = _trusted(chains, allowed)
     if key and signature.algorithm == "sha1":
         return Verdict("unknown", allowed.name, key.common_name, "firmware may or may not take SHA-1", signer)
+    if key and any(verify.key_type(chain[0].key) != "rsa" for chain in chains):
+        return Verdict(
+            "unknown", allowed.name, key.common_name, "firmware may or may not take keys other than RSA", signer
+        )
     if key:
         return Verdict("accepted", allowed.name, key.common_name, signer=signer)
     return _stranger(chains, [allowed])
@@ -192,13 +198,10 @@ def _trusted(chains: Sequence[Sequence[Certificate]], keys: List, *, modules: bo
 
     `modules`: take only keys that may sign nothing but modules (True), or only the others (False).
     """
-    candidates = [one for one in keys.certificates if modules is None or modules == (MODULE_SIGNING in one.usages)]
-    found = None
-    for chain in chains:
-        found = next((one for one in candidates if _leads(chain, one)), None)
-        if found is None:
-            return None
-    return found
+    for one in keys.certificates:
+        if modules in (None, MODULE_SIGNING in one.usages) and all(_leads(chain, one) for chain in chains):
+            return one
+    return None
 
 
 def _leads(chain: Sequence[Certificate], anchor: Certificate) -> bool:
@@ -206,9 +209,9 @@ def _leads(chain: Sequence[Certificate], anchor: Certificate) -> bool:
 
 
 def _issues(issuer: Certificate, subject: Certificate) -> bool:
-    """Whether a certificate may have issued the other, by what both say (RFC 5280, chapter 6.1)."""
+    """Whether a certificate may have issued the other, by what both say. shim takes what is marked as no authority."""
     named = subject.authority_key_id is None or issuer.key_id in (None, subject.authority_key_id)
-    return issuer.subject == subject.issuer and issuer.is_authority and named
+    return issuer.subject == subject.issuer and named
 
 
 def _by_digest(chains: Sequence[Sequence[Certificate]], keys: List) -> Certificate | None:
