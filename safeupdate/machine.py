@@ -230,7 +230,8 @@ class Machine:
         """What is left on the file system of the directory `path` (statvfs(3)); None where this cannot be known.
 
         A tree that was copied somewhere has no file system of its own: what is left there is the host's. It counts
-        only where the machine's file system itself is mounted, at the tree's root or below it.
+        only where the machine's file system itself is mounted, at the tree's root or below it. A capture tells what
+        was left on the machine.
         """
         try:
             host = self.host_path(path)

@@ -287,6 +287,83 @@ def _modules_emptied(tree: Tree) -> None:
             open(f"{directory}/{name}", "wb").close()
 
 
+# -- packages ----------------------------------------------------------------------------------------------------
+
+
+@broken(
+    "package-unpacked",
+    "debian12",
+    "the kernel's package is unpacked and not configured, and its network drivers are gone",
+    "kernel-files.module-in-use-lost",
+)
+def _package_unpacked(tree: Tree) -> None:
+    tree.package_state("unpacked")
+    _without_network(tree)
+
+
+def _without_network(tree: Tree) -> None:
+    tree.in_use("virtio_net")
+    tree.remove(f"{tree.modules()}/kernel/drivers/net")
+
+
+@broken(
+    "package-removal",
+    "debian13",
+    "the removal of the kernel's package was killed: its network drivers are gone, the rest is still there",
+    "packages.files-missing",
+)
+def _package_removal(tree: Tree) -> None:
+    tree.package_state("half-installed", want="deinstall")
+    _without_network(tree)
+
+
+@broken(
+    "package-database",
+    "debian13",
+    "dpkg's database ends in the middle of a line",
+    "packages.database-unreadable",
+    verdict="unknown",
+)
+def _package_database(tree: Tree) -> None:
+    text = tree.text("/var/lib/dpkg/status")
+    tree.write("/var/lib/dpkg/status", text[: text.index("Status: ", len(text) // 2) + 4])
+
+
+@broken(
+    "module-empty",
+    "debian12",
+    "a module of the firewall, which is in use, has 0 bytes; it is in no initramfs",
+    "kernel-files.module-in-use-lost",
+)
+def _module_empty(tree: Tree) -> None:
+    tree.in_use("nf_tables")
+    tree.write(f"{tree.modules()}/kernel/net/netfilter/nf_tables.ko", b"")
+
+
+@broken(
+    "module-hollow",
+    "debian12",
+    "a module of the firewall, which is in use, has its length and nothing but zeros in it",
+    "packages.module-in-use-lost",
+)
+def _module_hollow(tree: Tree) -> None:
+    path = f"{tree.modules()}/kernel/net/netfilter/nf_tables.ko"
+    tree.in_use("nf_tables")
+    tree.write(path, bytes(len(tree.read(path))))
+
+
+@broken(
+    "leftover-beside-cut",
+    "debian12",
+    "an initrd.img-RELEASE.new beside an initramfs that is cut",
+    "initramfs.truncated",
+    row="2",
+)
+def _leftover_beside_cut(tree: Tree) -> None:
+    tree.cut(tree.initrd(), 9_000_000)
+    tree.write(f"{tree.initrd()}.new", tree.read(tree.initrd(tree.older))[:4_000_000])
+
+
 # -- GRUB --------------------------------------------------------------------------------------------------------
 
 
@@ -414,6 +491,17 @@ def _entry_without_initrd_partuuid(tree: Tree) -> None:
 )
 def _root_other_uuid(tree: Tree) -> None:
     tree.edit(MENU, r"root=UUID=\S+", "root=UUID=deadbeef-0000-4000-8000-000000000001")
+
+
+@broken(
+    "root-twice-wrong",
+    "debian12",
+    "root= twice, the last of them of no file system here",
+    "boot-entry.root-missing",
+    row="29",
+)
+def _root_twice_wrong(tree: Tree) -> None:
+    tree.parameter("root=UUID=deadbeef-0000-4000-8000-000000000006")
 
 
 @broken(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import subprocess
+
+from tests.unit import signed_efi
 from tests.unit.layouts import esp
 from tests.verdicts import images, layouts
 from tests.verdicts.broken import microcode
@@ -327,6 +331,158 @@ def _search_file(tree: Tree) -> None:
 @healthy("console-waits", "debian12", "GRUB_TIMEOUT=-1: the menu waits for a person", "boot-entry.waits-for-person")
 def _console_waits(tree: Tree) -> None:
     tree.edit(MENU, r"^(\s+)set timeout=5$", r"\1set timeout=-1")
+
+
+@healthy(
+    "parameter-misspelt",
+    "debian13",
+    "mitigatons=off on the command line: the kernel does not know it",
+    "boot-settings.mistake",
+)
+def _parameter_misspelt(tree: Tree) -> None:
+    tree.parameter("mitigatons=off")
+
+
+@healthy(
+    "root-twice",
+    "debian12",
+    "root= twice; the last one counts, and is right",
+    "boot-settings.given-twice",
+    boot="bios",
+)
+def _root_twice(tree: Tree) -> None:
+    tree.edit(MENU, r"root=UUID=\S+", lambda found: f"root=/dev/sdz9 {found.group(0)}")
+
+
+@healthy(
+    "panic-serial",
+    "debian13",
+    "panic=0 on a machine with a serial console only: comes back, and would stay down after a panic",
+    "boot-settings.panic-waits",
+)
+def _panic_serial(tree: Tree) -> None:
+    tree.headless()
+    tree.parameter("console=ttyS0,115200 panic=0")
+
+
+# -- packages ----------------------------------------------------------------------------------------------------
+
+
+@healthy(
+    "package-half-configured",
+    "debian12",
+    "the kernel's package is half-configured, all its files are whole",
+    "packages.kernel-not-configured",
+)
+def _package_half_configured(tree: Tree) -> None:
+    tree.package_state("half-configured")
+
+
+@healthy(
+    "package-unpacked-whole",
+    "debian13",
+    "the kernel's package is unpacked and not configured, all its files are whole",
+    "packages.kernel-not-configured",
+)
+def _package_unpacked_whole(tree: Tree) -> None:
+    tree.package_state("unpacked")
+
+
+@healthy(
+    "trigger-pending",
+    "debian13",
+    "update-initramfs waits in dpkg's triggers: the image of before is whole",
+    "packages.triggers-pending",
+)
+def _trigger_pending(tree: Tree) -> None:
+    tree.write("/var/lib/dpkg/triggers/Unincorp", "update-initramfs -\n")
+
+
+@healthy(
+    "package-elsewhere",
+    "debian12",
+    "a package that the boot does not hang on is half-installed",
+)
+def _package_elsewhere(tree: Tree) -> None:
+    tree.package_state("half-installed", "tzdata")
+
+
+@healthy(
+    "kernel-resigned",
+    "debian12",
+    "the kernel image has one more signature, by the owner's key",
+    "packages.files-changed",
+    boot="bios",
+)
+def _kernel_resigned(tree: Tree) -> None:
+    tree.write(tree.vmlinuz(), signed_efi.sign(tree.read(tree.vmlinuz()), signed_efi.key("the machine's owner")))
+
+
+@healthy(
+    "module-stripped",
+    "debian12",
+    "modules that nothing uses were taken out, and depmod ran: 6lowpan is gone",
+    "packages.files-left-out",
+)
+def _module_stripped(tree: Tree) -> None:
+    path = "kernel/net/6lowpan/6lowpan.ko"
+    tree.remove(f"{tree.modules()}/{path}")
+    _depmod(tree)
+
+
+def _depmod(tree: Tree) -> None:
+    subprocess.run(["depmod", "--basedir", tree.root, tree.newest], timeout=120, check=True)
+
+
+@healthy(
+    "module-empty-unused",
+    "debian13",
+    "a module that nothing here uses has 0 bytes",
+    "kernel-files.module-missing",
+)
+def _module_empty_unused(tree: Tree) -> None:
+    (path,) = glob.glob(tree.host(f"{tree.modules()}/kernel/net/6lowpan/6lowpan.ko*"))
+    tree.write(path[len(tree.root) :], b"")
+
+
+@healthy("no-packages", "debian12", "a machine without a package database")
+def _no_packages(tree: Tree) -> None:
+    tree.remove("/var/lib/dpkg")
+
+
+@healthy(
+    "leftover-beside-whole",
+    "debian12",
+    "an initrd.img-RELEASE.new, cut, beside an initramfs that is whole",
+    "boot-space.not-replaced",
+    boot="bios",
+)
+def _leftover_beside_whole(tree: Tree) -> None:
+    tree.write(f"{tree.initrd()}.new", tree.read(tree.initrd())[:4_000_000])
+
+
+# -- configuration -----------------------------------------------------------------------------------------------
+
+
+@healthy(
+    "configured",
+    "debian12",
+    "fstab names a disk that is plugged in for restarts: the blocker is lowered, the check of a fallback skipped",
+    "mounts.device-missing",
+    note="what safeupdate.toml says is taken for true: nobody plugged it in",
+)
+def _configured(tree: Tree) -> None:
+    tree.mount_line("UUID=deadbeef-0000-4000-8000-000000000007 /srv/archive ext4 defaults 0 2")
+    text = """[findings."mounts.device-missing"]
+level = "warning"
+subjects = ["/srv/*"]
+reason = "The archive is plugged in before each restart."
+
+[checks.fallback]
+skip = true
+reason = "This machine is installed anew where a kernel fails."
+"""
+    tree.write("/etc/safeupdate/safeupdate.toml", text)
 
 
 # -- disks and mounts --------------------------------------------------------------------------------------------

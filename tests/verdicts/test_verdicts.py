@@ -41,6 +41,7 @@ class Outcome:
 
 def judged(name: str) -> Outcome:
     """Make the machine, check it as `safeupdate check --root DIR --json` does, and read the document."""
+    from safeupdate import config
     from safeupdate.judge import judge
     from safeupdate.machine import Machine
     from safeupdate.render.json import render
@@ -48,7 +49,8 @@ def judged(name: str) -> Outcome:
     case = corpus.BY_NAME[name]
     with machines.copy(case.base) as tree:
         corpus.apply(case, tree)
-        document = json.loads(render(judge(Machine.tree(tree))))
+        machine = Machine.tree(tree)
+        document = json.loads(render(judge(machine, config=config.load(machine))))
     schema = json.loads(resources.files("safeupdate.render").joinpath("report.schema.json").read_text())
     errors = jsonschema.Draft202012Validator(schema).iter_errors(document)
     findings = [(found["id"], found["level"]) for check in document["checks"] for found in check["findings"]]

@@ -114,6 +114,25 @@ class Tree:
         head = text[: text.index("### BEGIN /etc/grub.d/10_linux ###")] if header else ""
         self.write(MENU, head + body)
 
+    # -- packages and facts -----------------------------------------------------------------------------------
+
+    def package_state(self, state: str, name: str = "", *, want: str = "install") -> None:
+        """dpkg's state of a package, the newest kernel's where none is named, and what dpkg was to do with it."""
+        name = re.escape(name or f"linux-image-{self.newest}")
+        self.edit(
+            "/var/lib/dpkg/status", rf"^(Package: {name}\nStatus:) install ok installed$", rf"\1 {want} ok {state}"
+        )
+
+    def in_use(self, module: str) -> None:
+        """One more module that the running kernel has loaded."""
+        self.write("/proc/modules", f"{self.text('/proc/modules')}{module} 16384 1 - Live 0x0\n")
+        self.write(f"/sys/module/{module}/initstate", "live\n")
+
+    def headless(self) -> None:
+        """Neither screen nor keyboard, as on a machine that is reached by a serial line."""
+        self.write("/sys/class/vtconsole/vtcon0/name", "(S) dummy device\n")
+        self.write("/sys/class/tty/console/active", "ttyS0\n")
+
     # -- mounts ----------------------------------------------------------------------------------------------
 
     def mount_line(self, line: str) -> None:
