@@ -20,6 +20,7 @@ from safeupdate.checks.module_remedies import make_again, make_known, reboot_att
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import modules
 from safeupdate.formats.module_file import ModuleFile
+from safeupdate.remedies import install
 from safeupdate.report import Finding, NotApplicable, blocker, note, unknown, warning
 from safeupdate.trust import enforcement, firmware, keys, module_files
 from safeupdate.trust.cache import Cache
@@ -47,7 +48,10 @@ _IN_TREE = "kernel/"
 
 @dataclass(frozen=True)
 class _Module:
-    """One module, where it lies, and what the kernel will say. `image`: the initramfs that holds it; None on disk."""
+    """One module, where it lies, and what the kernel will say. `image`: the initramfs that holds it; None on disk.
+
+    `sound`: it will be taken because of its bytes and the kernel's keys alone.
+    """
 
     path: str
     image: str | None
@@ -55,6 +59,7 @@ class _Module:
     in_tree: bool
     file: ModuleFile = field(repr=False)
     verdict: Verdict
+    sound: bool = False
     unread: bool = False
 
     @property
@@ -90,7 +95,7 @@ def check(case: Case) -> Iterator[Finding]:
         store=store,
         cache=cache,
     )
-    selection = _Selection(case, trust, Known(cache, trust))
+    selection = _Selection(case, store, trust, Known(cache, trust))
     found = [*selection.on_disk(), *selection.in_images()]
     cache.save()
     if trust.missing is not None and trust.enforcement.enforced is False and found:
@@ -102,13 +107,14 @@ def check(case: Case) -> Iterator[Finding]:
         )
     yield from _tell(case, store, trust, found)
     if selection.undecoded:
-        yield unknown(
+        error = next(iter(selection.undecoded.values()))
+        yield (unknown if selection.undecoded_needed else note)(
             "module-signatures.no-decoder",
             kernel.modules,
-            f"{_count(len(selection.undecoded))} in {kernel.modules} cannot be unpacked here: "
-            f"{next(iter(selection.undecoded.values()))}.",
+            f"Modules of the kernel {kernel.release} cannot be unpacked here: {error}.",
             "Whether the kernel takes them is not known.",
             evidence=sorted(selection.undecoded)[:_CAP],
+            remedy=install(case.machine, error.package),
         )
 
 
@@ -128,16 +134,18 @@ def _requests(store: Store) -> Iterator[Finding]:
 class _Selection:
     """The modules of one case that are looked at."""
 
-    def __init__(self, case: Case, trust: Trust, known: Known) -> None:
+    def __init__(self, case: Case, store: Store, trust: Trust, known: Known) -> None:
         assert case.kernel is not None
         self._case = case
+        self._store = store
         self._known = known
         self._kernel = case.kernel
         self._judge = Judge(trust)
         # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
         self._unsigned_tree = trust.config is None
         self._entries: dict[str, os.DirEntry[str]] = {}
-        self.undecoded: dict[str, str] = {}
+        self.undecoded: dict[str, NoDecoder] = {}
+        self.undecoded_needed = False
 
     @cached_property
     def _paths(self) -> dict[str, str]:
@@ -153,7 +161,7 @@ class _Selection:
                 found[modules.module_name(path)] = path
                 self._entries[path] = entry
         for path in self._dependencies:
-            if modules.module_name(path) in found and not path.startswith("/"):
+            if path in self._entries:
                 found[modules.module_name(path)] = path
         return found
 
@@ -175,11 +183,11 @@ class _Selection:
 
     @cached_property
     def _proven(self) -> frozenset[str]:
-        """Modules that are loaded now, with signatures enforced, by a kernel of the same series: it has the same keys
-        and looks for them in the same places."""
+        """Modules that are loaded now, with Secure Boot on, by a kernel of the same series: such kernels look for keys
+        in the same places."""
         running = self._case.machine.running_kernel
         trust = self._judge.trust
-        if running is None or not trust.enforcement.enforced or _series(running) != _series(trust.release):
+        if running is None or not self._store.enforcing or _series(running) != _series(trust.release):
             return frozenset()
         lines = (self._case.machine.text("/proc/modules") or "").splitlines()
         return frozenset(line.split()[0] for line in lines if line.strip())
@@ -219,16 +227,20 @@ class _Selection:
             if stamp is not None and self._known.has(full, stamp):
                 return None
             found = self._judged(path, None, module_files.read(machine, full), place=full)
-            if stamp is not None and found.verdict == Verdict("ok", "", found.verdict.key, found.verdict.digest):
+            if stamp is not None and found.sound:
                 self._known.add(full, stamp)
             return found
         except Missing:
             return None  # kernel-files speaks of it
         except NoDecoder as error:
-            self.undecoded[full] = str(error)
+            self._undecoded(full, path, error)
             return None
         except Unreadable as error:
             return self._unread(path, full, error)
+
+    def _undecoded(self, place: str, path: str, error: NoDecoder) -> None:
+        self.undecoded[place] = error
+        self.undecoded_needed = self.undecoded_needed or modules.module_name(path) in self._needed
 
     def _stamp(self, path: str) -> bytes | None:
         """What tells whether the module was touched. A link is read each time, and so is everything of a tree."""
@@ -303,12 +315,14 @@ class _Selection:
 
         def take(place: str, data: memoryview, size: int) -> None:
             path = unlike[place]
+            if len(data) < size:
+                return  # too large to be held
             try:
-                if len(data) < size:
-                    raise Unreadable(place, f"it is larger than {len(data) >> 20} MiB")
                 found.append(self._judged(path, image, module_files.unpacked(bytes(data), path), place=place))
-            except (NoDecoder, Unreadable) as error:
-                self.undecoded[f"{place} in {image}"] = str(error)
+            except NoDecoder as error:
+                self._undecoded(f"{place} in {image}", path, error)
+            except Unreadable:
+                return
 
         if wanted:
             try:
@@ -320,6 +334,7 @@ class _Selection:
 
     def _judged(self, path: str, image: str | None, file: ModuleFile, *, place: str) -> _Module:
         verdict = self._judge.module(file)
+        sound = verdict.kind == "ok" and not verdict.remarks
         if verdict.kind == "conditional" and verdict.module is not None:
             there = self._brings(verdict.module, image)
             why = f"the kernel needs the module {verdict.module} to verify its signature, which is not there"
@@ -332,7 +347,7 @@ class _Selection:
         in_tree = path.startswith(_IN_TREE)
         if self._unsigned_tree and in_tree and verdict.kind == "unsigned":
             verdict = Verdict("ok")
-        return _Module(place, image, modules.module_name(path) in self._needed, in_tree, file, verdict)
+        return _Module(place, image, modules.module_name(path) in self._needed, in_tree, file, verdict, sound)
 
     def _brings(self, name: str, image: str | None) -> bool:
         """Whether a digest's module is there to be loaded, the plain one or one for the processor (sha512_ssse3)."""
@@ -417,7 +432,7 @@ def _tell(case: Case, store: Store, trust: Trust, found: list[_Module]) -> Itera
                 "module-signatures.taints",
                 where,
                 f"The kernel {trust.release} loads {what} although it cannot verify the signature: {why}.",
-                "It marks itself as tainted (E). With Secure Boot on, or module.sig_enforce, it would refuse to.",
+                "It marks itself as tainted (E). Where signatures are enforced it asks for one that it can verify.",
                 evidence=evidence,
             )
     weak = [one for one in found if one.verdict.remarks]
@@ -467,10 +482,6 @@ def _loss(several: list[_Module], image: str | None) -> str:
     if image is not None:
         return "What it drives may be needed to find the root file system."
     return "What it drives does not come back after the reboot."
-
-
-def _count(number: int) -> str:
-    return "One module" if number == 1 else f"{number} modules"
 
 
 CHECK = Check("module-signatures", "The kernel accepts the modules that are needed", essential=True, run=check)
