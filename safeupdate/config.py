@@ -130,8 +130,12 @@ def _with(config: Config, path: str, document: dict[str, Any]) -> Config:
 
 def _rule(path: str, name: str, value: Any) -> Rule:
     where = f'findings."{name}"'
-    known = _catalogue()
+    # `no-kernel` is no check's finding: without a kernel there is nothing to judge, whatever is configured.
+    known = [one for one in _catalogue() if "." in one]
     if name not in known:
+        unquoted = [one for one in value if f"{name}.{one}" in known] if isinstance(value, dict) else []
+        if unquoted:
+            raise _mistake(path, where, "a dot divides this name", f'write it as [findings."{name}.{unquoted[0]}"]')
         of_check = [one for one in known if one.partition(".")[0] == name.partition(".")[0]]
         raise _mistake(path, where, "there is no such finding", _allowed(name, of_check or known))
     table = _table(path, where, value, {"level": str, "reason": str, "subjects": list}, ("level", "reason"))

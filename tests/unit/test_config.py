@@ -107,6 +107,8 @@ def test_only_toml_files_are_read_and_in_the_order_of_their_names(tmp_path: Path
             'findings."initramfs.truncatd": there is no such finding | did you mean initramfs.truncated?',
         ),
         ('[findings."x.y"]\n', 'findings."x.y": there is no such finding | allowed: '),
+        ('[findings."no-kernel"]\n', 'findings."no-kernel": there is no such finding | allowed: '),
+        ("[findings.initramfs.truncated]\n", 'divides this name | write it as [findings."initramfs.truncated"]'),
         ('[findings]\n"initramfs.truncated" = "note"\n', "this is a table | write it as [findings."),
         (CUT.replace('"warning"', '"blocker"'), "cannot be made 'blocker' | allowed: note, unknown, warning"),
         (CUT.replace('"warning"', "3"), "level: 3 will not do | this is a text in quotes"),
