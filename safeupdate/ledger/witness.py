@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,16 @@ def leave(machine: Machine, path: str, witness: Witness) -> None:
             os.mkdir(place, 0o755)
         new = f"{place}/{name}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(new, flags, 0o600), "wb") as file:
-            file.write(json.dumps({"id": witness.id, "last": witness.last}).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, f"{place}/{name}")
+        try:
+            with open(os.open(new, flags, 0o600), "wb") as file:
+                file.write(json.dumps({"id": witness.id, "last": witness.last}).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, f"{place}/{name}")
+        except OSError:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

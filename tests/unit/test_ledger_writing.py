@@ -298,6 +298,12 @@ def test_a_witness_that_makes_no_sense_is_none(machine: Machine, content: str) -
     assert check(machine) == ()
 
 
+def test_a_witness_that_cannot_be_left_leaves_nothing(machine: Machine) -> None:
+    Path(machine.root, WITNESS).mkdir(parents=True)
+    assert check(machine) == ()
+    assert [path.name for path in Path(machine.root, WITNESS).parent.iterdir()] == [Path(WITNESS).name]
+
+
 @contextmanager
 def mount(where: Path, *arguments: str) -> Iterator[None]:
     where.mkdir(parents=True, exist_ok=True)
