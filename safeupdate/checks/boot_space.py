@@ -269,7 +269,10 @@ def _add_modules(case: Case, needs: dict[int, _Need]) -> None:
     status = case.machine.stat("/lib/modules")
     if status is None:
         return
-    entries = [entry.stat(follow_symlinks=False) for entry in case.machine.walk(case.kernel.modules)]
+    entries = []
+    for entry in case.machine.walk(case.kernel.modules):
+        with suppress(FileNotFoundError):  # an update is at work
+            entries.append(entry.stat(follow_symlinks=False))
     size = sum(one.st_size for one in entries if stat.S_ISREG(one.st_mode))
     need = needs.setdefault(status.st_dev, _Need("/lib/modules"))
     need.size, need.count = need.size + size, need.count + len(entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from safeupdate import kernels
@@ -254,11 +255,12 @@ def _files(case: Case, directory: str) -> dict[str, int]:
         top = len(case.machine.host_path(directory)) + 1
     except Missing:
         return {}
-    return {
-        entry.path[top:]: entry.stat(follow_symlinks=False).st_size
-        for entry in case.machine.walk(directory)
-        if entry.is_file(follow_symlinks=False)
-    }
+    found = {}
+    for entry in case.machine.walk(directory):
+        if entry.is_file(follow_symlinks=False):
+            with suppress(FileNotFoundError):  # an update is at work
+                found[entry.path[top:]] = entry.stat(follow_symlinks=False).st_size
+    return found
 
 
 def _listed(
