@@ -15,6 +15,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -125,11 +126,12 @@ class _Kernel:
             top = len(machine.host_path(directory)) + 1
         except Missing:
             return {}
-        return {
-            entry.path[top:]: entry.stat(follow_symlinks=False)
-            for entry in machine.walk(directory)
-            if not entry.is_dir(follow_symlinks=False)
-        }
+        found = {}
+        for entry in machine.walk(directory):
+            if not entry.is_dir(follow_symlinks=False):
+                with suppress(FileNotFoundError):  # an update is at work
+                    found[entry.path[top:]] = entry.stat(follow_symlinks=False)
+        return found
 
     @cached_property
     def listed(self) -> frozenset[str]:
@@ -159,6 +161,14 @@ class _Kernel:
     def status(self, path: str) -> os.stat_result | None:
         inside = self.inside(path)
         return self.case.machine.stat(path) if inside is None else self.present.get(inside)
+
+    def superseded(self, path: str) -> bool:
+        """Whether depmod found another module of that name: DKMS moves the one that its own replaces out of the way."""
+        return self.inside(path) not in self.listed and modules.module_name(path) in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(map(modules.module_name, self.listed))
 
     def in_use(self, path: str) -> bool:
         return modules.module_name(path) in self.case.modules_in_use
@@ -332,8 +342,9 @@ def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]
     """Files of a package that should be there, and that no list of depmod's misses."""
     if package.state == "half-installed":
         return
-    lost = [path for path in files.missing + files.blank if kernel.inside(path) not in kernel.listed]
-    hollow = [path for path in files.blank if (status := kernel.status(path)) is not None and status.st_size]
+    absent = [path for path in files.missing + files.blank if not kernel.superseded(path)]
+    lost = [path for path in absent if kernel.inside(path) not in kernel.listed]
+    hollow = [path for path in absent if (status := kernel.status(path)) is not None and status.st_size]
     needed = sorted({path for path in lost + hollow if modules.is_module(path) and kernel.in_use(path)})
     remedy = reinstall_kernel(kernel.case.machine, kernel.release)
     if needed:
@@ -453,11 +464,11 @@ def _state(package: Package) -> str:
 
 
 def _finish(package: Package) -> Remedy:
-    """Only a package whose files are whole can be configured."""
+    """Only a package whose files are whole can be configured; apt refuses all until a dpkg that was killed went on."""
     configure = ("dpkg", "--configure", "-a")
     if package.state == "half-installed" or package.reinstall:
         again = ("apt-get", "install", "--reinstall", package.name)
-        return Remedy(f"Install {package.name} again.", (again, configure))
+        return Remedy(f"Let dpkg do what it has not done, then install {package.name} again.", (configure, again))
     return Remedy("Let dpkg do what it has not done.", (configure,))
 
 

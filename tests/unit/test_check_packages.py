@@ -90,7 +90,7 @@ def test_a_state_alone_is_a_warning(tmp_path: Path, state: str) -> None:
     found = ask(machine(tmp_path, status(stanza(NAME, state))), secure_boot=True)
     assert {name: finding.level for name, finding in found.items()} == {"kernel-not-configured": "warning"}
     commands = found["kernel-not-configured"].remedy.commands
-    assert commands[-1] == ("dpkg", "--configure", "-a")
+    assert commands[0] == ("dpkg", "--configure", "-a"), "until then apt does nothing"
     assert (len(commands) == 2) == ("reinstreq" in state), "what is not unpacked cannot be configured"
 
 
@@ -165,6 +165,14 @@ def test_modules_that_depmod_misses_no_more(tmp_path: Path) -> None:
     assert levels(machine(tmp_path / "1", {**dep, MODULE: None})) == {"module-in-use-lost": "blocker"}
     assert levels(machine(tmp_path / "2", {**dep, OTHER: None})) == {"files-left-out": "note"}
     assert levels(machine(tmp_path / "3", {**dep, MODULE: b""})) == {"module-in-use-lost": "blocker"}
+
+
+def test_a_module_that_another_took_the_place_of(tmp_path: Path) -> None:
+    """DKMS moves the kernel's own into /var/lib/dkms/MODULE/original_module when it installs one of that name."""
+    own = {f"{MODULES}/updates/dkms/e1000.ko": content("e1000 by DKMS"), MODULE: None}
+    dep = {f"{MODULES}/modules.dep": "updates/dkms/e1000.ko:\nkernel/floppy.ko:\n"}
+    assert ask(machine(tmp_path / "1", {**own, **dep})) == {}
+    assert ask(machine(tmp_path / "2", {**own, **dep, MODULE: b""})) == {}
 
 
 def test_what_kernel_files_says_is_not_said_again(tmp_path: Path) -> None:
