@@ -30,6 +30,9 @@ _RESTARTS = 5
 _MORE = 6
 """Times the seconds that a whole tree gets: it takes 20 ms, a parser takes 20 µs."""
 
+_SHOWN = 5
+"""Defects in one line."""
+
 _PLACE = Path(cache()) / "fuzz"
 
 
@@ -48,7 +51,8 @@ class Outcome:
 
     def __str__(self) -> str:
         costs = f"{self.slowest:9.2f} s {self.peak >> 20:7} MB"
-        defects = ", ".join(self.found) or "nothing"
+        more = f" and {len(self.found) - _SHOWN} more" if len(self.found) > _SHOWN else ""
+        defects = ", ".join(self.found[:_SHOWN]) + more or "nothing"
         return f"{self.name:18} {self.inputs:11,} {self.seconds:9.0f} {self.edges:7} {self.corpus:7} {costs}  {defects}"
 
 
@@ -58,16 +62,16 @@ def _quoted(word: bytes) -> str:
 
 def _fuzz(outcome: Outcome, target: Target, corpus: Path, found: Path, limits: list[int]) -> None:
     """Run libFuzzer until it has had its runs or its time; a process that a hang or a dead end has cost goes on."""
-    dictionary = found / f"{outcome.name}.dict"
+    dictionary = found / "words.dict"
     dictionary.write_text("# words\n" + "".join(map(_quoted, target.words)) + _quoted(b"\0"))
     runs, seconds = limits
     for _ in range(_RESTARTS):
         command = [sys.executable, "-m", "tests.fuzz.engine", outcome.name, str(found)]
         command += [f"-runs={runs - outcome.inputs if runs else -1}", f"-max_total_time={seconds}", f"-max_len={LIMIT}"]
         command += ["-timeout=20", "-rss_limit_mb=1500", f"-dict={dictionary}", "-print_final_stats=1", "-verbosity=1"]
-        command += [f"-artifact_prefix={found}/{outcome.name}-", str(corpus)]
+        command += [f"-artifact_prefix={found}/", str(corpus)]
         started = time.monotonic()
-        log = found / f"{outcome.name}.log"
+        log = found / "libfuzzer.log"
         with log.open("wb") as output:
             code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
         outcome.seconds += time.monotonic() - started
@@ -126,31 +130,29 @@ def main() -> int:
     unknown = set(arguments.targets) - set(TARGETS)
     if unknown:
         parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
-    found = _PLACE / "found"
-    found.mkdir(parents=True, exist_ok=True)
     # Trees are written ten thousands of times: in memory, where there is such a place. A fuzzer leaves its own behind.
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as trees:
         os.environ["TMPDIR"] = trees
-        return _run(arguments, found)
+        return _run(arguments)
 
 
-def _run(arguments: argparse.Namespace, found: Path) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     real, extreme = seeds.everything(), hostile.inputs()
     total = Outcome("together")
     print(f"{'target':18} {'inputs':>11} {'seconds':>9} {'edges':>7} {'corpus':>7} {'slowest':>11} {'peak':>10}  found")
     for name in arguments.targets or TARGETS:
         outcome = Outcome(name)
-        corpus = _PLACE / "corpus" / name
+        corpus, found = _PLACE / "corpus" / name, _PLACE / "found" / name
         _keep(corpus, real.get(name, []))
-        before = {path.name for path in found.glob(f"{name}-*")}
+        found.mkdir(parents=True, exist_ok=True)
+        before = set(found.iterdir())
         seconds = arguments.seconds * (_MORE if name.startswith("tree") else 1)
         _fuzz(outcome, TARGETS[name], corpus, found, [arguments.runs, seconds])
-        kept = sorted(path for path in found.glob(f"{name}-*") if path.suffix == "")
-        crashes = [path for path in kept if path.name.startswith(f"{name}-crash-")]
+        kept = sorted(path for path in found.iterdir() if not path.suffix)
         inputs = [*corpus.iterdir(), *kept, *_keep(_PLACE / "hostile" / name, extreme.get(name, []))]
         outcome.corpus = len(list(corpus.iterdir()))
         _replay(outcome, inputs)
-        news = (f"crash {path}" for path in crashes if path.name not in before)
+        news = (f"crash {path}" for path in kept if path.name.startswith("crash-") and path not in before)
         outcome.found += [what for what in news if what not in outcome.found]
         print(outcome, flush=True)
         total.inputs += outcome.inputs
@@ -160,7 +162,7 @@ def _run(arguments: argparse.Namespace, found: Path) -> int:
         total.slowest = max(total.slowest, outcome.slowest)
         total.peak = max(total.peak, outcome.peak)
         total.found += outcome.found
-    print(f"{total}\nwhat was found is in {found}" if total.found else total)
+    print(f"{total}\nwhat was found is in {_PLACE / 'found'}" if total.found else total)
     return 1 if total.found else 0
 
 

@@ -6,7 +6,6 @@ the program, and fuzzing goes on. Inputs that look slow here are kept as well, f
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import sys
@@ -21,15 +20,17 @@ from tests.fuzz import ADDRESS_SPACE
 _SLOW_KEPT = 20
 
 with atheris.instrument_imports(include=["safeupdate"]):
+    import safeupdate
     from tests.fuzz import targets
 
 
 def _place(error: BaseException) -> str:
     """Where in the program it was raised, for a file's name."""
     if isinstance(error, targets.Crashed):
-        return hashlib.sha256(str(error).encode()).hexdigest()[:8]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/safeupdate/" in frame.filename]
-    frame = (frames or traceback.extract_tb(error.__traceback__))[-1]
+        return error.place
+    frames = traceback.extract_tb(error.__traceback__)
+    package = os.path.dirname(safeupdate.__file__)
+    frame = [*frames[:1], *(frame for frame in frames if frame.filename.startswith(package))][-1]
     return f"{Path(frame.filename).stem}-{frame.lineno}"
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     slow = 0
 
     def keep(what: str, data: bytes, why: str) -> None:
-        place = found / f"{name}-{what}"
+        place = found / what
         if not place.exists() or place.stat().st_size > len(data):
             place.write_bytes(data)
             if not place.with_suffix(".txt").exists():

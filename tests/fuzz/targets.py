@@ -53,6 +53,7 @@ from safeupdate.formats import (
 from safeupdate.judge import judge
 from safeupdate.ledger import reading, schema
 from safeupdate.machine import Machine
+from safeupdate.report import Finding
 from safeupdate.volumes import Volumes
 from tests.unit import layouts, test_distributions
 from tests.unit.trees import Content
@@ -89,7 +90,14 @@ class Target:
 
 
 class Crashed(Exception):
-    """A check crashed, and its report said so."""
+    """A check crashed, and its report said so. `place` is a file's name for it."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.id}: {finding.problem}")
+        self.place = f"{finding.id.partition('.')[0]}-{finding.problem.partition(_CRASHED)[2].partition(':')[0]}"
+
+
+_CRASHED = "it crashed ("
 
 
 # -- parsers that need a word of explanation -------------------------------------------------------------------
@@ -388,8 +396,8 @@ def _plan(machine: Machine) -> None:
 def _judged(machine: Machine) -> None:
     for result in judge(machine).checks:
         for finding in result.findings:
-            if "it crashed (" in finding.problem:
-                raise Crashed(finding.problem)
+            if _CRASHED in finding.problem:
+                raise Crashed(finding)
 
 
 def _identify(machine: Machine) -> None:
