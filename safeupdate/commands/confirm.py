@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _JUST_STARTED = timedelta(minutes=30)
 """What a check says so soon after the start it says of what booted; later, something may have been broken since."""
 
+_WRITTEN_BY_UPDATES = (
+    "/var/lib/dpkg/status",
+    *("/usr/lib/sysimage/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/Packages.db"),
+    *("/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages"),
+    "/var/lib/pacman/local",
+)
+
 _COUNTER = re.compile(r"\+\d+(?:-\d+)?(?=\.(?:conf|efi)$)")
 """The tries in the name of an entry (Automatic Boot Assessment), which change with each boot."""
 
@@ -105,7 +112,7 @@ def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, no
     booted, changed = _booted(hasher, files, release, started)
     findings: tuple[tuple[str, str, str], ...] = ()
     parts: dict[str, str] = {}
-    if started is not None and now - started < _JUST_STARTED:
+    if started is not None and now - started < _JUST_STARTED and not _touched(machine, plan, started):
         try:
             report = judge(machine, release=release, hasher=hasher)
         except UsageError:  # the kernel that is running is no longer installed
@@ -175,7 +182,7 @@ def _booted(
     if entry is None or started is None:
         return Booted(None, None, None), []
     found = booted(hasher, entry, release)
-    moment = int(started.timestamp()) * 10**9
+    moment = _nanoseconds(started)
     kernel = entry.kernel.path if found.kernel is not None and entry.kernel is not None else None
     images = [path for path, _ in found.initramfs or ()]
     modules = f"/lib/modules/{release}" if found.modules is not None else None
@@ -185,6 +192,22 @@ def _booted(
         None if set(images) & set(changed) else found.initramfs,
         None if modules in changed else found.modules,
     ), changed
+
+
+def _touched(machine: Machine, plan: BootPlan, started: datetime) -> bool:
+    """Whether an update or a person changed, since the start, what else the boot hangs on: its findings are then
+    not those of what booted. cloud-init installs updates before a first boot has come up."""
+    paths = {*_WRITTEN_BY_UPDATES, "/etc/fstab", "/etc/crypttab", plan.config or "/etc/fstab"}
+    paths |= {entry.source.partition(", line ")[0] for entry in plan.entries}
+    try:
+        found = [status for path in paths if (status := machine.stat(path)) is not None]
+    except SafeupdateError:
+        return True
+    return any(status.st_ctime_ns > _nanoseconds(started) for status in found)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 10**9
 
 
 def _started(machine: Machine) -> datetime | None:

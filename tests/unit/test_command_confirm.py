@@ -167,6 +167,17 @@ def test_what_a_check_calls_broken_here_is_recorded_with_it(tmp_path: Path) -> N
     assert late.findings == ()
 
 
+@pytest.mark.parametrize("path", ["/etc/fstab", "/var/lib/dpkg/status", "/boot/grub/grub.cfg"])
+def test_what_is_broken_by_a_change_since_the_start_is_not(tmp_path: Path, path: str) -> None:
+    it = machine(tmp_path, **{INITRD: b"no initramfs at all"})
+    started = int(time.time()) + 2
+    while time.time() < started:
+        time.sleep(0.1)
+    tree(tmp_path, {"/proc/stat": f"btime {started - 1}\n", path: FILES.get(path, "")})
+    boot, _ = recorded(it)
+    assert (boot.initramfs is not None, boot.findings) == (True, ())
+
+
 @needs_journal
 def test_the_first_time_earlier_boots_come_from_the_journal(tmp_path: Path) -> None:
     it = machine(tmp_path, **{BOOT_ID: identity(2) + "\n"})
