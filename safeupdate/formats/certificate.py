@@ -40,7 +40,8 @@ class Certificate:
 
     Names are DER, numbers content octets. `not_before` and `not_after` are None where they make no sense. `common_name`
     and `issuer_name` are for people: the common name, else the organisation, else nothing. `authority_key_id`, or
-    `authority_issuer` with `authority_serial`, name the issuer's key (RFC 5280, chapter 4.2.1.1).
+    `authority_issuer` with `authority_serial`, name the issuer's key (RFC 5280, chapter 4.2.1.1). `is_authority` is
+    None where the certificate does not say it (chapter 4.2.1.9).
     """
 
     der: bytes = field(repr=False)
@@ -59,7 +60,7 @@ class Certificate:
     authority_key_id: bytes | None = None
     authority_issuer: bytes | None = field(default=None, repr=False)
     authority_serial: bytes | None = None
-    is_authority: bool = False
+    is_authority: bool | None = None
     usages: tuple[str, ...] = ()
 
 
@@ -142,9 +143,9 @@ def _authority(data: bytes | None) -> tuple[bytes | None, bytes | None, bytes | 
     return key_id, issuer, serial
 
 
-def _is_authority(data: bytes | None) -> bool:
+def _is_authority(data: bytes | None) -> bool | None:
     if data is None:
-        return False
+        return None
     fields = Reader(data).into("the basic constraints")
     return fields.tag == BOOLEAN and fields.content(fields.take("the authority flag")) != b"\0"
 

@@ -209,9 +209,10 @@ def _leads(chain: Sequence[Certificate], anchor: Certificate) -> bool:
 
 
 def _issues(issuer: Certificate, subject: Certificate) -> bool:
-    """Whether a certificate may have issued the other, by what both say. shim takes what is marked as no authority."""
+    """Whether a certificate may have issued the other, by what both say. One that does not say whether it is an
+    authority is taken for one."""
     named = subject.authority_key_id is None or issuer.key_id in (None, subject.authority_key_id)
-    return issuer.subject == subject.issuer and named
+    return issuer.subject == subject.issuer and issuer.is_authority is not False and named
 
 
 def _by_digest(chains: Sequence[Sequence[Certificate]], keys: List) -> Certificate | None:

@@ -33,7 +33,7 @@ MODULES = key("modules only", usages=(MODULE_SIGNING,))
 STRANGER = key("stranger")
 EXPIRED = signing.key("expired", until=datetime(2021, 1, 1, tzinfo=timezone.utc))
 EC = signing.key("elliptic", kind="ec")
-NO_AUTHORITY = signing.key("no authority")
+SILENT = signing.key("silent")
 OTHER_VENDOR = signing.key("vendor", authority=True)
 _TOP = signing.key("top", authority=True)
 _BETWEEN = signing.key("between", issuer=_TOP, authority=True)
@@ -169,12 +169,19 @@ def test_one_key_must_stand_for_all_signers_of_a_signature() -> None:
     assert shims(sign(PLAIN, RELEASE, VENDOR)).answer == "accepted"
 
 
-def test_an_issuer_need_not_be_marked_as_an_authority() -> None:
-    below = key("below", "no authority")
-    allowed = [some("MokListRT", entries(NO_AUTHORITY))]
-    assert certificate.parse(NO_AUTHORITY.certificate).is_authority is False
-    assert shims(sign(PLAIN, signing.key("below", issuer=NO_AUTHORITY)), allowed=allowed).answer == "accepted"
-    assert shims(sign(PLAIN, below), allowed=allowed).answer == "unknown-key"
+def test_an_issuer_that_does_not_say_whether_it_is_an_authority() -> None:
+    below = signing.key("below", issuer=SILENT)
+    assert certificate.parse(SILENT.certificate).is_authority is None
+    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(SILENT))]).answer == "accepted"
+    # A certificate that says no, by the one byte of its flag.
+    extension = signing.tlv(0x30, signing.oid("2.5.29.19"), signing.tlv(0x04, signing.tlv(0x30, b"\1\1\xff")))
+    flagged = signing.key("silent", authority=True)
+    assert extension in flagged.certificate
+    refused = flagged.certificate.replace(extension, extension[:-1] + b"\0")
+    assert certificate.parse(refused).is_authority is False
+    below = signing.key("below", issuer=flagged)
+    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(flagged))]).answer == "accepted"
+    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(refused))]).answer == "unknown-key"
 
 
 def test_a_chain_over_a_certificate_in_the_signature() -> None:
