@@ -28,7 +28,7 @@ fi
 # what some tests need, and is not in every release.
 with_apt() {
 	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
-	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
+	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace sbsigntool"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
