@@ -81,8 +81,13 @@ def _sentence(report: Report) -> str:
             "unsafe": "do not reboot: the boot loader has nothing that it can start.",
             "unknown": "which kernel boots next could not be told.",
         }[report.verdict]
+    skipped = [result.id for result in report.checks if result.outcome == "skipped" and result.essential]
+    findings = [finding for result in report.checks for finding in result.findings]
+    lowered = any(one.lowered is not None and one.lowered.level in ("blocker", "unknown") for one in findings)
     return {
-        "safe": f"the next boot starts {kernel}, and everything it needs is there.",
+        "safe": f"the next boot starts {kernel}, and everything {'that was looked at' if skipped else 'it needs'} is "
+        f"there{', but for what is told with less weight here' * lowered}"
+        f"{'; not looked at: ' + ', '.join(skipped) if skipped else ''}.",
         "unsafe": f"do not reboot: the next boot ({kernel}) will fail or lose something it needs.",
         "unknown": f"whether the next boot ({kernel}) comes up could not be told.",
     }[report.verdict]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from safeupdate.render import plain, visible
 from safeupdate.render.text import render
-from safeupdate.report import CheckResult, Remedy, Report, Verdict, blocker
+from safeupdate.report import CheckResult, Lowered, Remedy, Report, Verdict, blocker
 from tests.unit.reports import EMPTY, FULL
 
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -54,6 +54,19 @@ def test_verbose_and_quiet() -> None:
     assert quiet.startswith("UNSAFE: ")
     assert "BLOCKER" not in quiet
     assert len(quiet.splitlines()) <= 4
+
+
+def test_safe_says_what_was_not_looked_at_and_what_was_lowered() -> None:
+    def head(*checks: CheckResult) -> str:
+        return " ".join(render(replace(FULL, verdict="safe", checks=checks), quiet=True).split())
+
+    lowered = blocker("b.x", "x", "x", "x").at("warning", Lowered("blocker", "known", "/etc/safeupdate.toml"))
+    skipped = CheckResult("a", "", True, "skipped", reason="on purpose")
+    told = CheckResult("b", "", True, "warned", (lowered,))
+    assert head().endswith("and everything it needs is there.")
+    assert head(replace(skipped, essential=False)).endswith("and everything it needs is there.")
+    assert head(skipped).endswith("and everything that was looked at is there; not looked at: a.")
+    assert head(told).endswith("and everything it needs is there, but for what is told with less weight here.")
 
 
 @pytest.mark.parametrize("verdict", ["safe", "unsafe", "unknown"])
