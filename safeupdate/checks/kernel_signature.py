@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import BinaryIO
 
 from safeupdate.boot.firmware import identify
 from safeupdate.case import Case, Check
@@ -84,7 +83,10 @@ class _Chain:
         if self.shim is None:
             return None
         with self.case.machine.open(self.shim) as file:
-            section = authenticode.parse(file).section(name)
+            try:
+                section = authenticode.parse(file).section(name)
+            except FormatError:
+                return None  # it is told of where shim itself is looked at
             return None if section is None else authenticode.read(file, section, limit=shim.SIZE_LIMIT)
 
     @cached_property
@@ -98,9 +100,10 @@ class _Chain:
         """What shim refuses."""
         return List("shim's own deny list", entries=self.vendor.denied), self.store.dbx, self.store.mokx
 
-    def read(self, file: BinaryIO) -> Program:
-        """An EFI program, for one of the two questions below."""
-        return images.read(file, (*self.allowed, *self.denied, self.store.db))
+    @cached_property
+    def lists(self) -> tuple[List, ...]:
+        """All that may decide. Raises `FormatError` where shim's own keys cannot be read."""
+        return (*self.allowed, *self.denied, self.store.db)
 
     def by_shim(self, program: Program) -> Verdict:
         """What shim says of it."""
@@ -130,14 +133,13 @@ def check(case: Case) -> Iterator[Finding]:
     yield from _mok_manager(chain)
     if not case.firmware.secure_boot:
         raise NotApplicable("Secure Boot is off")
-    refused = False
     for path in case.plan.programs:
         if path != case.entry.kernel.path:
-            for finding in _loader(chain, path):
-                refused = refused or finding.level == "blocker"
-                yield finding
-    if not refused:
-        yield from _kernel(chain)
+            findings = list(_loader(chain, path))
+            yield from findings
+            if any(finding.level == "blocker" for finding in findings):
+                return  # nothing after it starts, and a broken shim does not tell what it would have trusted
+    yield from _kernel(chain)
 
 
 # -- the programs on the way -----------------------------------------------------------------------------------
@@ -150,9 +152,10 @@ def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
     if by_shim and not chain.store.validating:
         return
     name = {"shim": "shim", "grub": "GRUB"}.get(chain.kinds[path], chain.kinds[path] or "the boot loader")
+    lists = chain.lists
     with case.machine.open(path) as file:
         try:
-            program = chain.read(file)
+            program = images.read(file, lists)
         except FormatError as error:
             yield blocker(
                 "kernel-signature.loader-broken",
@@ -318,9 +321,10 @@ def _kernel(chain: _Chain) -> Iterator[Finding]:
 
 def _program(chain: _Chain, path: str) -> Program | None:
     """The kernel image as an EFI program; None for a sound one that is none, and so cannot be signed."""
+    lists = chain.lists
     with chain.case.machine.open(path) as file:
         try:
-            return chain.read(file)
+            return images.read(file, lists)
         except FormatError:
             try:
                 bzimage.parse(file)

@@ -12,6 +12,7 @@ import pytest
 import machines
 from safeupdate.boot import find_plan
 from safeupdate.checks.kernel_signature import CHECK
+from safeupdate.errors import FormatError
 from safeupdate.formats import authenticode, certificate
 from safeupdate.formats.certificate import MODULE_SIGNING
 from safeupdate.formats.efi_variables import GLOBAL
@@ -304,6 +305,23 @@ def test_a_level_that_shim_sets_only_when_it_is_told_to(tmp_path: Path) -> None:
     assert found(tmp_path / "automatic", files) == []
     files[f"{efi.VARIABLES}/SbatPolicy-{signed_efi.SHIM}"] = b"\7\0\0\0\1"
     assert found(tmp_path / "latest", files) == [("blocker", "loader-revoked")]
+
+
+def test_a_shim_that_is_damaged(tmp_path: Path) -> None:
+    whole = _shim()
+    (said,) = ask(tmp_path / "changed", {**machine(), SHIM: whole[:0x410] + b"!" + whole[0x411:]})
+    assert "was changed after it was signed" in said.problem
+    (said,) = ask(tmp_path / "cut", {**machine(), SHIM: whole[:0x700]})
+    assert (said.level, said.id) == ("blocker", "kernel-signature.loader-broken")
+    (said,) = ask(tmp_path / "without its signatures", {**machine(), SHIM: whole[:-100]})
+    assert (said.level, said.id) == ("blocker", "kernel-signature.loader-refused")
+
+
+def test_a_shim_of_a_kind_that_is_not_known(tmp_path: Path) -> None:
+    """Its keys cannot be read: the run makes an unknown of that."""
+    odd = signed_efi.shim(VENDOR).replace(struct.pack("<II", len(VENDOR.certificate), 0), b"\xff" * 8)
+    with pytest.raises(FormatError, match="keys"):
+        ask(tmp_path, {**machine(), SHIM: sign(odd, BOARD)})
 
 
 def test_a_shim_older_than_sbat(tmp_path: Path) -> None:
