@@ -367,7 +367,7 @@ class World:
     def _put(self, number: int, action: int, content: bytes) -> None:
         path, original = self.files[number]
         place = self._root / path[1:]
-        if place.is_dir() and not place.is_symlink():
+        if not place.is_symlink() and place.is_dir():
             place.rmdir()
         else:
             place.unlink(missing_ok=True)
