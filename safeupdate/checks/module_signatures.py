@@ -144,6 +144,7 @@ class _Selection:
         # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
         self._unsigned_tree = trust.config is None
         self._entries: dict[str, os.DirEntry[str]] = {}
+        self._stamps: dict[str, bytes] = {}
         self.undecoded: dict[str, NoDecoder] = {}
         self.undecoded_needed = False
 
@@ -199,6 +200,7 @@ class _Selection:
             path
             for name, path in self._paths.items()
             if self._wanted(name, also=self._case.all_modules or (has_tree and not path.startswith(_IN_TREE)))
+            and not self._is_known(path)
         )
         if len(wanted) < _THREADS:
             yield from self._told(wanted, map(self._disk_module, wanted))
@@ -223,12 +225,9 @@ class _Selection:
         full = f"{self._kernel.modules}/{path}"
         machine = self._case.machine
         try:
-            stamp = self._stamp(path)
-            if stamp is not None and self._known.has(full, stamp):
-                return None
             found = self._judged(path, None, module_files.read(machine, full), place=full)
-            if stamp is not None and found.sound:
-                self._known.add(full, stamp)
+            if found.sound and path in self._stamps:
+                self._known.add(full, self._stamps[path])
             return found
         except Missing:
             return None  # kernel-files speaks of it
@@ -242,15 +241,22 @@ class _Selection:
         self.undecoded[place] = error
         self.undecoded_needed = self.undecoded_needed or modules.module_name(path) in self._needed
 
-    def _stamp(self, path: str) -> bytes | None:
-        """What tells whether the module was touched. A link is read each time, and so is everything of a tree."""
+    def _is_known(self, path: str) -> bool:
+        """Whether the module was found sound before and not touched since; else its stamp is kept for when it is.
+
+        A link is read each time, and so is everything of a tree.
+        """
         entry = self._entries[path]
         if not self._case.machine.live or entry.is_symlink():
-            return None
+            return False
         try:
-            return self._known.stamp(entry.stat(follow_symlinks=False))
+            stamp = self._known.stamp(entry.stat(follow_symlinks=False))
         except OSError:
-            return None
+            return False
+        if stamp is None:
+            return False
+        self._stamps[path] = stamp
+        return self._known.has(f"{self._kernel.modules}/{path}", stamp)
 
     def _unread(self, path: str, full: str, error: Unreadable) -> _Module | None:
         machine = self._case.machine

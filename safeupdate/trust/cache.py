@@ -1,19 +1,19 @@
 """What was found out once about bytes that are still the same: a small private file of root's.
 
-The file is JSON. One that is damaged, or that somebody other than root could have written, is as good as none.
+The file is JSON, in which a character stands for a byte. One that is damaged, or that somebody other than root could
+have written, is as good as none.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from base64 import b64decode, b64encode
 from contextlib import suppress
 from typing import Any
 
 DIRECTORY = "/var/cache/safeupdate"
 
-_VERSION = 1
+_VERSION = 2
 _SIZE_LIMIT = 16 << 20
 """Bytes: the modules of five kernels have some 4 MB."""
 _KEPT = {"kernel": 16, "module": 60_000}
@@ -35,7 +35,7 @@ class Cache:
         """What is known, None for nothing."""
         found = self._load().get(kind, {}).get(key)
         try:
-            return None if found is None else [b64decode(value, validate=True) for value in found]
+            return None if found is None else [value.encode("latin-1") for value in found]
         except ValueError:
             return None
 
@@ -43,7 +43,7 @@ class Cache:
         """Keep this, in place of what was there."""
         entries = self._load().setdefault(kind, {})
         entries.pop(key, None)
-        entries[key] = [b64encode(value).decode() for value in values]
+        entries[key] = [value.decode("latin-1") for value in values]
         self._changed = True
 
     def save(self) -> None:

@@ -38,11 +38,11 @@ def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
         b"junk",
         b"[]",
         b"[" * 100_000,
-        b'{"version": 2, "values": {}}',
-        b'{"version": 1, "values": {"kernel": {"a": "text"}}}',
-        b'{"version": 1, "values": {"kernel": {"a": [5]}}}',
-        b'{"version": 1, "values": {"kernel": {"a": ["no base64"]}}}',
-        b'{"version": 1, "values": [1]}',
+        b'{"version": 1, "values": {}}',
+        b'{"version": 2, "values": {"kernel": {"a": "text"}}}',
+        b'{"version": 2, "values": {"kernel": {"a": [5]}}}',
+        b'{"version": 2, "values": {"kernel": {"a": ["no byte: \\u20ac"]}}}',
+        b'{"version": 2, "values": [1]}',
     ],
 )
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, data: bytes) -> None:
