@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
 from safeupdate.formats import modules
 from safeupdate.machine import Machine
-from safeupdate.packages import Database, Package, PackedFile
+from safeupdate.packages import Database, Package, PackedFile, at_work
 from safeupdate.packages.package import directories
 from safeupdate.remedies import reinstall_kernel
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
@@ -71,8 +72,12 @@ def check(case: Case) -> Iterator[Finding]:
         else:
             database = found[0]
         brought = database.of_kernel(case.release)
-        yield from _own(case, database, case.release, brought)
-        yield from _others(case, database, brought)
+        told = False
+        for finding in chain(_own(case, database, case.release, brought), _others(case, database, brought)):
+            told = True
+            yield finding
+        if told:
+            yield from _at_work(case, database)
     except (FormatError, ProgramFailed, Unreadable) as error:
         yield unknown(
             "packages.database-unreadable",
@@ -82,9 +87,25 @@ def check(case: Case) -> Iterator[Finding]:
             "cannot be told.",
             remedy=_read_again(case.machine, database, error),
         )
+        yield from _at_work(case, database)
         return
     if not brought:
         raise NotApplicable(f"the kernel {case.release} came with no package of {database.name}")
+
+
+def _at_work(case: Case, database: Database) -> Iterator[Finding]:
+    """What is found in the middle of an update may be what the update is about to bring to its end."""
+    process = at_work(case.machine, database)
+    if process is not None:
+        yield warning(
+            "packages.at-work",
+            database.name,
+            f"An update is at work at this moment (process {process}): what is told of packages may be half done, not "
+            "broken.",
+            "A reboot now would cut it short, and no other update can begin.",
+            evidence=[f"process {process} holds the lock of {database.name}"],
+            remedy=Remedy("Wait until it has come to its end, and check again."),
+        )
 
 
 def _read_again(machine: Machine, database: Database, error: Exception) -> Remedy:

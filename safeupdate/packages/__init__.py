@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
+from safeupdate.errors import Unreadable
+from safeupdate.formats import file_locks
 from safeupdate.machine import Machine
 from safeupdate.packages.dpkg import Dpkg
 from safeupdate.packages.package import Database, Package, PackedFile
 from safeupdate.packages.rpm import Rpm
 
-__all__ = ["BACK_ENDS", "Database", "Package", "PackedFile", "databases", "states"]
+__all__ = ["BACK_ENDS", "Database", "Package", "PackedFile", "at_work", "databases", "states"]
 
 BACK_ENDS = (Dpkg, Rpm)
 
@@ -31,3 +34,19 @@ def states(found: Iterable[Database]) -> tuple[str, ...]:
             for one in database.packages()
         )
     )
+
+
+def at_work(machine: Machine, database: Database) -> int | None:
+    """The process that is changing what is installed at this moment, where there is one."""
+    try:
+        files = [status for path in database.locks if (status := machine.stat(path)) is not None]
+        held = file_locks.parse(machine.read_if_there("/proc/locks") or b"")
+    except Unreadable:
+        return None
+    for lock in held:
+        for file in files:
+            device = os.major(file.st_dev), os.minor(file.st_dev)
+            # A subvolume of btrfs has a number of its own there, which no lock has.
+            if lock.inode == file.st_ino and (lock.device == device or device[0] == 0):
+                return lock.process
+    return None

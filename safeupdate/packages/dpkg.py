@@ -36,6 +36,7 @@ class Dpkg:
     machine: Machine
     name: str = "dpkg"
     place: str = STATUS
+    locks: tuple[str, ...] = (f"{DIRECTORY}/lock-frontend", f"{DIRECTORY}/lock")
 
     @classmethod
     def find(cls, machine: Machine) -> Dpkg | None:

@@ -93,6 +93,10 @@ class Database(Protocol):
     def place(self) -> str:
         """The file or directory that holds it, for a person."""
 
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The files that the package manager locks while it changes anything."""
+
     def packages(self) -> tuple[Package, ...]:
         """Every package with a role in the boot, by name; of several versions the one installed last comes last."""
 

@@ -69,6 +69,11 @@ class Rpm:
                 return found
         return None
 
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The lock of a transaction (lib/rpmlock.c); who only asks takes it for reading."""
+        return (f"{self.place}/.rpm.lock",)
+
     def packages(self) -> tuple[Package, ...]:
         """Those with a role in the boot; two versions of one only where both are installed, rightly or not."""
         return tuple(package for package, _, _ in self._rows if package.role is not None)

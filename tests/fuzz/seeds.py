@@ -102,6 +102,9 @@ def made() -> Seeds:
     ]
     seeds["grubenv"] += [layouts.grubenv(saved_entry="a>b", next_entry="c\\\nd")]
     seeds["sysctl"].append(b"# a\nkernel.panic = 10\n-net/ipv4/a.b = 1\n")
+    seeds["file-locks"].append(
+        b"1: POSIX  ADVISORY  WRITE 712 fe:00:131 0 EOF\n1: -> FLOCK  ADVISORY  READ 9 00:1f:2 0 9\n"
+    )
     seeds["kconfig"] += [b'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n']
     seeds["loader-conf"] += [b"timeout 3\ndefault arch-*.conf\neditor no\n", b"[a-c]*?x\\*\nbbx*", b"1\na+3-1.conf"]
     seeds["versions"] += [b"6.1.0~rc1-2+deb\n6.1.0-10", b"a-1.2-3\nb-1.2-4\na-1.2-3"]

@@ -199,6 +199,21 @@ def test_what_makes_the_initramfs(tmp_path: Path) -> None:
     ]
 
 
+def test_in_the_middle_of_an_update(tmp_path: Path) -> None:
+    """What is half done is told with it; where nothing is, it is nobody's business."""
+    judged = machine(tmp_path, {f"{DPKG}/lock": "", "/proc/locks": ""})
+    lock = os.stat(tmp_path / "var/lib/dpkg/lock")
+    device = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}"
+    (tmp_path / "proc/locks").write_text(f"1: POSIX  ADVISORY  WRITE 712 {device}:{lock.st_ino} 0 EOF\n")
+    assert ask(judged) == {}
+    half = tree(tmp_path, status(stanza(NAME, "ok half-configured")))
+    found = ask(half)
+    assert list(found) == ["kernel-not-configured", "at-work"]
+    assert "process 712" in found["at-work"].problem
+    (tmp_path / "proc/locks").write_text(f"1: POSIX  ADVISORY  WRITE 712 {device}:{lock.st_ino + 1} 0 EOF\n")
+    assert "at-work" not in ask(half)
+
+
 def test_another_kernel(tmp_path: Path) -> None:
     other = stanza("linux-image-6.1.0-51-amd64", "reinstreq half-installed")
     assert levels(machine(tmp_path, status(stanza(NAME), other))) == {"other-kernel": "warning"}
