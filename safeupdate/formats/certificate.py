@@ -41,7 +41,8 @@ class Certificate:
     Names are DER, numbers content octets. `not_before` and `not_after` are None where they make no sense. `common_name`
     and `issuer_name` are for people: the common name, else the organisation, else nothing. `authority_key_id`, or
     `authority_issuer` with `authority_serial`, name the issuer's key (RFC 5280, chapter 4.2.1.1). `is_authority` is
-    None where the certificate does not say it (chapter 4.2.1.9).
+    None where the certificate does not say it (chapter 4.2.1.9). `dates_conform`: the dates have the form that chapter
+    4.1.2.5 demands; the kernel reads no other certificate.
     """
 
     der: bytes = field(repr=False)
@@ -62,6 +63,7 @@ class Certificate:
     authority_serial: bytes | None = None
     is_authority: bool | None = None
     usages: tuple[str, ...] = ()
+    dates_conform: bool = True
 
 
 def parse(data: bytes) -> Certificate:
@@ -105,6 +107,7 @@ def parse(data: bytes) -> Certificate:
         authority_serial=authority[2],
         is_authority=_is_authority(extensions.get(_CONSTRAINTS)),
         usages=_usages(extensions.get(_USAGE)),
+        dates_conform=_conforms(fields, before) and _conforms(fields, after),
     )
 
 
@@ -172,6 +175,14 @@ def _name(data: bytes, name: Value) -> str:
             if text.tag in _STRINGS:
                 found[oid] = part.content(text).decode(_STRINGS[text.tag], "replace")
     return found.get(_COMMON_NAME) or found.get(_ORGANISATION) or ""
+
+
+def _conforms(fields: Reader, value: Value) -> bool:
+    """Whether a date has the one form that RFC 5280 allows for it (chapter 4.1.2.5)."""
+    when = _time(fields, value)
+    if when is None or when.year < 1970:
+        return False
+    return value.tag == (UTC_TIME if when.year < 2050 else GENERALIZED_TIME)
 
 
 def _time(fields: Reader, value: Value) -> datetime | None:

@@ -184,7 +184,11 @@ def of(
     accepted = []
     for key in keys:
         kind = None if key.ring == BUILT_IN else verify.key_type(key.certificate.key)
-        if key.ring == BUILT_IN or (kind is not None and known.key_type(kind) != "no"):
+        if not key.certificate.dates_conform:
+            unused.append(
+                (key, "the kernel cannot read its certificate: its dates are not in the form that they must have")
+            )
+        elif key.ring == BUILT_IN or (kind is not None and known.key_type(kind) != "no"):
             accepted.append(key)
         else:
             unused.append((key, "the kernel is built without this type of key"))

@@ -154,6 +154,8 @@ class Judge:
             certificates = tuple(map(certificate.parse, signed.certificates))
         except FormatError as error:
             raise _Untold(f"a certificate in its signature cannot be read: {error}") from None
+        if not all(one.dates_conform for one in certificates):
+            raise _Rejected("its signature holds a certificate whose dates the kernel cannot read")
         if signed.version not in (1, 3) or any(_version(one) != signed.version for one in signed.signers):
             raise _Rejected("its signature has version numbers that do not fit together")
         if not signed.signers:

@@ -79,6 +79,13 @@ class Key:
         return signature
 
 
+def _time(when: datetime, *, generalized: bool) -> bytes:
+    """A date as RFC 5280 has it (chapter 4.1.2.5), or in the longer form whatever the year is."""
+    if generalized or when.year >= 2050:
+        return tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
+    return tlv(0x17, when.strftime("%y%m%d%H%M%SZ").encode())
+
+
 def key(
     common: str = "test key",
     *,
@@ -90,6 +97,7 @@ def key(
     usages: Sequence[str] = (),
     more: Sequence[tuple[str, bytes]] = (),
     until: datetime = datetime(2040, 1, 1, tzinfo=timezone.utc),
+    generalized: bool = False,
 ) -> Key:
     """A key; its certificate is signed by itself, or by `issuer`. Without a serial number it has one by its name."""
     serial = zlib.crc32(common.encode()) if serial is None else serial
@@ -107,10 +115,7 @@ def key(
     if usages:
         extensions.append((oid("2.5.29.37"), tlv(0x30, *map(oid, usages))))
     extensions += [(oid(kind_), value) for kind_, value in more]
-    times = [
-        tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
-        for when in (datetime(2020, 1, 1, tzinfo=timezone.utc), until)
-    ]
+    times = [_time(when, generalized=generalized) for when in (datetime(2020, 1, 1, tzinfo=timezone.utc), until)]
     signed = tlv(
         0x30,
         tlv(0xA0, integer(2)),

@@ -45,12 +45,18 @@ def test_an_issuer_by_name_and_number() -> None:
 
 
 def test_absurd_fields_are_read_as_far_as_they_make_sense() -> None:
-    made = signing.key("x")
-    data = made.certificate.replace(b"20400101000000Z", b"99999999999999Z").replace(
-        b"20200101000000Z", b"not a time here"
+    made = signing.key("x").certificate
+    one = certificate.parse(
+        made.replace(b"400101000000Z", b"999999999999Z").replace(b"200101000000Z", b"not a time...")
     )
-    one = certificate.parse(data)
-    assert (one.not_before, one.not_after) == (None, None)
+    assert (one.not_before, one.not_after, one.dates_conform) == (None, None, False)
+
+
+def test_the_form_of_a_date_goes_by_its_year() -> None:
+    late = datetime(2050, 1, 1, tzinfo=timezone.utc)
+    assert certificate.parse(signing.key("x", until=late).certificate).dates_conform
+    assert certificate.parse(signing.key("x", until=late).certificate).not_after == late
+    assert not certificate.parse(signing.key("x", generalized=True).certificate).dates_conform
 
 
 def test_every_cut_and_every_changed_byte_ends_in_an_answer() -> None:

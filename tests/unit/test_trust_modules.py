@@ -53,6 +53,7 @@ FIRMWARE = signing.key("in db")
 REVOKED = signing.key("revoked")
 WAITING = signing.key("waits for a person")
 STRANGER = signing.key("stranger")
+UNREAD = signing.key("dates in the wrong form", generalized=True)
 LEAF = signing.key("leaf", issuer=MOK)
 LEAF_WITHOUT = signing.key("leaf without authority", issuer=MOK, names_authority=False)
 
@@ -84,7 +85,7 @@ def lists(*enrolled: signing.Key) -> bytes:
 
 
 FILES = {
-    **variable("MokListRT", SHIM, lists(MOK, EXPIRED, CURVE, REVOKED)),
+    **variable("MokListRT", SHIM, lists(MOK, EXPIRED, CURVE, REVOKED, UNREAD)),
     **variable("MokListTrustedRT", SHIM, b"\1"),
 }
 ON = {
@@ -170,6 +171,8 @@ CASES: list[tuple[str, bytes, Kind, Kind]] = [
     ("stacked", module(GOOD, MOK), "ok", "unknown-key"),
     ("bytes behind the DER", CODE + PKCS7 + bytes(9) + trailer(len(PKCS7) + 9), "ok", "ok"),
     ("EC MOK, ECDSA off", module(CODE, CURVE), "unknown-key", "unknown-key"),
+    ("certificate with odd dates", module(CODE, UNREAD), "unknown-key", "unknown-key"),
+    ("the same inside", module(CODE, UNREAD, certificates=[UNREAD.certificate]), "bad", "bad"),
     ("stranger", module(CODE, STRANGER), "unknown-key", "unknown-key"),
     ("stranger, flipped", flipped(module(CODE, STRANGER), 2000), "unknown-key", "unknown-key"),
     ("db key", module(CODE, FIRMWARE), "ok", "unknown-key"),
