@@ -1,9 +1,14 @@
-"""How each distribution mends what the checks find: one place for the commands."""
+"""How each distribution mends what the checks find: one place for the commands.
+
+Nothing is raised for what cannot be read here: a remedy is beside the answer, and must not take it away.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from safeupdate.errors import Unreadable
 from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
@@ -16,10 +21,10 @@ def make_initramfs(machine: Machine, release: str, image: str | None = None) -> 
     text = "Build the initramfs anew. Look first whether its file system is full: that is how most images are cut."
     directory = image.rpartition("/")[0] if image is not None else ""
     # An image on the ESP is copied there from /boot, and either may be full.
-    places = ["/boot", directory] if directory and machine.is_dir(directory) else ["/boot"]
+    places = ["/boot", directory] if directory and _there(machine, directory) else ["/boot"]
     space = ("df", "-h", *dict.fromkeys(places))
     if _has(machine, "update-initramfs"):
-        there = machine.exists(image or f"/boot/initrd.img-{release}")
+        there = _there(machine, image or f"/boot/initrd.img-{release}")
         return Remedy(text, (space, ("update-initramfs", "-u" if there else "-c", "-k", release)))
     if _has(machine, "dracut"):
         names = {"dpkg": "/boot/initrd.img-{}", "zypper": "/boot/initrd-{}"}
@@ -42,7 +47,7 @@ def install(machine: Machine, package: str) -> Remedy:
 def reinstall_kernel(machine: Machine, release: str) -> Remedy:
     """Put the kernel's files back."""
     text = f"Install the kernel {release} again."
-    if machine.exists("/var/lib/dpkg/status"):
+    if _there(machine, "/var/lib/dpkg/status") or _has(machine, "dpkg"):
         packages = _owners(machine, release) or (f"linux-image-{release}",)
         return Remedy(text, (("apt-get", "install", "--reinstall", *packages),))
     if _has(machine, "dnf"):
@@ -52,29 +57,33 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
         flavour = release.rpartition("-")[2]
         return Remedy(text, (("zypper", "install", "--force", f"kernel-{flavour}"),))
     if _has(machine, "pacman"):
-        names = [machine.value(f"/usr/lib/modules/{one}/pkgbase") for one in machine.listdir("/usr/lib/modules")]
-        return Remedy(text, tuple(("pacman", "-S", name) for name in sorted({name for name in names if name})))
+        names: set[str] = set()
+        with suppress(Unreadable):
+            bases = (machine.value(f"/usr/lib/modules/{one}/pkgbase") for one in machine.listdir("/usr/lib/modules"))
+            names = {name for name in bases if name}
+        return Remedy(text, tuple(("pacman", "-S", name) for name in sorted(names)))
     return Remedy(text)
 
 
 def _owners(machine: Machine, release: str) -> tuple[str, ...]:
     """The Debian packages that brought the image and the modules: every package has a list of its files (dpkg(1))."""
     directory = "/var/lib/dpkg/info"
+    wanted = (f"/boot/vmlinuz-{release}", *(f"{usr}/lib/modules/{release}/kernel" for usr in ("", "/usr")))
     names = []
-    for name in machine.listdir(directory):
-        # Its name tells: all distributions that use dpkg put the release into the names of such packages.
-        if name.endswith(".list") and release in name:
-            lines = (machine.read_if_there(f"{directory}/{name}") or b"").split(b"\n")
-            wanted = (f"/boot/vmlinuz-{release}", *(f"{usr}/lib/modules/{release}/kernel" for usr in ("", "/usr")))
-            if any(path.encode("utf-8", "surrogateescape") in lines for path in wanted):
-                names.append(name[: -len(".list")])
+    with suppress(Unreadable):
+        for name in machine.listdir(directory):
+            # Its name tells: all distributions that use dpkg put the release into the names of such packages.
+            if name.endswith(".list") and release in name:
+                lines = (machine.read_if_there(f"{directory}/{name}") or b"").split(b"\n")
+                if any(path.encode("utf-8", "surrogateescape") in lines for path in wanted):
+                    names.append(name[: -len(".list")])
     return tuple(names)
 
 
 def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:
     """Write the boot loader's menu from what is installed; `config` is the file that holds GRUB's menu itself."""
     text = "Write the boot menu anew."
-    if machine.exists(_PROXMOX):
+    if _there(machine, _PROXMOX):
         return _refresh()
     if loader != "grub":
         return Remedy(text)
@@ -87,12 +96,12 @@ def write_boot_menu(machine: Machine, loader: str | None, config: str | None) ->
 
 def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
     """Write the entries, or the unified images, of these releases anew; before systemd 255 the image must be named."""
-    if machine.exists(_PROXMOX):
+    if _there(machine, _PROXMOX):
         return _refresh()
     commands = []
     for release in releases:
         places = (f"/usr/lib/modules/{release}/vmlinuz", f"/boot/vmlinuz-{release}")
-        image = next((place for place in places if machine.exists(place)), None)
+        image = next((place for place in places if _there(machine, place)), None)
         commands.append(("kernel-install", "add", release, *([image] if image is not None else [])))
     return Remedy("Have the kernel's boot entry made anew.", tuple(commands))
 
@@ -110,4 +119,10 @@ def _refresh() -> Remedy:
 
 
 def _has(machine: Machine, program: str) -> bool:
-    return any(machine.exists(f"{directory}/{program}") for directory in ("/usr/sbin", "/usr/bin", "/sbin"))
+    return any(_there(machine, f"{directory}/{program}") for directory in ("/usr/sbin", "/usr/bin", "/sbin"))
+
+
+def _there(machine: Machine, path: str) -> bool:
+    with suppress(Unreadable):
+        return machine.exists(path)
+    return False

@@ -1704,7 +1704,8 @@ def test_lines_of_fstab_that_stop_no_boot(tmp_path: Path) -> None:
 )
 def test_command_lines_that_start_it(tmp_path: Path, cmdline: str, generator: str) -> None:
     report = judge(build(tmp_path, wild(cmdline, generator=generator)))
-    assert (report.verdict, told(report)) == ("safe", [])
+    odd = [one for one in told(report) if not one.startswith("warning boot-settings.given-twice: ")]
+    assert (report.verdict, odd) == ("safe", [])
 
 
 # -- the page --------------------------------------------------------------------------------------------------
