@@ -211,7 +211,9 @@ def _ask(check: Check, case: Case) -> CheckResult:
 
     def run() -> None:
         for finding in check.run(case):
-            findings.append(_told(case, finding))
+            told = _told(case, finding)
+            if told not in findings:  # the plan and the entry may stumble over the same file
+                findings.append(told)
 
     try:
         failed = _attempt(check.id, check.title, run)

@@ -159,3 +159,5 @@ def test_one_file_that_may_not_be_read(opened: Callable[[str], Path], check: Che
         told = [one["id"] for one in report["checks"] if one["essential"] and one["outcome"] == "unknown"]
         assert (path, report["verdict"], bool(told)) == (path, "unknown", True)
         assert path in done.stdout, "it says which file"
+        said = [json.dumps(one) for answer in report["checks"] for one in answer["findings"]]
+        assert len(said) == len(set(said)), "and says it once"
