@@ -299,7 +299,7 @@ def _listed(
         yield blocker(
             "kernel-files.module-in-use-lost",
             directory,
-            f"{len(needed)} modules that this machine uses are missing or empty in {directory}: "
+            f"Modules that this machine uses are missing or empty in {directory}: "
             + ", ".join(modules.module_name(path) for path in needed[:_CAP])
             + ".",
             "What they drive does not come back after the reboot.",

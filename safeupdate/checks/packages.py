@@ -282,8 +282,8 @@ def _own(case: Case, database: Database, release: str, brought: tuple[Package, .
             yield warning(
                 "packages.files-changed",
                 package.name,
-                f"{len(files.changed)} files of the kernel {release} are not those that the package {package.name} "
-                "brought.",
+                f"Files of the kernel {release} that are not those that the package {package.name} brought: "
+                f"{len(files.changed)}.",
                 "Signed or stripped on purpose they are good; otherwise they are damaged.",
                 evidence=_some("changed", files.changed),
                 remedy=reinstall_kernel(case.machine, release),
@@ -292,7 +292,7 @@ def _own(case: Case, database: Database, release: str, brought: tuple[Package, .
             yield unknown(
                 "packages.files-unreadable",
                 package.name,
-                f"{len(files.unread)} files of the kernel {release} cannot be read.",
+                f"Files of the kernel {release} that cannot be read: {len(files.unread)}.",
                 f"Whether they are still those that the package {package.name} brought cannot be told.",
                 evidence=_some("unreadable", files.unread),
                 remedy=Remedy("Run the check as root.") if case.machine.live else Remedy(),
@@ -372,8 +372,9 @@ def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]
         yield blocker(
             "packages.module-in-use-lost",
             package.name,
-            f"{len(needed)} modules that this machine uses, and that the package {package.name} brought, are gone or "
-            "hold nothing: " + ", ".join(modules.module_name(path) for path in needed[:_CAP]) + ".",
+            f"Modules that this machine uses, and that the package {package.name} brought, are gone or hold nothing: "
+            + ", ".join(modules.module_name(path) for path in needed[:_CAP])
+            + ".",
             "What they drive does not come back after the reboot.",
             evidence=_some("missing or empty", needed),
             remedy=remedy,
