@@ -150,19 +150,31 @@ class _Variables:
         """Whether shim has set this variable."""
         return name in self._mok or f"{name}-{SHIM}".lower() in self._files
 
-    def path(self, name: str, vendor: str) -> str | None:
-        """The file that shows the variable, None where it is not set."""
-        if vendor == SHIM and name in self._mok:
-            return self._mok[name]
-        return self._files.get(f"{name}-{vendor}".lower())
+    def read(self, name: str, vendor: str) -> tuple[str, Variable] | None:
+        """The variable and the file that shows it, None where it is not set.
+
+        Raises `FormatError` and `Unreadable`: only root may read mok-variables, but everybody efivarfs.
+        """
+        shown = self._files.get(f"{name}-{vendor}".lower())
+        whole = self._mok.get(name) if vendor == SHIM else None
+        if whole is not None:
+            try:
+                # Without attributes; what shim puts there does not last.
+                return whole, Variable(0, self._machine.read(whole, limit=efi_variables.SIZE_LIMIT))
+            except (Missing, Unreadable):
+                if shown is None:
+                    raise
+        if shown is None:
+            return None
+        return shown, efi_variables.parse(self._machine.read(shown, limit=efi_variables.SIZE_LIMIT))
 
     def get(self, name: str, vendor: str) -> Variable | None:
         """The variable, None where it is not set or cannot be read."""
-        path = self.path(name, vendor)
         try:
-            return None if path is None else self._read(path)
+            found = self.read(name, vendor)
         except (FormatError, Missing, Unreadable):
             return None
+        return None if found is None else found[1]
 
     def value(self, name: str, vendor: str) -> bytes | None:
         """The variable's value, None where it is not set or cannot be read."""
@@ -176,16 +188,11 @@ class _Variables:
 
     def signatures(self, name: str, vendor: str) -> List:
         """A list of keys and digests."""
-        path = self.path(name, vendor)
-        if path is None:
-            return List(name, problem=None if self.there else "the firmware's variables were not captured")
         try:
-            lists = efi_signatures.parse(self._read(path).data)
+            found = self.read(name, vendor)
         except (FormatError, Missing, Unreadable) as error:
-            return List(name, path, problem=str(error))
-        return List(name, path, lists.entries, lists.problem)
-
-    def _read(self, path: str) -> Variable:
-        data = self._machine.read(path, limit=efi_variables.SIZE_LIMIT)
-        # mok-variables have no attributes; those that shim makes there do not last.
-        return Variable(0, data) if path.startswith(MOK_VARIABLES) else efi_variables.parse(data)
+            return List(name, f"{VARIABLES}/{name}-{vendor}", problem=str(error))
+        if found is None:
+            return List(name, problem=None if self.there else "the firmware's variables were not captured")
+        lists = efi_signatures.parse(found[1].data)
+        return List(name, found[0], lists.entries, lists.problem)

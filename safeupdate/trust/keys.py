@@ -155,11 +155,16 @@ def of(
     ours: built_in.BuiltIn | None = None
     try:
         if image is None:
-            missing = "its image is not known"
+            missing = "the kernel's image is not known"
         else:
             ours = built_in.read(machine, image, embedded=embedded, cache=cache)
-    except (FormatError, Missing, NoDecoder, Unreadable) as error:
+    except NoDecoder as error:
+        missing = f"{error}; {error.hint}"
+    except (FormatError, Missing, Unreadable) as error:
         missing = str(error)
+    if missing is None and secure:
+        # The keys of a list that is not whole may be there for the kernel.
+        missing = next((f"{one.name}: {one.problem}" for one in (store.mok, store.db) if one.problem is not None), None)
     patched = None if ours is None else ours.patched or None
     keys = [Key(one, BUILT_IN, image or "") for one in (ours.certificates if ours is not None else ())]
     doubtful: list[Key] = []

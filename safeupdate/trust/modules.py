@@ -275,7 +275,7 @@ class Judge:
                 why = next(text for one, text in self.trust.unused if one is key)
                 return Verdict("unknown-key", f'its key "{key.name}" is in {key.source}, but {why}', key, digest)
         if self.trust.missing is not None:
-            raise _Untold(f"the keys in the kernel are not known: {self.trust.missing}")
+            raise _Untold(f"not every key of this kernel is known ({self.trust.missing})")
         return Verdict("unknown-key", "this kernel knows no key that signed it", None, digest)
 
 

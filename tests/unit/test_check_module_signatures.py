@@ -267,6 +267,12 @@ def test_keys_that_cannot_be_read(tmp_path: Path) -> None:
     assert told(machine(tmp_path / "b", {}, firmware=ON, more=broken)) == [("unknown", "undecided")] * 2
 
 
+def test_a_list_of_keys_that_cannot_be_read_decides_nothing(tmp_path: Path) -> None:
+    cut = {**ON, **variable("MokListRT", SHIM, lists(MOK)[:-1])}
+    checked = machine(tmp_path, {DKMS: module(CODE, MOK)}, firmware=cut, loaded=("nvidia", "virtio_blk"))
+    assert told(checked) == [("unknown", "undecided")]
+
+
 def test_only_what_counts_is_looked_at_unless_all_is_asked_for(tmp_path: Path) -> None:
     checked = machine(tmp_path, {f"{MODULES}/kernel/fs/xfs.ko": BAD})
     assert told(checked) == []

@@ -57,6 +57,21 @@ def test_the_list_that_is_whole_is_preferred(tmp_path: Path) -> None:
     assert (store.validating, store.enforcing, store.through_shim) == (False, False, True)
 
 
+def test_a_list_that_only_root_may_read_is_read_elsewhere(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        **variables(secure_boot=True),
+        **variable("MokListRT", SHIM, lists(MOK)),
+        f"{MOK_VARIABLES}/MokListRT": None,
+    }
+    store = read(tmp_path / "a", files)
+    assert ([one.common_name for one in store.mok.certificates], store.mok.problem) == (
+        ["DKMS module signing key"],
+        None,
+    )
+    store = read(tmp_path / "b", {**variables(secure_boot=True), f"{MOK_VARIABLES}/MokListRT": None})
+    assert store.mok.problem is not None
+
+
 @pytest.mark.parametrize("value", [b"", b"\7\0\0", b"\7\0\0\0" + lists(MOK)[:-1], b"\7\0\0\0" + bytes(1 << 20)])
 def test_variables_cut_short_or_too_long_are_problems(tmp_path: Path, value: bytes) -> None:
     files = {**variables(secure_boot=True), f"{VARIABLES}/MokListRT-{SHIM}": value}
