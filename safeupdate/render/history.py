@@ -21,8 +21,8 @@ def render(history: History, *, limit: int) -> str:
     lines = [line for row in rows[:limit] for line in _lines(row)]
     if not rows and not history.problems:
         lines = ["Nothing was recorded here yet: `safeupdate check` and `safeupdate confirm` do."]
-    elif len(rows) > limit:
-        lines.append("There is more: --limit N shows N rows.")
+    elif rows:
+        lines.append("Times are in UTC." + " There is more: --limit N shows N rows." * (len(rows) > limit))
     for problem in history.problems:
         lines += textwrap.wrap(visible(f"warning: {problem}"), WIDTH, subsequent_indent="  ")
     return "\n".join(lines) + "\n"

@@ -45,6 +45,7 @@ TEXT = """\
 2026-11-01 08:00  boot   6.1.0-49-amd64
                   not confirmed, as the journal tells; which files booted is not
                   known
+Times are in UTC.
 """
 
 
@@ -72,7 +73,7 @@ def test_for_a_person(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_as_many_as_asked_for(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--root", str(root), "--limit", "2"]) == 0
     text = capfd.readouterr().out
-    assert text == TEXT[: TEXT.index("2026-11-22")] + "There is more: --limit N shows N rows.\n"
+    assert text == TEXT[: TEXT.index("2026-11-22")] + ("Times are in UTC. There is more: --limit N shows N rows.\n")
 
 
 def test_as_json(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
