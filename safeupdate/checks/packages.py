@@ -171,6 +171,12 @@ class _Kernel:
         return tuple(path for path in paths if _LEFT_BEHIND.search(path))
 
     @cached_property
+    def not_placed(self) -> list[str]:
+        """Modules of which nothing is there but what was unpacked: a kernel that was not here before, cut short."""
+        paths = [_LEFT_BEHIND.sub("", path) for path in self.left_behind]
+        return [path for path in paths if modules.is_module(path) and not (self.status(path) or self.superseded(path))]
+
+    @cached_property
     def in_boot(self) -> list[str]:
         return [f"/boot/{name}" for name in self.case.machine.listdir("/boot") if self.release in name]
 
@@ -319,6 +325,7 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
     secure_boot = kernel.case.firmware.secure_boot
     # What depmod did not find before was left out on purpose (dpkg's path-exclude).
     gone = [path for path in files.missing + files.blank if kernel.inside(path) in kernel.listed]
+    gone += [path for path in kernel.not_placed if path not in gone]
     if gone and package.state == "half-installed":
         yield blocker(
             "packages.files-missing",

@@ -125,6 +125,17 @@ def test_files_that_a_removal_took(tmp_path: Path) -> None:
     assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
 
 
+def test_a_kernel_that_is_new_here_and_not_in_its_place(tmp_path: Path) -> None:
+    """dpkg has written neither its list nor its sums yet, and depmod knows only what was there when it ran."""
+    judged = machine(tmp_path, {**status(stanza(NAME, "reinstreq half-installed")), OTHER: None})
+    for kind in ("list", "md5sums"):
+        (tmp_path / f"{DPKG}/info/{NAME}.{kind}"[1:]).unlink()
+    tree(tmp_path, {f"{OTHER}.dpkg-new": b"x", f"{MODULES}/modules.dep": "kernel/e1000.ko:\n"})
+    found = ask(judged)
+    assert {name: finding.level for name, finding in found.items()} == {"files-missing": "blocker"}
+    assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
+
+
 @pytest.mark.parametrize("state", ["reinstreq half-installed", "ok half-configured"])
 def test_files_that_were_left_out_before(tmp_path: Path, state: str) -> None:
     """By dpkg's path-exclude, or by hand: they are in its list, and not in depmod's."""
