@@ -368,11 +368,10 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
 
 def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]:
     """Files of a package that should be there, and that no list of depmod's misses."""
-    if package.state == "half-installed":
-        return
+    whole = package.state != "half-installed"  # else `_not_whole` speaks of what is not in use
     absent = [path for path in files.missing + files.blank if not kernel.superseded(path)]
     lost = [path for path in absent if kernel.inside(path) not in kernel.listed]
-    hollow = [path for path in absent if (status := kernel.status(path)) is not None and status.st_size]
+    hollow = [path for path in absent if whole and (status := kernel.status(path)) is not None and status.st_size]
     needed = sorted({path for path in lost + hollow if modules.is_module(path) and kernel.in_use(path)})
     remedy = reinstall_kernel(kernel.case.machine, kernel.release)
     if needed:
@@ -386,8 +385,7 @@ def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]
             evidence=_some("missing or empty", needed),
             remedy=remedy,
         )
-        return
-    if hollow:
+    elif hollow:
         yield warning(
             "packages.module-hollow",
             package.name,
@@ -396,7 +394,7 @@ def _lost(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Finding]
             evidence=_some("zeros", hollow),
             remedy=remedy,
         )
-    elif lost:
+    elif lost and whole:
         yield note(
             "packages.files-left-out",
             package.name,

@@ -136,6 +136,13 @@ def test_a_kernel_that_is_new_here_and_not_in_its_place(tmp_path: Path) -> None:
     assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
 
 
+def test_a_removal_after_which_depmod_ran(tmp_path: Path) -> None:
+    """Its list then misses nothing; what this machine uses is gone all the same."""
+    half = status(stanza(NAME, "ok half-installed"))
+    found = levels(machine(tmp_path, {**half, MODULE: None, f"{MODULES}/modules.dep": "kernel/floppy.ko:\n"}))
+    assert found == {"module-in-use-lost": "blocker", "kernel-not-configured": "warning"}
+
+
 @pytest.mark.parametrize("state", ["reinstreq half-installed", "ok half-configured"])
 def test_files_that_were_left_out_before(tmp_path: Path, state: str) -> None:
     """By dpkg's path-exclude, or by hand: they are in its list, and not in depmod's."""
