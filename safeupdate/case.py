@@ -32,11 +32,14 @@ class Shelf:
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="initramfs")
         self._images: dict[tuple[str, str | None], Future[Index]] = {}
 
-    def prepare(self, path: str, section: str | None = None) -> Future[Index]:
-        """Start to read the image at `path`, or in that section of a unified kernel image, unless that was done."""
+    def prepare(self, path: str, section: str | None = None, *, hashed: frozenset[str] | None = None) -> Future[Index]:
+        """Start to read the image at `path`, or in that section of a unified kernel image, unless that was done.
+
+        `hashed` are the modules whose signatures will be asked about; all, without it.
+        """
         place = self._machine.resolve(path), section
         if place not in self._images:
-            self._images[place] = self._readers.submit(self._read, *place)
+            self._images[place] = self._readers.submit(self._read, *place, hashed)
         return self._images[place]
 
     def image(self, path: str, section: str | None = None) -> Index:
@@ -47,9 +50,9 @@ class Shelf:
         """Start nothing more, and wait for what is running."""
         self._readers.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, path: str, section: str | None) -> Index:
+    def _read(self, path: str, section: str | None, hashed: frozenset[str] | None) -> Index:
         with kernels.part(self._machine, path, section) as (file, size):
-            return initramfs.read_image(file, size=size)
+            return initramfs.read_image(file, size=size, hashed=hashed)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from safeupdate.formats import compression, cpio, elf, module_file
 from safeupdate.formats.compression import Refused, Source, Truncated
 from safeupdate.formats.elf import Elf
 from safeupdate.formats.module_file import ModuleFile
+from safeupdate.formats.modules import module_name
 
 UNPACKED_LIMIT = 4 << 30
 """Unpacked bytes that are looked at. The largest images (every firmware file, graphics drivers) are near 1 GB."""
@@ -106,7 +107,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Module:
-    """What a kernel module says of itself. `file` is what its signature is judged by; None for too large a module."""
+    """What a kernel module says of itself. `file` is what its signature is judged by; None for one that is too large,
+    or where nobody asked for it."""
 
     vermagic: str | None
     build_id: str | None
@@ -276,17 +278,18 @@ _GENERATORS = (
 )
 
 
-def read_image(file: BinaryIO, *, size: int) -> Index:
+def read_image(file: BinaryIO, *, size: int, hashed: frozenset[str] | None = None) -> Index:
     """Read an image of `size` bytes once, from its start to its end or to where the kernel would give up.
 
-    Raises nothing for an image that is damaged: `Index.problem` says so.
+    Of modules with these names, of all without any, the index keeps what their signatures are judged by. Raises
+    nothing for an image that is damaged: `Index.problem` says so.
     """
     if size > IMAGE_LIMIT:
         problem = Problem("too-large", f"it is larger than {IMAGE_LIMIT >> 30} GiB", 0)
         return Index(size, "", (Segment(0, size, None, 0, 0, problem),), (), MappingProxyType({}))
     source = Source(file, size)
     hasher = _Hasher(source)
-    reader = _Reader(source)
+    reader = _Reader(source, hashed)
     reader.read()
     digest = hasher.finish()
     segments = tuple(reader.segments)
@@ -393,7 +396,8 @@ class _TooLarge(FormatError):
 class _Reader:
     """Walks the buffer's segments and keeps what the index needs of each file."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, hashed: frozenset[str] | None = None) -> None:
+        self._hashed = hashed
         self.segments: list[Segment] = []
         self.members: list[Entry] = []
         self.nested: list[Nested] = []
@@ -571,7 +575,8 @@ class _Reader:
         script: str | None = None
         head = bytes(archive.peek(4))
         if head == b"\x7fELF" and path.endswith(".ko"):
-            module = _module(archive.peek(_ELF_LIMIT), size)
+            wanted = self._hashed is None or module_name(path) in self._hashed
+            module = _module(archive.peek(_ELF_LIMIT), size if wanted else -1)
         elif head == b"\x7fELF":
             header = _headers(archive.peek(_ELF_LIMIT), size)
         elif head[:2] == b"#!":

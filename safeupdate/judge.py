@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -14,7 +15,7 @@ from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.case import Case, Check, Fallback, Shelf
 from safeupdate.checks import CHECKS, kernel_files
 from safeupdate.config import DEFAULTS, Config
-from safeupdate.errors import SafeupdateError, UsageError
+from safeupdate.errors import SafeupdateError, Unreadable, UsageError
 from safeupdate.fingerprint import Hasher
 from safeupdate.formats import cmdline
 from safeupdate.kernels import Kernel
@@ -162,9 +163,13 @@ def _kernel(
 
 
 def _prepare(case: Case) -> None:
+    hashed = None
+    if not case.is_target:  # of the fallback it is only asked whether it would do
+        with suppress(Unreadable):
+            hashed = case.modules_in_use
     for path, section in case.image_places:
         if case.machine.is_file(path):
-            case.shelf.prepare(path, section)
+            case.shelf.prepare(path, section, hashed=hashed)
 
 
 def _candidates(case: Case) -> Iterator[Case]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safeupdate.case import Case
+from safeupdate.case import Case, Shelf
 from safeupdate.checks.module_signatures import CHECK
 from safeupdate.report import Finding, NotApplicable
 from safeupdate.trust.firmware import SHIM
@@ -297,3 +297,14 @@ def test_what_was_found_sound_once_is_known_until_it_changes(tmp_path: Path) -> 
     path.write_bytes(flipped(module(CODE, MOK), 2000))
     os.utime(path, (long_ago, long_ago))
     assert told(live) == [("warning", "bad")]
+
+
+def test_of_the_fallback_only_what_is_needed_is_asked(tmp_path: Path) -> None:
+    other = INSIDE.replace("virtio_blk", "xfs")
+    checked = machine(tmp_path, {IN_TREE: GOOD, DKMS: BAD}, inside={INSIDE: BAD, other: BAD})
+    assert told(checked) == [("blocker", "bad"), ("warning", "bad"), ("warning", "bad")]
+    checked.shelf.close()
+    for hashed in (checked.modules_in_use, frozenset[str]()):
+        fallback = replace(checked, is_target=False, shelf=Shelf(checked.machine))
+        fallback.shelf.prepare(INITRD, hashed=hashed)
+        assert told(fallback) == [("blocker", "bad")]
