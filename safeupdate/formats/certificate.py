@@ -31,6 +31,7 @@ CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
 _COMMON_NAME = "2.5.4.3"
 _KEY_ID, _AUTHORITY, _CONSTRAINTS, _USAGE = "2.5.29.14", "2.5.29.35", "2.5.29.19", "2.5.29.37"
 _STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be", 0x1C: "utf-32-be"}
+_KEY_USAGE = "2.5.29.15"
 _ORGANISATION = "2.5.4.10"
 
 
@@ -61,7 +62,8 @@ class Certificate:
     authority_key_id: bytes | None = None
     authority_issuer: bytes | None = field(default=None, repr=False)
     authority_serial: bytes | None = None
-    is_authority: bool | None = None
+    is_authority: bool = False
+    may_certify: bool = True
     usages: tuple[str, ...] = ()
     dates_conform: bool = True
 
@@ -106,6 +108,7 @@ def parse(data: bytes) -> Certificate:
         authority_issuer=authority[1],
         authority_serial=authority[2],
         is_authority=_is_authority(extensions.get(_CONSTRAINTS)),
+        may_certify=_may_certify(extensions.get(_KEY_USAGE)),
         usages=_usages(extensions.get(_USAGE)),
         dates_conform=_conforms(fields, before) and _conforms(fields, after),
     )
@@ -146,9 +149,18 @@ def _authority(data: bytes | None) -> tuple[bytes | None, bytes | None, bytes | 
     return key_id, issuer, serial
 
 
-def _is_authority(data: bytes | None) -> bool | None:
+def _may_certify(data: bytes | None) -> bool:
+    """By the key usage (chapter 4.2.1.3): without it every use is meant."""
     if data is None:
-        return None
+        return True
+    fields = Reader(data)
+    bits = fields.content(fields.take("the key usage", BIT_STRING))
+    return len(bits) > 1 and bool(bits[1] & 0x04)
+
+
+def _is_authority(data: bytes | None) -> bool:
+    if data is None:
+        return False
     fields = Reader(data).into("the basic constraints")
     return fields.tag == BOOLEAN and fields.content(fields.take("the authority flag")) != b"\0"
 

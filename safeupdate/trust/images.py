@@ -209,10 +209,10 @@ def _leads(chain: Sequence[Certificate], anchor: Certificate) -> bool:
 
 
 def _issues(issuer: Certificate, subject: Certificate) -> bool:
-    """Whether a certificate may have issued the other, by what both say. One that does not say whether it is an
-    authority is taken for one."""
+    """Whether a certificate may have issued the other, by what both say. Whether it calls itself an authority does not
+    count, its key usage does: so shim was seen to do."""
     named = subject.authority_key_id is None or issuer.key_id in (None, subject.authority_key_id)
-    return issuer.subject == subject.issuer and issuer.is_authority is not False and named
+    return issuer.subject == subject.issuer and issuer.may_certify and named
 
 
 def _by_digest(chains: Sequence[Sequence[Certificate]], keys: List) -> Certificate | None:

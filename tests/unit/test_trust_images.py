@@ -8,10 +8,14 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from safeupdate.formats import authenticode, certificate, efi_signatures, shim
 from safeupdate.formats.certificate import MODULE_SIGNING
@@ -33,7 +37,7 @@ MODULES = key("modules only", usages=(MODULE_SIGNING,))
 STRANGER = key("stranger")
 EXPIRED = signing.key("expired", until=datetime(2021, 1, 1, tzinfo=timezone.utc))
 EC = signing.key("elliptic", kind="ec")
-SILENT = signing.key("silent")
+NO_AUTHORITY = signing.key("no authority")
 OTHER_VENDOR = signing.key("vendor", authority=True)
 _TOP = signing.key("top", authority=True)
 _BETWEEN = signing.key("between", issuer=_TOP, authority=True)
@@ -169,19 +173,25 @@ def test_one_key_must_stand_for_all_signers_of_a_signature() -> None:
     assert shims(sign(PLAIN, RELEASE, VENDOR)).answer == "accepted"
 
 
-def test_an_issuer_that_does_not_say_whether_it_is_an_authority() -> None:
-    below = signing.key("below", issuer=SILENT)
-    assert certificate.parse(SILENT.certificate).is_authority is None
-    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(SILENT))]).answer == "accepted"
-    # A certificate that says no, by the one byte of its flag.
-    extension = signing.tlv(0x30, signing.oid("2.5.29.19"), signing.tlv(0x04, signing.tlv(0x30, b"\1\1\xff")))
-    flagged = signing.key("silent", authority=True)
-    assert extension in flagged.certificate
-    refused = flagged.certificate.replace(extension, extension[:-1] + b"\0")
-    assert certificate.parse(refused).is_authority is False
-    below = signing.key("below", issuer=flagged)
-    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(flagged))]).answer == "accepted"
-    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(refused))]).answer == "unknown-key"
+def test_an_issuer_need_not_be_an_authority() -> None:
+    """As shim has it: whether it says no, or nothing."""
+    assert not certificate.parse(NO_AUTHORITY.certificate).is_authority
+    below = signing.key("below", issuer=NO_AUTHORITY)
+    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(NO_AUTHORITY))]).answer == "accepted"
+
+
+@pytest.mark.parametrize(("certifies", "answer"), [(False, "unknown-key"), (True, "accepted")])
+def test_an_issuer_whose_key_may_not_sign_certificates(certifies: bool, answer: str) -> None:
+    private = NO_AUTHORITY.private
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "limited")])
+    usage = x509.KeyUsage(True, False, False, False, False, certifies, False, False, False)
+    start, end = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2020, 2040))
+    made = x509.CertificateBuilder(name, name, private.public_key(), 7, start, end)
+    der = made.add_extension(usage, critical=True).sign(private, SHA256()).public_bytes(Encoding.DER)
+    assert certificate.parse(der).may_certify is certifies
+    issuer = replace(NO_AUTHORITY, certificate=der, name=certificate.parse(der).subject)
+    below = signing.key("below", issuer=issuer, names_authority=False)
+    assert shims(sign(PLAIN, below), allowed=[some("MokListRT", entries(der))]).answer == answer
 
 
 def test_a_chain_over_a_certificate_in_the_signature() -> None:
