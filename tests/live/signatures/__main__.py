@@ -1,6 +1,6 @@
 """python3 -m tests.live.signatures SET [STATE...]: ask guests anew, and write what they answered beside this file.
 
-`--decide` before the set: write what the program says of it, and ask nobody.
+`--decide` before the set: write what the program says of it, and ask nobody. `--tables`: print those of the page.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tests.live.signatures.cases import Set, known
 from tests.live.signatures.guests import ask
 from tests.live.signatures.held_out import held_out
 from tests.live.signatures.states import STATES, Said, State, of_images, of_modules
+from tests.live.signatures.table import WITH_DIGEST, count, expected, table
 
 SETS = {"known": known, "held-out": held_out}
 RESULTS = Path(__file__).with_name("results.json")
 BEFOREHAND = Path(__file__).with_name("beforehand.json")
-WITH_DIGEST = " with its digest"
 
 
 def load(path: Path) -> Any:
@@ -33,19 +33,28 @@ def said(state: State, cases: Set) -> dict[str, dict[str, Said]]:
     return {"modules": of_modules(state, cases), "images": of_images(state, cases) if state.images else {}}
 
 
-def expected(said: Said, *, with_digest: bool) -> str:
-    """What the kernel will do by that, where the digest of the signature is at hand or is not."""
-    return said.expected if with_digest or not said.otherwise else said.otherwise
+def tables() -> str:
+    """What stands in the page."""
+    lines: list[str] = []
+    for name, did in load(RESULTS).items():
+        said = load(BEFOREHAND)[name]
+        for kind in ("modules", "images"):
+            lines += [f"### {name}: {kind}", "", *table(said, did, kind), ""]
+        lines += [*(f"- {line}" for line in count(said, did)), ""]
+    return "\n".join(lines)
 
 
 def _keep(path: Path, name: str, state: str, results: dict[str, Any]) -> None:
     document = load(path)
     document.setdefault(name, {})[state] = results
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Ask a set's guests in the states named (all without a name)."""
+    if arguments == ["--tables"]:
+        print(tables())
+        return 0
     decide = arguments[:1] == ["--decide"]
     name, *names = arguments[decide:]
     cases = SETS[name]()
@@ -65,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
             results[kind] = {case: asdict(what) for case, what in did.items()}
             for case, what in did.items():
                 one = ours[kind][case.removesuffix(WITH_DIGEST)]
-                right = expected(one, with_digest=case.endswith(WITH_DIGEST)) == what.outcome
+                right = expected(asdict(one), with_digest=case.endswith(WITH_DIGEST)) == what.outcome
                 # A request is gone once MokManager has waited for its person.
                 same = kind == "images" or state.pending or again[case.removesuffix(WITH_DIGEST)] == one
                 words = f"{'' if right else 'MISS '}{'' if same else 'OTHER BY THE GUEST S VARIABLES '}"

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -147,44 +147,53 @@ def unsigned_image(image: bytes) -> bytes:
 @cache
 def known() -> Set:
     """The first set."""
-    mok, other = key("DKMS module signing key", authority=True), key("in the firmware's db")
-    expired, curve = key("expired", until=2021), key("elliptic", curve=ec.SECP384R1())
-    revoked, denied = key("certificate in dbx"), key("digest of the certificate in MokListX")
-    for_modules = key("for modules only", usages=[MODULE_SIGNING])
-    waiting, stranger = key("waits for a person"), key("stranger")
-    leaf, odd = key("leaf", issuer=mok), signing.key("dates in a form that is for later years")
-    modules = _modules(mok, other, expired, curve, revoked, denied, for_modules, waiting, stranger, leaf, odd)
-
+    mok = key("DKMS module signing key", authority=True)
+    keys = {
+        "mok": mok,
+        "in-db": key("in the firmware's db"),
+        "expired": key("expired", until=2021),
+        "curve": key("elliptic", curve=ec.SECP384R1()),
+        "in-dbx": key("certificate in dbx"),
+        "in-mokx": key("digest of the certificate in MokListX"),
+        "for-modules": key("for modules only", usages=[MODULE_SIGNING]),
+        "waiting": key("waits for a person"),
+        "stranger": key("stranger"),
+        "leaf": key("leaf", issuer=mok),
+        "odd-dates": signing.key("dates in the form of later years", generalized=True),
+        "odd-leaf": signing.key("leaf with such dates", issuer=mok, generalized=True),
+    }
+    modules = _modules(keys)
+    enrolled = ("mok", "expired", "curve", "in-dbx", "in-mokx", "for-modules", "odd-dates")
     plain = unsigned_image(kernel())
     changed = flipped(plain, 0x50)
     images = {
         "debian": kernel(),
         "mok": signed_efi.sign(plain, mok),
-        "expired-mok": signed_efi.sign(plain, expired),
-        "db-key": signed_efi.sign(plain, other),
-        "stranger-and-mok": signed_efi.sign(signed_efi.sign(plain, stranger), mok),
+        "expired-mok": signed_efi.sign(plain, keys["expired"]),
+        "db-key": signed_efi.sign(plain, keys["in-db"]),
+        "stranger-and-mok": signed_efi.sign(signed_efi.sign(plain, keys["stranger"]), mok),
         "flipped": flipped(kernel(), len(plain) - 5000),
         "cut": kernel()[: len(plain) // 2],
         "stripped": plain,
-        "stranger": signed_efi.sign(plain, stranger),
-        "key-for-modules": signed_efi.sign(plain, for_modules),
-        "waiting-key": signed_efi.sign(plain, waiting),
-        "mok-in-dbx": signed_efi.sign(plain, revoked),
+        "stranger": signed_efi.sign(plain, keys["stranger"]),
+        "key-for-modules": signed_efi.sign(plain, keys["for-modules"]),
+        "waiting-key": signed_efi.sign(plain, keys["waiting"]),
+        "mok-in-dbx": signed_efi.sign(plain, keys["in-dbx"]),
         "digest-in-dbx": kernel(OTHER),
         "digest-in-mokx": signed_efi.sign(changed, mok),
     }
     whole = hashlib.sha256(modules["digest-in-dbx.ko"]).digest()
     code = hashlib.sha256(_variant(2)).digest()
-    of_key = hashlib.sha256(certificate.parse(denied.certificate).signed).digest()
+    of_key = hashlib.sha256(certificate.parse(keys["in-mokx"].certificate).signed).digest()
     return Set(
         "known",
         modules,
         images,
-        db=entries(other),
-        dbx=entries(revoked) + entries(whole, code, signed_efi.digest(kernel(OTHER)), kind="sha256"),
-        mok=entries(mok, expired, curve, revoked, denied, for_modules, odd),
+        db=entries(keys["in-db"]),
+        dbx=entries(keys["in-dbx"]) + entries(whole, code, signed_efi.digest(kernel(OTHER)), kind="sha256"),
+        mok=entries(*(keys[name] for name in enrolled)),
         mokx=entries(signed_efi.digest(changed), kind="sha256") + entries(of_key, kind="x509-sha256"),
-        waiting=entries(waiting),
+        waiting=entries(keys["waiting"]),
     )
 
 
@@ -193,29 +202,14 @@ def _variant(number: int) -> bytes:
     return without_signature(vendor_module()) + bytes(number)
 
 
-def _modules(
-    mok: Key,
-    other: Key,
-    expired: Key,
-    curve: Key,
-    revoked: Key,
-    denied: Key,
-    for_modules: Key,
-    waiting: Key,
-    stranger: Key,
-    leaf: Key,
-    odd: Key,
-) -> dict[str, bytes]:
+def _modules(keys: Mapping[str, Key]) -> dict[str, bytes]:
+    mok, leaf, odd_leaf = keys["mok"], keys["leaf"], keys["odd-leaf"]
     vendor = vendor_module()
     code = without_signature(vendor)
     pkcs7 = vendor[len(code) : -modsig.TRAILER]
     ours = signature(code, mok)
 
-    def signed(*keys: Key, digest: str = "sha256", **how: bool) -> bytes:
-        made = signature(code, *keys, digest=digest, **how)  # type: ignore[arg-type]
-        return code + made + trailer(len(made))
-
-    with_leaf = signature(code, leaf, certificates=[leaf.certificate])
+    signed = partial(signing.module, code)
     return {
         "vendor.ko": vendor,
         "vendor.ko.xz": lzma.compress(vendor, check=lzma.CHECK_CRC32),
@@ -235,24 +229,25 @@ def _modules(
         "mok.ko": signed(mok),
         "mok-by-key-id.ko": signed(mok, by_key_id=True),
         "mok-code-flipped.ko": flipped(signed(mok), 0x60),
-        "mok-expired.ko": signed(expired),
-        "mok-for-modules.ko": signed(for_modules),
-        "mok-elliptic.ko": signed(curve),
-        "mok-odd-dates.ko": signed(odd),
+        "mok-expired.ko": signed(keys["expired"]),
+        "mok-for-modules.ko": signed(keys["for-modules"]),
+        "mok-elliptic.ko": signed(keys["curve"]),
+        "mok-odd-dates.ko": signed(keys["odd-dates"]),
         "mok-sha1.ko": signed(mok, digest="sha1"),
         "mok-md5.ko": signed(mok, digest="md5"),
         "mok-sha3.ko": signed(mok, digest="sha3_256"),
         "mok-sha512.ko": signed(mok, digest="sha512"),
-        "leaf-with-certificate.ko": code + with_leaf + trailer(len(with_leaf)),
+        "leaf-with-certificate.ko": signed(leaf, certificates=[leaf.certificate]),
+        "odd-dates-with-certificate.ko": signed(odd_leaf, certificates=[odd_leaf.certificate]),
         "leaf.ko": signed(leaf),
         "vendor-and-mok.ko": signing.module(vendor, mok),
         "bytes-behind-der.ko": code + ours + bytes(5) + trailer(len(ours) + 5),
-        "stranger.ko": signed(stranger),
-        "stranger-code-flipped.ko": flipped(signed(stranger), 0x60),
-        "db-key.ko": signed(other),
-        "mok-in-dbx.ko": signed(revoked),
-        "mok-digest-in-mokx.ko": signed(denied),
-        "waiting-key.ko": signed(waiting),
+        "stranger.ko": signed(keys["stranger"]),
+        "stranger-code-flipped.ko": flipped(signed(keys["stranger"]), 0x60),
+        "db-key.ko": signed(keys["in-db"]),
+        "mok-in-dbx.ko": signed(keys["in-dbx"]),
+        "mok-digest-in-mokx.ko": signed(keys["in-mokx"]),
+        "waiting-key.ko": signed(keys["waiting"]),
         "digest-in-dbx.ko": signing.module(_variant(1), mok),
         "digest-of-code-in-dbx.ko": signing.module(_variant(2), mok),
     }

@@ -12,7 +12,7 @@ from tests.live import guest
 from tests.live.build import directory
 from tests.live.disks import run
 from tests.live.signatures.cases import RELEASE, Set, kernel, tree
-from tests.live.signatures.states import State, program, stored
+from tests.live.signatures.states import PASSWORD, STATES, State, program, stored
 from tests.unit import initrd
 from tests.unit.efi import VARIABLES
 from tests.unit.trees import Content
@@ -57,6 +57,17 @@ $b poweroff -f
 """
 
 
+_PERSON = {
+    "Press any key to perform MOK": "\r",
+    "Enroll key from disk": "\x1b[B\r",
+    "View key 0": "\x1b[B\r",
+    r"Enroll the key\(s\)": "\x1b[B\r",
+    "Password:": f"{PASSWORD}\r",
+    "Reboot": "\r",
+}
+"""What a person types at MokManager's questions; the guest ends where it would start again."""
+
+
 @dataclass(frozen=True)
 class Did:
     """What shim or the kernel did: `loads`, `taints` or `refused`, and what was said of it."""
@@ -92,16 +103,43 @@ def ask(state: State, cases: Set) -> Answers:
     return _answers(_start(state, cases), images)
 
 
+def enrolled(cases: Set) -> Answers:
+    """What the next start answers after a person has confirmed the pending enrolment in MokManager."""
+    state = next(one for one in STATES if one.pending)
+    place = _place(state, cases, "-person")
+    _esp(f"{place}.img", state, cases, images=False)
+    _store(place, state, cases)
+    first = guest.run(_arguments(place), f"{place}-asked.log", answers=_PERSON)
+    if "Perform MOK management" not in first.console:
+        raise RuntimeError(f"MokManager did not come, see {place}-asked.log")
+    return _answers(_run(place), {})
+
+
 def _start(state: State, cases: Set, *, images: bool = False) -> guest.Ended:
-    place = os.path.join(directory(), f"signatures-{cases.name}-{state.name}{'-images' if images else ''}")
+    place = _place(state, cases, "-images" if images else "")
     _esp(f"{place}.img", state, cases, images=images)
+    _store(place, state, cases)
+    return _run(place)
+
+
+def _place(state: State, cases: Set, more: str) -> str:
+    return os.path.join(directory(), f"signatures-{cases.name}-{state.name}{more}")
+
+
+def _store(place: str, state: State, cases: Set) -> None:
     with open(f"{place}.fd", "wb") as file:
         file.write(stored(state, cases))
+
+
+def _arguments(place: str) -> list[str]:
     arguments = ["-machine", "smm=on", "-smp", "1", "-vga", "none"]
     arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     arguments += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"]
-    arguments += ["-drive", f"if=pflash,format=raw,unit=1,file={place}.fd", *guest.drive(f"{place}.img")]
-    ended = guest.run(arguments, f"{place}.log")
+    return [*arguments, "-drive", f"if=pflash,format=raw,unit=1,file={place}.fd", *guest.drive(f"{place}.img")]
+
+
+def _run(place: str) -> guest.Ended:
+    ended = guest.run(_arguments(place), f"{place}.log")
     os.unlink(f"{place}.img")
     if not ended.done:
         raise RuntimeError(f"the guest did not come to its end, see {place}.log:\n{ended.console[-2000:]}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from tests.unit.trees import Content
 
 STORE = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 """Microsoft's keys in db, and Debian's PK and KEK."""
+
+PASSWORD = "console-1"
+"""What the person gave to mokutil who asked for the enrolment."""
 
 _SWITCH = "f0a30bc7-af08-4556-99c4-001009c93a44"
 _KEPT = ("certdb", "MTC", "MemoryTypeInformation", "KEK", "PK", "VendorKeysNv", "CustomMode")
@@ -76,7 +79,7 @@ def stored(state: State, cases: Set) -> bytes:
         new["MokDBState", SHIM] = Value(_BEFORE_BOOT, b"\1")
     if state.pending:
         new["MokNew", SHIM] = Value(0x7, cases.waiting)
-        new["MokAuth", SHIM] = Value(0x7, bytes(32))
+        new["MokAuth", SHIM] = Value(0x7, _authority(cases))
     return nvram.write(image, new)
 
 
@@ -98,11 +101,16 @@ def shown(state: State, cases: Set) -> dict[str, Content]:
         values[f"MokIgnoreDB-{SHIM}"] = (_RUNTIME, b"\1")
     if state.pending:
         values[f"MokNew-{SHIM}"] = (0x7, cases.waiting)
-        values[f"MokAuth-{SHIM}"] = (0x7, bytes(32))
+        values[f"MokAuth-{SHIM}"] = (0x7, _authority(cases))
     return {
         f"{efi.VARIABLES}/{name}": attributes.to_bytes(4, "little") + data
         for name, (attributes, data) in values.items()
     }
+
+
+def _authority(cases: Set) -> bytes:
+    """What MokManager holds the password against, in its older form (shim, MokManager.c, compute_pw_hash)."""
+    return hashlib.sha256(cases.waiting + PASSWORD.encode("utf-16-le")).digest()
 
 
 def program(name: str) -> bytes:
@@ -117,13 +125,6 @@ def _vendor() -> bytes:
     section = authenticode.parse(file).section(".vendor_cert")
     assert section is not None
     return shim.vendor(authenticode.read(file, section, limit=shim.SIZE_LIMIT)).allowed[0].data
-
-
-@contextmanager
-def machine(files: Mapping[str, Content]) -> Iterator[Machine]:
-    """A machine with these files."""
-    with tempfile.TemporaryDirectory() as directory:
-        yield trees.tree(Path(directory), files)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def of_modules(state: State, cases: Set, variables: Mapping[str, Content] | None
         **{f"/cases/{name}": data for name, data in cases.modules.items()},
     }
     config = kconfig.parse((tree() / "boot" / f"config-{RELEASE}").read_bytes())
-    with machine(files) as made:
+    with tempfile.TemporaryDirectory() as directory:
+        made = trees.tree(Path(directory), files)
         trust = keys.of(
             made,
             release=RELEASE,
@@ -193,8 +195,9 @@ def of_images(state: State, cases: Set) -> dict[str, Said]:
         f"/boot/initrd.img-{RELEASE}": b"070701",
     }
     found = {}
-    for name, image in cases.images.items():
-        with machine({**files, f"/boot/vmlinuz-{RELEASE}": image}) as made:
+    with tempfile.TemporaryDirectory() as directory:
+        for name, image in cases.images.items():
+            made = trees.tree(Path(directory), {**files, f"/boot/vmlinuz-{RELEASE}": image})
             found[name] = _image(made, shim_asks=state.secure_boot and state.validating)
     return found
 
