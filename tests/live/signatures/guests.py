@@ -97,7 +97,7 @@ def needs_digest(cases: Set) -> list[str]:
 def ask(state: State, cases: Set) -> Answers:
     """Start guests in this state, show them everything, and return what they answered.
 
-    Images and modules have a guest each: GRUB 2.06 falls over a kernel that it takes after one that it refused.
+    Images and modules have a guest each: GRUB 2.06 crashes at a kernel that it takes after several that it refused.
     """
     images = dict(_images(_start(state, cases, images=True).console)) if state.images else {}
     return _answers(_start(state, cases), images)
