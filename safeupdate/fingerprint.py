@@ -27,6 +27,9 @@ _RACY = 3_000_000_000
 
 _PIECE = 1 << 20
 
+_FILE_LIMIT = 4 << 30
+"""Bytes of one file that a boot could read: FAT has none that is larger, and no loader reads an image that is."""
+
 _MENU_LIMIT = 4 << 20
 """Bytes of a menu's file that are read; the largest `grub.cfg` of a real machine has 60 kB."""
 
@@ -130,6 +133,8 @@ class Hasher:
         from hashlib import sha256
 
         digest = sha256()
+        if self.machine.size(path) > _FILE_LIMIT:
+            raise Unreadable(path, f"it is larger than {_FILE_LIMIT >> 30} GiB")
         with self.machine.open(path) as file:
             try:
                 while piece := file.read(_PIECE):

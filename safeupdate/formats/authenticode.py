@@ -19,6 +19,9 @@ from safeupdate.formats.cms import SignedData
 
 _BLOCK = 1 << 20
 
+_SIZE_LIMIT = 4 << 30
+"""Bytes: the offsets of a PE file have 32 bits, and so have those of the FAT that firmware loads it from."""
+
 _HEADER_LIMIT = 64 << 10
 """Bytes from the start in which all headers must end. 96 sections, more than the Windows loader takes, need 4 KiB."""
 
@@ -94,6 +97,8 @@ class Image:
 def parse(file: BinaryIO) -> Image:
     """The sections and signatures of an EFI program. Raises `FormatError` where the headers are no PE file's."""
     size = file.seek(0, 2)
+    if size > _SIZE_LIMIT:
+        raise FormatError("it is larger than an EFI program can be", f"{size} bytes")
     file.seek(0)
     head = file.read(_HEADER_LIMIT)
     optional, directory, start, length = _directory(head)

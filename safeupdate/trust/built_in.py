@@ -24,6 +24,8 @@ length has not two octets (certs/common.c)."""
 _LARGEST = 4 + 0xFFFF
 _CHUNK = 1 << 20
 _UNPACKED_LIMIT = 1 << 30
+"""Bytes: no architecture maps a larger kernel image; a packed one is smaller still."""
+
 _CERTIFICATES_LIMIT = 256
 """Distributions build in one to five."""
 
@@ -46,6 +48,8 @@ def read(machine: Machine, path: str, *, embedded: bool = False, cache: Cache | 
     Raises `Missing`, `Unreadable`, `NoDecoder`, and `FormatError` for an image that cannot be unpacked.
     """
     with kernels.part(machine, path, ".linux" if embedded else None) as (file, size):
+        if size > _UNPACKED_LIMIT:
+            raise FormatError("it is larger than any kernel", f"{size} bytes")
         key = _content_hash(file) if cache is not None else ""
         if cache is not None:
             known = _from_cache(cache.get("kernel", key))

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safeupdate.judge import judge
+from safeupdate.ledger import reading
 from safeupdate.machine import Machine
 from safeupdate.render.json import render as as_json
 from safeupdate.render.text import render as as_text
@@ -45,6 +47,10 @@ PLACES = (
     "/run/udev/data/b254:1",
     "/dev/disk/by-uuid",
     "/safeupdate-capture.json",
+    "/var/lib/dpkg/status",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/safeupdate/ledger.db",
+    "/etc/sysctl.d/x.conf",
 )
 
 KINDS = ("fifo", "directory", "loop", "outside", "dangling", "sparse", "noise", "empty", "gone")
@@ -84,6 +90,14 @@ def _state(root: Path) -> list[tuple[str, int, int, int]]:
             status = os.lstat(os.path.join(directory, name))
             found.append((os.path.join(directory, name), status.st_mode, status.st_size, status.st_mtime_ns))
     return sorted(found)
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_a_terabyte_of_nothing_is_not_read(tmp_path: Path, path: str) -> None:
+    tree(tmp_path, FILES)
+    _put(tmp_path, path, "sparse", b"")
+    assert judge(Machine.tree(str(tmp_path))).verdict != "safe"
+    assert reading.read(Machine.tree(str(tmp_path))).boots == ()
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
