@@ -29,7 +29,6 @@ CATALOGUE = os.path.join(os.path.dirname(__file__), "findings.txt")
 """Every finding id and the levels that it can have, made from the code by `make docs`."""
 
 _LEVELS: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
-_LOWER: tuple[Level, ...] = ("unknown", "warning", "note")
 _SIZE_LIMIT = 1 << 20
 """Bytes of one file: ten thousand rules fit into it."""
 
@@ -139,8 +138,8 @@ def _rule(path: str, name: str, value: Any) -> Rule:
         of_check = [one for one in known if one.partition(".")[0] == name.partition(".")[0]]
         raise _mistake(path, where, "there is no such finding", _allowed(name, of_check or known))
     table = _table(path, where, value, {"level": str, "reason": str, "subjects": list}, ("level", "reason"))
-    if table["level"] not in _LOWER:
-        raise _mistake(path, f"{where}.level", f"a finding cannot be made {table['level']!r}", _allowed("", _LOWER))
+    if table["level"] not in _LEVELS:
+        raise _mistake(path, f"{where}.level", f"{table['level']!r} is no level", _allowed(table["level"], _LEVELS))
     subjects = table.get("subjects", ["*"])
     if not subjects or not all(isinstance(subject, str) for subject in subjects):
         raise _mistake(path, f"{where}.subjects", "this is a list of patterns", 'as in subjects = ["/srv/*"]')

@@ -33,8 +33,7 @@ def _lines(config: Config) -> Iterator[str]:
         yield ""
         yield f"[findings.{_value(name)}]".ljust(28) + f" # {rule.source}"
         yield f"level = {_value(rule.level)}"
-        if rule.subjects != ("*",):
-            yield f"subjects = {_value(list(rule.subjects))}"
+        yield f"subjects = {_value(list(rule.subjects))}"
         yield f"reason = {_value(rule.reason)}"
 
 

@@ -51,6 +51,12 @@ def test_no_finding_is_made_worse(tmp_path: Path) -> None:
     assert loaded(tmp_path, CUT).lowered(one) is one
 
 
+def test_a_later_file_takes_a_rule_back(tmp_path: Path) -> None:
+    rules = loaded(tmp_path, CUT, CUT.replace('"warning"', '"blocker"'))
+    one = blocker("initramfs.truncated", "/boot/i", "It is cut.", "It panics.")
+    assert rules.lowered(one) is one
+
+
 def test_only_what_is_named_is_lowered(tmp_path: Path) -> None:
     rules = loaded(tmp_path, CUT + 'subjects = ["/boot/old-*", "/boot/x"]\n')
     levels = [
@@ -110,7 +116,7 @@ def test_only_toml_files_are_read_and_in_the_order_of_their_names(tmp_path: Path
         ('[findings."no-kernel"]\n', 'findings."no-kernel": there is no such finding | allowed: '),
         ("[findings.initramfs.truncated]\n", 'divides this name | write it as [findings."initramfs.truncated"]'),
         ('[findings]\n"initramfs.truncated" = "note"\n', "this is a table | write it as [findings."),
-        (CUT.replace('"warning"', '"blocker"'), "cannot be made 'blocker' | allowed: note, unknown, warning"),
+        (CUT.replace('"warning"', '"warn"'), "'warn' is no level | did you mean warning? allowed: blocker, note, "),
         (CUT.replace('"warning"', "3"), "level: 3 will not do | this is a text in quotes"),
         (CUT.replace("reason", "raeson"), "raeson: there is no such key | did you mean reason?"),
         (CUT.replace("a test image", " "), "reason: this is empty"),
@@ -157,7 +163,7 @@ def test_the_verb_shows_where_it_comes_from(tmp_path: Path, capsys: pytest.Captu
     tree(tmp_path, {MAIN: CUT})
     assert main(["config", "show", "--root", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert f'[findings."initramfs.truncated"] # {MAIN}\nlevel = "warning"\nreason = "a test image"\n' in shown
+    assert f'[findings."initramfs.truncated"] # {MAIN}\nlevel = "warning"\nsubjects = ["*"]\n' in shown
     assert "# built in\n" in shown
 
 
