@@ -46,16 +46,11 @@ class Dpkg:
     @cached_property
     def records(self) -> tuple[Package, ...]:
         """Every package with files here, by name. Raises `FormatError` with file and line, and `Unreadable`."""
-        found: dict[tuple[str, str], Record] = {}
-        for record in self._parsed(STATUS):
-            found[record.name, record.architecture] = record
-        if not found and self.machine.read_if_there(f"{STATUS}-old"):
-            raise FormatError(f"{STATUS} is empty or gone; {STATUS}-old has what was there before")
-        for name in self.machine.listdir(f"{DIRECTORY}/updates"):
-            for record in self._parsed(f"{DIRECTORY}/updates/{name}") if name.isdigit() else ():
-                if not record.per_architecture:
-                    found = {key: one for key, one in found.items() if key[0] != record.name}
-                found[record.name, record.architecture] = record
+        before = self._version
+        found = self._states()
+        if self._version != before:
+            # dpkg has merged its journal, and does so again only after many changes more.
+            found = self._states()
         activated = self._activated()
         return tuple(
             Package(
@@ -69,6 +64,26 @@ class Dpkg:
             for _, one in sorted(found.items())
             if one.state not in _GONE
         )
+
+    @property
+    def _version(self) -> tuple[int, int, int] | None:
+        """Another whenever dpkg has written `status`, which it puts in place whole."""
+        status = self.machine.stat(STATUS)
+        return (status.st_ino, status.st_size, status.st_mtime_ns) if status is not None else None
+
+    def _states(self) -> dict[tuple[str, str], Record]:
+        """The newest of each package, by its name and architecture."""
+        found: dict[tuple[str, str], Record] = {}
+        for record in self._parsed(STATUS):
+            found[record.name, record.architecture] = record
+        if not found and self.machine.read_if_there(f"{STATUS}-old"):
+            raise FormatError(f"{STATUS} is empty or gone; {STATUS}-old has what was there before")
+        for name in self.machine.listdir(f"{DIRECTORY}/updates"):
+            for record in self._parsed(f"{DIRECTORY}/updates/{name}") if name.isdigit() else ():
+                if not record.per_architecture:
+                    found = {key: one for key, one in found.items() if key[0] != record.name}
+                found[record.name, record.architecture] = record
+        return found
 
     def _activated(self) -> dict[str, tuple[str, ...]]:
         """Packages by name, with the triggers that no dpkg has noted in their states yet (dpkg-trigger(1)): those wait

@@ -7,6 +7,7 @@ import pytest
 
 from safeupdate import packages
 from safeupdate.errors import FormatError
+from safeupdate.machine import Machine
 from safeupdate.packages.dpkg import Dpkg
 from safeupdate.packages.package import Package
 from tests.unit.trees import RELEASE, Content, tree
@@ -39,6 +40,23 @@ def test_the_journal_is_newer_than_the_status(tmp_path: Path) -> None:
     )
     assert dpkg.records == (Package(NAME, "1", "amd64", "half-installed", reinstall=True),)
     assert packages.states([dpkg]) == (f"dpkg {NAME} 1 amd64 half-installed reinstall",)
+
+
+class MergedMeanwhile(Machine):
+    """dpkg puts its journal into `status` when that has just been read."""
+
+    def read_if_there(self, path: str, *, limit: int = 1 << 20) -> bytes | None:
+        data = super().read_if_there(path, limit=limit)
+        journal = Path(self.root, f"{DPKG}/updates/0000"[1:])
+        if path == f"{DPKG}/status" and journal.exists():
+            journal.replace(Path(self.root, path[1:]))
+        return data
+
+
+def test_a_journal_that_is_merged_between_two_looks(tmp_path: Path) -> None:
+    database(tmp_path, {f"{DPKG}/updates/0000": stanza(NAME, "install reinstreq half-installed")})
+    (package,) = Dpkg(MergedMeanwhile.tree(str(tmp_path))).records
+    assert package.state == "half-installed"
 
 
 def test_a_package_may_be_there_for_two_architectures(tmp_path: Path) -> None:
