@@ -89,7 +89,7 @@ def check(case: Case) -> Iterator[Finding]:
         )
         yield from _at_work(case, database)
         return
-    if not brought:
+    if not (brought or told):
         raise NotApplicable(f"the kernel {case.release} came with no package of {database.name}")
 
 
@@ -174,7 +174,8 @@ class _Kernel:
     def not_placed(self) -> list[str]:
         """Modules of which nothing is there but what was unpacked: a kernel that was not here before, cut short."""
         paths = [_LEFT_BEHIND.sub("", path) for path in self.left_behind]
-        return [path for path in paths if modules.is_module(path) and not (self.status(path) or self.superseded(path))]
+        paths = [path for path in sorted({*paths}) if modules.is_module(path)]
+        return [path for path in paths if not (self.status(path) or self.superseded(path))]
 
     @cached_property
     def in_boot(self) -> list[str]:
@@ -448,11 +449,12 @@ def _others(case: Case, database: Database, brought: tuple[Package, ...]) -> Ite
             remedy=_finish(broken[0]),
         )
     if database.name == "rpm":
-        yield from _of_rpm(case, [*brought, *tools])
+        yield from _two_versions([*brought, *tools])
+        yield from _not_unpacked(case, brought)
 
 
-def _of_rpm(case: Case, judged: list[Package]) -> Iterator[Finding]:
-    """An rpm that was killed leaves two versions of what it was replacing, or files under their first names."""
+def _two_versions(judged: list[Package]) -> Iterator[Finding]:
+    """An rpm that was killed leaves two versions of what it was replacing."""
     versions: dict[tuple[str, str], list[Package]] = {}
     for one in judged:
         # Modules for several kernels may be there in several versions.
@@ -469,11 +471,31 @@ def _of_rpm(case: Case, judged: list[Package]) -> Iterator[Finding]:
             evidence=[f"{one.name} {one.version}" for found in double for one in found][:_CAP],
             remedy=Remedy("Take the older versions out of the database.", (("rpm", "--erase", "--justdb", *older),)),
         )
+
+
+def _not_unpacked(case: Case, brought: tuple[Package, ...]) -> Iterator[Finding]:
+    """Files under their first names, of which rpm, unlike dpkg, keeps no state."""
+    remedy = Remedy("Install the kernel again, then remove these files.")
     left: list[str] = []
     for release in case.machine.listdir("/lib/modules"):
+        kernel = _Kernel(case, release)
+        gone = kernel.not_placed if release == case.release else []
+        if gone and brought and kernel.listed:
+            # depmod ran without them: a package of more modules was to be added to a kernel that does without.
+            gone = [path for path in gone if kernel.in_use(path)]
+        if gone:
+            yield blocker(
+                "packages.files-missing",
+                os.path.dirname(gone[0]),
+                f"An installation of the kernel {release} was cut short while its files were unpacked: {len(gone)} "
+                "modules are not in their place.",
+                "The kernel comes up without these modules, or does not come up.",
+                evidence=_some("not in its place", gone),
+                remedy=remedy,
+            )
         # depmod runs after all files are in their place.
-        if release == case.release or not case.machine.exists(f"/lib/modules/{release}/modules.dep"):
-            left += _Kernel(case, release).left_behind
+        elif release == case.release or not case.machine.exists(f"/lib/modules/{release}/modules.dep"):
+            left += kernel.left_behind
     if left:
         yield warning(
             "packages.unpacking-cut-short",
@@ -482,7 +504,7 @@ def _of_rpm(case: Case, judged: list[Package]) -> Iterator[Finding]:
             "A kernel that was not there before cannot be started; one that was is as before, where no other finding "
             "says otherwise.",
             evidence=_some("not in its place", left),
-            remedy=Remedy("Install the kernel again, then remove these files."),
+            remedy=remedy,
         )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safeupdate.machine import Machine
 from safeupdate.report import Finding, NotApplicable
 from tests.unit.elves import kernel_module
 from tests.unit.initrd import archive
+from tests.unit.test_packages_rpm import DRACUT, KERNEL, installed
 from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, case, tree, x86_image
 
 NAME = f"linux-image-{RELEASE}"
@@ -263,3 +265,30 @@ def test_a_database_that_no_program_reads(tmp_path: Path) -> None:
 def test_dpkg_beside_rpm(tmp_path: Path) -> None:
     """Debian has rpm for alien: that its database is broken is nobody's business here."""
     assert ask(machine(tmp_path, {"/var/lib/rpm/rpmdb.sqlite": b"no database" * 100})) == {}
+
+
+@pytest.mark.skipif(shutil.which("rpmbuild") is None or shutil.which("rpm") is None, reason="there is no rpm here")
+@pytest.mark.parametrize(
+    ("spec", "module", "listed", "expected"),
+    [
+        (KERNEL, "a", "kernel/a.ko:\n", {"unpacking-cut-short": "warning"}),
+        (KERNEL, "e1000", "kernel/a.ko:\n", {"files-missing": "blocker"}),
+        (KERNEL, "floppy", "kernel/a.ko:\n", {"unpacking-cut-short": "warning"}),
+        (KERNEL, "floppy", "", {"files-missing": "blocker"}),
+        (DRACUT.format("059"), "floppy", "kernel/a.ko:\n", {"files-missing": "blocker"}),
+    ],
+    ids=["the old one is there", "in use", "of a package of more modules", "before depmod ran", "of no package"],
+)
+def test_modules_that_a_killed_rpm_did_not_put_in_place(
+    tmp_path: Path, spec: str, module: str, listed: str, expected: dict[str, str]
+) -> None:
+    files: dict[str, Content] = {
+        IMAGE: x86_image(),
+        f"{MODULES}/vmlinuz": "image\n",
+        f"{MODULES}/kernel/a.ko": "module\n",
+        f"{MODULES}/kernel/{module}.ko;5f0c1a2b": b"x",
+        f"{MODULES}/modules.dep": listed,
+        "/proc/modules": "e1000 1 0 - Live 0x0\n",
+    }
+    installed(tmp_path / "root", tmp_path, spec)
+    assert levels(tree(tmp_path / "root", files)) == expected
