@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_JUST_STARTED = timedelta(minutes=30)
-"""What a check says so soon after the start it says of what booted; later, something may have been broken since."""
+_JUST_STARTED = timedelta(minutes=10)
+"""What a check says so soon after the start it says of what booted; later, something may have been broken since. The
+slowest boots take some minutes (memory tests of servers are over when the kernel starts)."""
+
+_OF_BOOT_FILES = ("boot-entry.", "initramfs.", "kernel-files.", "root-storage.")
+"""Findings that rest on what is known not to have changed since the start: the menu, and the files with checksums.
+What others rest on may have been broken since, without a trace: programs and units of the root file system, devices
+of fstab, what packages brought, the firmware's variables."""
 
 _WRITTEN_BY_UPDATES = (
     "/var/lib/dpkg/status",
@@ -119,8 +125,14 @@ def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, no
             pass
         else:
             parts = dict(report.fingerprint)
-            every = [finding for result in report.checks for finding in result.findings]
-            findings = tuple((f.id, f.subject, f.problem) for f in every if f.level == "blocker")
+            # Of several entries with this kernel another one may have been judged, that did not boot.
+            booted_this = entry is not None and entry.id == report.target.entry
+            every = [finding for result in report.checks for finding in result.findings] if booted_this else []
+            findings = tuple(
+                (finding.id, finding.subject, finding.problem)
+                for finding in every
+                if finding.level == "blocker" and finding.id.startswith(_OF_BOOT_FILES)
+            )
     boot = Boot(
         boot_id=identity,
         release=release,

@@ -14,6 +14,7 @@ import pytest
 
 from safeupdate.commands.confirm import confirm
 from safeupdate.errors import SafeupdateError
+from safeupdate.judge import judge
 from safeupdate.ledger import schema
 from safeupdate.ledger.reading import Boot, read
 from safeupdate.ledger.writing import BOOT_ID
@@ -145,6 +146,17 @@ def test_of_several_entries_the_command_line_tells(tmp_path: Path) -> None:
     assert (boot.entry, boot.initramfs) == ("without", ())
 
 
+def test_what_is_wrong_with_another_entry_of_this_kernel_is_not_this_boots(tmp_path: Path) -> None:
+    menu = TWO.replace(f"initrd {INITRD}", "initrd /boot/broken")
+    changes: dict[str, Content] = {
+        "/boot/grub/grub.cfg": menu,
+        "/boot/broken": b"no initramfs at all",
+        "/proc/cmdline": f"BOOT_IMAGE={IMAGE} root=UUID={ROOT} ro single",
+    }
+    boot, _ = recorded(machine(tmp_path, **changes))
+    assert (boot.entry, boot.findings) == ("without", ())
+
+
 def test_files_are_not_known_where_entries_differ_and_none_fits(tmp_path: Path) -> None:
     it = machine(tmp_path, **{"/boot/grub/grub.cfg": TWO, "/proc/cmdline": "root=/dev/sda1 emergency"})
     boot, told = recorded(it)
@@ -163,8 +175,20 @@ def test_what_a_check_calls_broken_here_is_recorded_with_it(tmp_path: Path) -> N
     boot, _ = recorded(machine(tmp_path / "1", **broken))
     assert INITRD in [subject for _, subject, _ in boot.findings]
     assert boot.parts
-    late, _ = recorded(machine(tmp_path / "2", **broken), NOW + timedelta(hours=1))
+    late, _ = recorded(machine(tmp_path / "2", **broken), NOW + timedelta(minutes=10))
     assert late.findings == ()
+
+
+def test_what_may_have_been_broken_without_a_trace_is_not(tmp_path: Path) -> None:
+    """No /sbin/init: nothing tells that it was there when this boot started."""
+    it = machine(tmp_path, **{INITRD: b"no initramfs at all"})
+    report = judge(it, release=RELEASE)
+    found = {finding.id for result in report.checks for finding in result.findings if finding.level == "blocker"}
+    assert "mounts.init" in found
+    boot, _ = recorded(it)
+    kept = {identity for identity, _, _ in boot.findings}
+    assert kept
+    assert not [identity for identity in kept if identity.startswith("mounts.")]
 
 
 @pytest.mark.parametrize("path", ["/etc/fstab", "/var/lib/dpkg/status", "/boot/grub/grub.cfg"])
