@@ -22,7 +22,7 @@ from itertools import chain
 
 from safeupdate.case import Case, Check
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
-from safeupdate.formats import modules
+from safeupdate.formats import dpkg_status, modules
 from safeupdate.machine import Machine
 from safeupdate.packages import Database, Package, PackedFile, at_work
 from safeupdate.packages.package import directories
@@ -113,10 +113,23 @@ def _read_again(machine: Machine, database: Database, error: Exception) -> Remed
         return Remedy("Install rpm where this program runs.")
     if isinstance(error, ProgramFailed) and machine.live:
         return Remedy("Have rpm make its database anew from the headers in it.", (("rpmdb", "--rebuilddb"),))
-    old = f"{database.place}-old"
-    if isinstance(error, FormatError) and str(error).startswith(database.place) and machine.exists(old):
-        return Remedy("Put back what dpkg keeps of the time before the last change.", (("cp", old, database.place),))
+    if isinstance(error, FormatError) and str(error).startswith(database.place):
+        return _put_back(machine, database.place)
     return Remedy("Run the check as root.") if machine.live and isinstance(error, Unreadable) else Remedy()
+
+
+def _put_back(machine: Machine, place: str) -> Remedy:
+    """dpkg keeps its record of the time before the last change; power that took one may have taken the other too."""
+    old = f"{place}-old"
+    with suppress(FormatError, Unreadable):
+        if dpkg_status.parse(machine.read_if_there(old) or b""):
+            keep = ("cp", "-p", place, f"{place}.broken")
+            return Remedy(
+                f"Put back what dpkg keeps of the time before its last change, {old}. Of that change dpkg then knows "
+                "nothing: what was installed in it, install again.",
+                (*([keep] if machine.exists(place) else []), ("cp", "-p", old, place)),
+            )
+    return Remedy()
 
 
 # -- the target's own ------------------------------------------------------------------------------------------

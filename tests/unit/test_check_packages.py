@@ -11,7 +11,7 @@ import pytest
 from safeupdate.boot.firmware import Firmware
 from safeupdate.checks.packages import CHECK
 from safeupdate.machine import Machine
-from safeupdate.report import Finding, NotApplicable
+from safeupdate.report import Finding, NotApplicable, Remedy
 from tests.unit.elves import kernel_module
 from tests.unit.initrd import archive
 from tests.unit.test_packages_rpm import DRACUT, KERNEL, installed
@@ -244,7 +244,21 @@ def test_a_status_of_garbage(tmp_path: Path) -> None:
     finding = found["database-unreadable"]
     assert (finding.level, finding.subject) == ("unknown", f"{DPKG}/status")
     assert "line 5" in finding.problem
-    assert finding.remedy.commands == (("cp", f"{DPKG}/status-old", f"{DPKG}/status"),)
+    keep, put_back = finding.remedy.commands
+    assert keep == ("cp", "-p", f"{DPKG}/status", f"{DPKG}/status.broken"), "it has what was changed last"
+    assert put_back == ("cp", "-p", f"{DPKG}/status-old", f"{DPKG}/status")
+
+
+def test_a_status_that_is_gone(tmp_path: Path) -> None:
+    found = ask(machine(tmp_path, {f"{DPKG}/status": None, f"{DPKG}/status-old": stanza(NAME)}))
+    commands = found["database-unreadable"].remedy.commands
+    assert commands == (("cp", "-p", f"{DPKG}/status-old", f"{DPKG}/status"),), "there is nothing to be kept"
+
+
+@pytest.mark.parametrize("old", [stanza(NAME)[:-9], "", "\0\0\0\n", None])
+def test_a_status_of_garbage_and_one_before_that_is_no_better(tmp_path: Path, old: str | None) -> None:
+    files = {**status(stanza(NAME, "\0\0\0")), **({} if old is None else {f"{DPKG}/status-old": old})}
+    assert ask(machine(tmp_path, files))["database-unreadable"].remedy == Remedy()
 
 
 def test_a_kernel_of_no_package(tmp_path: Path) -> None:
