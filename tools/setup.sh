@@ -28,7 +28,8 @@ fi
 # what some tests need, and is not in every release.
 with_apt() {
 	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
-	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace sbsigntool"
+	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
+	better="$better sbsigntool openssl ovmf dosfstools"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
@@ -56,7 +57,7 @@ with_dnf() {
 	as_root dnf --assumeyes --quiet install python3 python3-pip python3-dnf zstd e2fsprogs util-linux
 	# Not in every repository (EPEL, Fedora): for the root trees, make lint and some tests.
 	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned \
-		systemd-journal-remote rpm-build strace; do
+		systemd-journal-remote rpm-build strace sbsigntools openssl dosfstools; do
 		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
 	done
 }

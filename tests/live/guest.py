@@ -52,12 +52,12 @@ def run(arguments: Sequence[str], log: str, *, answers: Mapping[str, str] | None
     command += ["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-nic", "none"]
     command += arguments
     started = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        text = _watch(process, log, started, dict(answers or {}))
-    finally:
-        process.kill()
-        process.wait()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
+        try:
+            text = _watch(process, log, started, dict(answers or {}))
+        finally:
+            process.kill()
     return Ended(DONE in text, text, round(time.monotonic() - started))
 
 
@@ -78,7 +78,6 @@ def _watch(process: subprocess.Popen[bytes], log: str, started: float, answers: 
             text = plain(data)
             for question in [question for question in answers if re.search(question, text)]:
                 process.stdin.write(answers.pop(question).encode())
-                process.stdin.flush()
             if stopped is None and re.search(_STOPPED, text, re.MULTILINE):
                 stopped = time.monotonic()
             if stopped is not None and time.monotonic() - stopped > 3:

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import machines
+from machines.packages import Offline, unpacked
 from safeupdate.formats import certificate, modsig
 from safeupdate.formats.certificate import MODULE_SIGNING
-from tests.unit import efi, signed_efi, signing
+from tests.unit import signed_efi, signing
 from tests.unit.signed_efi import entries
 from tests.unit.signing import Key, signature, trailer
 
@@ -58,15 +59,23 @@ def tree() -> Path:
     return Path(machines.root("debian12"))
 
 
+@cache
 def available() -> str | None:
     """Why the cases cannot be made on this host, None where they can."""
-    missing = [f"{name}x64.efi.signed" for name in ("shim", "grub", "mm") if efi.real(f"{name}x64.efi.signed") is None]
-    if missing:
-        return f"{', '.join(missing)} of Debian 12 not unpacked here"
+    try:
+        unpacked()
+    except Offline:
+        return "no network, and the signed boot programs of Debian 12 are not here"
     releases = [path.name for path in (tree() / "lib/modules").iterdir()]
     return (
         None if {RELEASE, OTHER} <= set(releases) else f"this Debian 12 has the kernels {', '.join(sorted(releases))}"
     )
+
+
+def program(name: str) -> bytes:
+    """shim, grub or mm (MokManager) as the distribution signed it."""
+    (path,) = Path(unpacked()).glob(f"x/*-signed/**/{name}x64.efi.signed")
+    return path.read_bytes()
 
 
 def key(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tests.live import guest
 from tests.live.build import directory
 from tests.live.disks import run
-from tests.live.signatures.cases import RELEASE, Set, kernel, tree
-from tests.live.signatures.states import PASSWORD, STATES, State, program, stored
+from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
+from tests.live.signatures.states import PASSWORD, STATES, State, stored
 from tests.unit import initrd
 from tests.unit.efi import VARIABLES
 from tests.unit.trees import Content

@@ -20,7 +20,7 @@ from safeupdate.trust import firmware, keys, module_files
 from safeupdate.trust.modules import IF_ENFORCED, NEVER, Judge
 from safeupdate.volumes import Volumes
 from tests.live.signatures import nvram
-from tests.live.signatures.cases import RELEASE, Set, kernel, tree
+from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
 from tests.live.signatures.nvram import Value, Variables
 from tests.unit import efi, trees
 from tests.unit.signed_efi import SECURITY, SHIM, entries
@@ -111,13 +111,6 @@ def shown(state: State, cases: Set) -> dict[str, Content]:
 def _authority(cases: Set) -> bytes:
     """What MokManager holds the password against, in its older form (shim, MokManager.c, compute_pw_hash)."""
     return hashlib.sha256(cases.waiting + PASSWORD.encode("utf-16-le")).digest()
-
-
-def program(name: str) -> bytes:
-    """An EFI program that the distribution signed."""
-    path = efi.real(f"{name}x64.efi.signed")
-    assert path is not None
-    return path.read_bytes()
 
 
 def _vendor() -> bytes:

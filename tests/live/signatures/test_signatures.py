@@ -22,8 +22,6 @@ KNOWN_MISSES: dict[tuple[str, str, str], str] = {}
 
 
 _GUESTS = os.geteuid() == 0 and shutil.which("qemu-system-x86_64") is not None and os.path.exists(FIRMWARE)
-# The pipes to QEMU are closed when they are collected.
-_warnings = pytest.mark.filterwarnings("ignore::ResourceWarning")
 _needs_guests = pytest.mark.skipif(not _GUESTS, reason="needs root, QEMU and OVMF")
 
 
@@ -69,7 +67,6 @@ def test_the_page_shows_what_was_recorded() -> None:
 
 
 @pytest.mark.vm
-@_warnings
 @_needs_guests
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 @pytest.mark.parametrize("name", SETS)
@@ -85,7 +82,6 @@ def test_guests_do_what_was_recorded(name: str, state: State) -> None:
 
 
 @pytest.mark.vm
-@_warnings
 @_needs_guests
 def test_a_key_counts_after_a_person_confirmed_it() -> None:
     if reason := _cannot("known"):
