@@ -134,6 +134,15 @@ def test_a_device_tree_that_was_cut(tmp_path: Path, blob: bytes, expected: list[
     assert ids(list(boot_space.check(replace(one, entry=entry)))) == expected
 
 
+def test_more_files_than_a_boot_directory_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_space, "_ENTRIES", 30)
+    assert found(tmp_path, HEALTHY) == []
+    data: dict[str, Content] = {f"/boot/data/{number % 7}/{number}.new": "" for number in range(50)}
+    findings = found(tmp_path, data)
+    assert ids(findings) == [("boot-space.leftover", "note"), ("boot-space.not-all-seen", "note")]
+    assert int(findings[0].problem.split()[0]) < 30
+
+
 def test_what_is_left_on_the_host_is_nothing_to_a_copied_tree(tmp_path: Path) -> None:
     assert tree(tmp_path, HEALTHY).space("/boot") is None
 
@@ -174,6 +183,6 @@ def test_with_two_kernels_none_is_named_for_removal(tmp_path: Path) -> None:
 def test_the_need_is_the_largest_set_and_the_image_once_more(tmp_path: Path) -> None:
     one = with_kernels(tmp_path, OLDEST, running=None)
     tree(tmp_path, {f"/boot/initrd.img-{OLDER}": bytes(5000), f"/boot/initrd.img-{OLDEST}": bytes(100)})
-    files = list(boot_space._below(one.machine, "/boot", 6))
+    files = list(boot_space._below(one.machine, "/boot", 6, iter(range(99))))
     (need,) = boot_space._needs(one, files)
     assert (need.place, need.size, need.count) == ("/boot", len(x86_image(OLDER)) + 5000 + 5000, 2)
