@@ -100,7 +100,8 @@ def _finding(result: CheckResult, finding: Finding, pen: _Pen, verbose: bool) ->
     yield from rest
     if finding.lowered is not None:
         source = f" ({finding.lowered.source})" if finding.lowered.source is not None else ""
-        yield from pen.wrap(f"Lowered from {finding.lowered.level}: {finding.lowered.reason}{source}", "  ")
+        reason = finding.lowered.reason.rstrip(".")
+        yield from pen.wrap(f"Lowered from {finding.lowered.level}: {reason}{source}.", "  ")
     if finding.consequence:
         yield from pen.wrap(finding.consequence, "  ")
     if finding.remedy.text:

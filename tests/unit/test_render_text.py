@@ -69,6 +69,21 @@ def test_safe_says_what_was_not_looked_at_and_what_was_lowered() -> None:
     assert head(told).endswith("and everything it needs is there, but for what is told with less weight here.")
 
 
+@pytest.mark.parametrize(
+    ("reason", "source", "line"),
+    [
+        ("it came up", None, "it came up."),
+        ("known.", None, "known."),
+        ("known", "/etc/x.toml", "known (/etc/x.toml)."),
+        ("known.", "/etc/x.toml", "known (/etc/x.toml)."),
+    ],
+)
+def test_why_something_was_lowered_is_a_sentence(reason: str, source: str | None, line: str) -> None:
+    lowered = blocker("b.x", "x", "x", "x").at("warning", Lowered("blocker", reason, source))
+    report = replace(FULL, checks=(CheckResult("b", "", True, "warned", (lowered,)),))
+    assert f"  Lowered from blocker: {line}\n" in render(report)
+
+
 @pytest.mark.parametrize("verdict", ["safe", "unsafe", "unknown"])
 def test_every_verdict_comes_first(verdict: Verdict) -> None:
     for report in (FULL, EMPTY):
