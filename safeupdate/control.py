@@ -1,8 +1,8 @@
 """What boots that came up prove: how well a fallback is known, and which findings the running boot has too.
 
 A boot proves something of the files that it used, and of no others: the ledger holds their checksums as they were at
-the boot, and they are compared with what is on disk now. A boot of which the journal alone tells proves that its
-release came up once.
+the boot, and they are compared with what is on disk now. A boot of which the journal alone tells, or of another machine
+as the ledger of a cloned disk has them, proves that its release came up once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from safeupdate.boot.plan import BootEntry
 from safeupdate.case import Case
 from safeupdate.errors import SafeupdateError
 from safeupdate.fingerprint import booted
-from safeupdate.ledger.reading import Boot
+from safeupdate.ledger.reading import Boot, identity
 from safeupdate.report import Finding, Lowered, Quality
 
 _BASELINE = "the boot that is running now has the same, and came up"
@@ -51,8 +51,10 @@ def _control(case: Case) -> Boot | None:
 
 
 def _used(boot: Boot, case: Case, entry: BootEntry) -> bool:
-    """Whether `boot` used the very files that `entry` names, as they are now."""
+    """Whether `boot` used the very files that `entry` names, as they are now, on this machine."""
     if entry.release not in (boot.release, None) or boot.kernel is None or boot.modules is None:
+        return False
+    if boot.machine is None or boot.machine != identity(case.machine):
         return False
     now = booted(case.hasher, entry, boot.release)
     return (now.kernel, now.modules) == (boot.kernel, boot.modules) and (

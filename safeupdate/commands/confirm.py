@@ -108,7 +108,7 @@ def confirm(machine: Machine, now: datetime) -> tuple[bool, tuple[str, ...]]:
 def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, now: datetime) -> tuple[Boot, list[str]]:
     from safeupdate.boot import find_plan
     from safeupdate.judge import judge
-    from safeupdate.ledger.reading import Boot
+    from safeupdate.ledger import reading
     from safeupdate.volumes import Volumes
 
     started = _started(machine)
@@ -133,7 +133,7 @@ def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, no
                 for finding in every
                 if finding.level == "blocker" and finding.id.startswith(_OF_BOOT_FILES)
             )
-    boot = Boot(
+    boot = reading.Boot(
         boot_id=identity,
         release=release,
         entry=entry.id if entry is not None else None,
@@ -146,6 +146,7 @@ def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, no
         modules=booted.modules,
         parts=parts,
         findings=findings,
+        machine=reading.identity(machine),
     )
     what = f'entry "{entry.title}"' if entry is not None else "an entry that the boot menu does not have in this form"
     lines = [f"Recorded: this boot ({release}, {what}) came up."]

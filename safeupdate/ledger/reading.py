@@ -47,6 +47,8 @@ _STEPS = 20_000_000
 _ROLLBACK_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """A journal that begins so holds the pages of before a write that was not finished (SQLite's file format, 3)."""
 
+_IDENTITIES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+
 _Row = TypeVar("_Row")
 
 
@@ -58,7 +60,8 @@ class Boot:
     `journal` the weaker one of boots before the installation. `kernel`, `initramfs` (path and hash of each image that
     the entry loads) and `modules` (`Hasher.tree` of the release's directory) are the files as they booted, None where
     they had changed before the record was made. `parts` is the fingerprint at that time. `findings` are what a check
-    called a blocker on this boot, which had come up all the same: (id, subject, problem).
+    called a blocker on this boot, which had come up all the same: (id, subject, problem). `machine` is the
+    `identity` of the machine that booted.
     """
 
     boot_id: str
@@ -73,6 +76,7 @@ class Boot:
     modules: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict, hash=False)
     findings: tuple[tuple[str, str, str], ...] = ()
+    machine: str | None = None
     seq: int = 0
 
 
@@ -126,6 +130,21 @@ class History:
 
 UNKNOWN = History()
 """Of a machine whose past is not known."""
+
+
+def identity(machine: Machine) -> str | None:
+    """What tells this machine from a clone of its disk: a hash, as machine-id(5) asks for, of the id that each gets at
+    its first boot. None where there is no such id (without systemd and D-Bus, or in an image before its first boot)."""
+    from hashlib import sha256
+
+    for path in _IDENTITIES:
+        try:
+            value = machine.value(path)
+        except SafeupdateError:
+            continue
+        if value and value != "uninitialized":
+            return sha256(f"safeupdate {value}".encode("utf-8", "surrogateescape")).hexdigest()
+    return None
 
 
 def read(machine: Machine, *, boots: int = BOOTS_READ, checks: int = CHECKS_READ) -> History:
@@ -237,6 +256,7 @@ def _boot(row: Mapping[str, Any]) -> Boot:
         modules=_optional(row["modules"]),
         parts=_parts(row["parts"]),
         findings=_findings(row["findings"]),
+        machine=_optional(row["machine"]),
         seq=_number(row["seq"]),
     )
 

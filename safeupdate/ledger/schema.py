@@ -24,7 +24,7 @@ TABLES = {
     "boots": """CREATE TABLE boots (
     seq INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, release TEXT NOT NULL, entry TEXT, cmdline TEXT NOT NULL,
     started TEXT NOT NULL, confirmed TEXT, source TEXT NOT NULL, kernel TEXT, initramfs TEXT, modules TEXT,
-    parts TEXT NOT NULL, findings TEXT NOT NULL)""",
+    parts TEXT NOT NULL, findings TEXT NOT NULL, machine TEXT)""",
     "checks": """CREATE TABLE checks (
     seq INTEGER PRIMARY KEY, time TEXT NOT NULL, version TEXT NOT NULL, boot_id TEXT, verdict TEXT NOT NULL,
     release TEXT, entry TEXT, fingerprint TEXT, parts TEXT NOT NULL, findings TEXT NOT NULL)""",

@@ -106,6 +106,7 @@ def record_boots(
                 modules=boot.modules,
                 parts=_json(boot.parts.items()),
                 findings=_json(boot.findings),
+                machine=boot.machine,
             )
         ledger.remember(hashes)
         ledger.witness_in_boot = True

@@ -117,6 +117,7 @@ def _fields(row: Boot | CheckRow | Event) -> dict[str, Any]:
         "confirmed": row.confirmed,
         "source": row.source,
         "boot_id": row.boot_id,
+        "machine": row.machine,
         "kernel": row.release,
         "entry": row.entry,
         "command_line": row.cmdline,

@@ -17,6 +17,7 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.judge import judge
 from safeupdate.ledger import schema
 from safeupdate.ledger.reading import Boot, read
+from safeupdate.ledger.reading import identity as identity_of
 from safeupdate.ledger.writing import BOOT_ID
 from safeupdate.machine import Machine
 from tests.unit import efi
@@ -36,6 +37,7 @@ RUNNING: dict[str, Content] = {
     **FILES,
     f"{MODULES}/modules.dep": "",
     f"{MODULES}/kernel/a.ko": b"module",
+    "/etc/machine-id": "0f1d1f3e6f5a4a1c9b7e000000000001\n",
     "/proc/cmdline": CMDLINE,
     "/proc/sys/kernel/osrelease": f"{RELEASE}\n",
     "/proc/stat": f"cpu  1 2 3\nbtime {STARTED}\nprocesses 9\n",
@@ -66,6 +68,7 @@ def test_the_boot_that_is_running(tmp_path: Path) -> None:
     assert boot.initramfs is not None
     assert [path for path, _ in boot.initramfs] == [INITRD]
     assert boot.modules is not None
+    assert boot.machine == identity_of(machine(tmp_path))
     assert told == (f'Recorded: this boot ({RELEASE}, entry "Debian GNU/Linux") came up.',)
 
 

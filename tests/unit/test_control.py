@@ -8,7 +8,7 @@ import pytest
 from safeupdate.case import Case
 from safeupdate.control import against_control, quality
 from safeupdate.fingerprint import booted
-from safeupdate.ledger.reading import Boot, History
+from safeupdate.ledger.reading import Boot, History, identity
 from safeupdate.machine import Machine
 from safeupdate.report import Finding, blocker, warning
 from tests.unit.initrd import archive
@@ -23,6 +23,7 @@ FILES: dict[str, Content] = {
     MODULE: "module",
     "/proc/sys/kernel/random/boot_id": f"{BOOT_ID}\n",
     "/proc/sys/kernel/osrelease": f"{RELEASE}\n",
+    "/etc/machine-id": "0f1d1f3e6f5a4a1c9b7e000000000001\n",
 }
 
 
@@ -41,6 +42,7 @@ def recorded(one: Case, **changes: object) -> Boot:
         kernel=files.kernel,
         initramfs=files.initramfs,
         modules=files.modules,
+        machine=identity(one.machine),
     )
     return replace(boot, **changes)  # type: ignore[arg-type]
 
@@ -95,6 +97,28 @@ def test_another_release_says_nothing_of_this_one(tmp_path: Path) -> None:
     one = known(tmp_path, release=NEW)
     (tmp_path / "proc/sys/kernel/osrelease").write_text(f"{NEW}\n")
     assert quality(again(one)) == "unproven"
+
+
+@pytest.mark.parametrize("clones", ["0f1d1f3e6f5a4a1c9b7e000000000002\n", "uninitialized\n", "", None])
+def test_a_clone_has_booted_nothing_yet(tmp_path: Path, clones: str | None) -> None:
+    one = known(tmp_path, findings=told())
+    (tmp_path / "etc/machine-id").unlink()
+    if clones is not None:
+        (tmp_path / "etc/machine-id").write_text(clones)
+    assert quality(again(one)) == "booted-before"
+    assert against_control(as_target(again(one)), cut(NEW)).level == "blocker"
+
+
+def test_machines_without_an_id_are_not_told_apart(tmp_path: Path) -> None:
+    one = known(tmp_path, machine=None)
+    (tmp_path / "etc/machine-id").unlink()
+    assert quality(again(one)) == "booted-before"
+
+
+def test_the_id_of_dbus_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    first = identity(tree(tmp_path / "1", {"/var/lib/dbus/machine-id": "1\n", "/etc/machine-id": "uninitialized\n"}))
+    assert first == identity(tree(tmp_path / "2", {"/etc/machine-id": "1\n"}))
+    assert first not in (None, "1")
 
 
 def cut(release: str) -> Finding:

@@ -17,7 +17,7 @@ from tests.unit.trees import Link, open_directory, tree
 BOOT = (
     "INSERT INTO boots VALUES (1, 'b-1', '6.1.0-50-amd64', 'gnulinux', 'root=UUID=x ro', '2026-11-01T08:00:00+00:00',"
     " '2026-11-01T08:01:00+00:00', 'service', 'aa', '[[\"/boot/initrd.img\", \"bb\"]]', 'cc', '[[\"menu\", \"1\"]]',"
-    ' \'[["mounts.device-missing", "/srv", "It is gone."]]\')'
+    ' \'[["mounts.device-missing", "/srv", "It is gone."]]\', \'dd\')'
 )
 CHECK = (
     "INSERT INTO checks VALUES (2, '2026-11-02T08:00:00+00:00', '1.0', 'b-1', 'unsafe', '6.1.0-51-amd64', NULL, 'ff',"
@@ -72,6 +72,7 @@ def test_rows_come_newest_first(tmp_path: Path, place: Path) -> None:
         "cc",
         {"menu": "1"},
         (("mounts.device-missing", "/srv", "It is gone."),),
+        "dd",
         1,
     )
     assert history.good("6.1.0-50-amd64") == (history.boot("b-1"),)

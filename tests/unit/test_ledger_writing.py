@@ -150,7 +150,7 @@ def filled(machine: Machine, count: int, days: float, *, confirmed: bool = True)
         (last,) = database.execute("SELECT last FROM ledger").fetchone()
         for seq in range(last + 1, last + 1 + 2 * count, 2):
             database.execute(
-                "INSERT INTO boots VALUES (?, ?, ?, NULL, '', ?, ?, 'service', NULL, NULL, NULL, '[]', '[]')",
+                "INSERT INTO boots VALUES (?, ?, ?, NULL, '', ?, ?, 'service', NULL, NULL, NULL, '[]', '[]', NULL)",
                 (seq, f"old-{seq}", f"release-{days}", then, then if confirmed else None),
             )
             database.execute(
