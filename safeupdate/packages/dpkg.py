@@ -148,16 +148,6 @@ class Dpkg:
                 files.append(PackedFile(path, "md5", digest, placed=placed, copied=copied))
         return tuple(files)
 
-    def owner(self, path: str) -> Package | None:
-        """By the lists of files of every package, the spelling without /usr as good as the one with it."""
-        plain = path[len("/usr") :] if path.startswith("/usr/") else path
-        wanted = tuple(f"\n{one}\n".encode("utf-8", "surrogateescape") for one in (plain, f"/usr{plain}"))
-        for package in self.records:
-            text = self._list(package)
-            if text is not None and any(one in b"\n" + text for one in wanted):
-                return package
-        return None
-
     @cached_property
     def _diversions(self) -> dict[str, tuple[str, str]]:
         """Path to where it was diverted, and the package whose file stays where it is (dpkg-divert(1))."""

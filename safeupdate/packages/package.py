@@ -106,9 +106,6 @@ class Database(Protocol):
     def files(self, package: Package, release: str) -> tuple[PackedFile, ...]:
         """Image and modules of this release that the package brought; none where nothing was written down."""
 
-    def owner(self, path: str) -> Package | None:
-        """The package that brought the file at `path`."""
-
 
 def directories(release: str) -> tuple[str, str]:
     """Where a package may say that the modules are; one is a link to the other, or is not there (usr-merge)."""

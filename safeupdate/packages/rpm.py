@@ -89,7 +89,7 @@ class Rpm:
         if found:
             return found
         images = (f"{directories(release)[0]}/vmlinuz", f"/boot/vmlinuz-{release}")
-        owners = [self.owner(path) for path in images]
+        owners = [self._owner(path) for path in images]
         return tuple(dict.fromkeys(owner for owner in owners if owner is not None))
 
     def files(self, package: Package, release: str) -> tuple[PackedFile, ...]:
@@ -105,7 +105,7 @@ class Rpm:
                     files.append(PackedFile(path, algorithm, digest, _number(size), _number(mtime)))
         return tuple(files)
 
-    def owner(self, path: str) -> Package | None:
+    def _owner(self, path: str) -> Package | None:
         """The package that has the file at `path`, there or not."""
         for kind, *words in self._query(_PACKAGE, "--path", path):
             if kind == "package" and len(words) == 5:

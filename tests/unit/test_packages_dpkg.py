@@ -65,15 +65,9 @@ def test_a_package_may_be_there_for_two_architectures(tmp_path: Path) -> None:
     files: dict[str, Content] = {
         f"{DPKG}/status": stanza("libc6", "install ok installed", "1", same) + foreign,
         f"{DPKG}/updates/0001": stanza("libc6", "install ok unpacked", "2", same),
-        f"{DPKG}/info/libc6:i386.list": "/.\n/lib/i386-linux-gnu/libc.so.6\n",
     }
     dpkg = database(tmp_path, files)
     assert [(one.version, one.architecture) for one in dpkg.records] == [("2", "amd64"), ("1", "i386")]
-    for path in ("/lib/i386-linux-gnu/libc.so.6", "/usr/lib/i386-linux-gnu/libc.so.6"):
-        owner = dpkg.owner(path)
-        assert owner is not None
-        assert owner.architecture == "i386"
-    assert dpkg.owner("/lib/i386-linux-gnu/libc.so") is None
 
 
 def test_a_trigger_that_no_dpkg_has_noted_yet(tmp_path: Path) -> None:
@@ -128,6 +122,13 @@ def test_which_packages_a_kernel_came_in(tmp_path: Path, name: str, listed: list
     if listed is not None:
         files[f"{DPKG}/info/{name}.list"] = "/.\n" + "".join(f"{path}\n" for path in listed)
     assert [one.name for one in database(tmp_path, files).of_kernel(RELEASE)] == [name] * brought
+
+
+def test_a_list_that_has_the_architecture_in_its_name(tmp_path: Path) -> None:
+    files: dict[str, Content] = {f"{DPKG}/info/{NAME}:amd64.list": f"/.\n/boot/vmlinuz-{RELEASE}\n"}
+    assert [one.name for one in database(tmp_path, files).of_kernel(RELEASE)] == [NAME]
+    files = {f"{DPKG}/info/{NAME}:amd64.list": "/.\n/usr/share/doc\n"}
+    assert database(tmp_path, files).of_kernel(RELEASE) == ()
 
 
 def test_files_with_their_sums(tmp_path: Path) -> None:

@@ -38,6 +38,20 @@ touch %buildroot/boot/initramfs-{RELEASE}.img
 /lib/modules/{RELEASE}
 %ghost /boot/initramfs-{RELEASE}.img
 """
+MONOLITH = f"""
+Name: own
+Version: 1
+Release: 1
+Summary: A kernel without modules, in a package of a name that tells nothing
+License: GPL-2.0-only
+BuildArch: noarch
+%description
+%install
+mkdir -p %buildroot/boot
+echo image > %buildroot/boot/vmlinuz-{RELEASE}
+%files
+/boot/vmlinuz-{RELEASE}
+"""
 DRACUT = """
 Name: dracut
 Epoch: 1
@@ -88,8 +102,6 @@ def test_packages_and_files(tmp_path: Path) -> None:
     image, module = sorted(rpm.files(kernel, RELEASE), key=lambda file: file.path, reverse=True)
     assert (image.path, image.algorithm, image.size) == (f"/lib/modules/{RELEASE}/vmlinuz", "sha256", 6)
     assert module.path == f"/lib/modules/{RELEASE}/kernel/a.ko"
-    assert rpm.owner(module.path) == rpm.owner(f"/boot/initramfs-{RELEASE}.img") == kernel
-    assert rpm.owner("/nobody") is None
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before, "nothing is written into a tree"
 
     place = tmp_path / "file"
@@ -101,6 +113,12 @@ def test_packages_and_files(tmp_path: Path) -> None:
         place.write_bytes(content)
         os.utime(place, (mtime or 0, mtime or 0))
         assert module.touched(place.stat()) == touched
+
+
+def test_a_kernel_that_only_its_image_tells(tmp_path: Path) -> None:
+    rpm = found(installed(tmp_path / "root", tmp_path, MONOLITH))
+    assert rpm.of_kernel(RELEASE) == (Package("own", "1-1", "noarch"),)
+    assert rpm.of_kernel("6.1.0") == ()
 
 
 @pytest.mark.parametrize("name", ["rpmdb.sqlite", "Packages", "Packages.db"])
