@@ -14,6 +14,7 @@ import posixpath
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -72,6 +73,7 @@ class Machine:
     unreadable: frozenset[str] = frozenset()
     spaces: Mapping[str, Space] = field(default_factory=dict, repr=False, compare=False)
     _directories: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _below: dict[str, dict[str, os.stat_result]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def here(cls) -> Machine:
@@ -293,6 +295,25 @@ class Machine:
                 problem = self._problem(path, error)
                 if isinstance(problem, Unreadable):
                     raise problem from None
+
+    def below(self, path: str) -> Mapping[str, os.stat_result]:
+        """What is below a directory and no directory itself, by its relative path, with its status, links not followed.
+
+        It is looked at once: several checks ask about the thousands of files of a kernel's modules. Empty where there
+        is no such directory. Raises `Unreadable`.
+        """
+        try:
+            place = self.host_path(path)
+        except Missing:
+            return {}
+        if place not in self._below:
+            found = {}
+            for entry in self.walk(path):
+                if not entry.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # an update is at work
+                        found[entry.path[len(place) + 1 :]] = entry.stat(follow_symlinks=False)
+            self._below[place] = found
+        return self._below[place]
 
     def populated(self, path: str) -> bool:
         """Whether a directory of facts was captured: it is there and holds something."""

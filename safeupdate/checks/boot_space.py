@@ -285,14 +285,12 @@ def _add_modules(case: Case, needs: dict[int, _Need]) -> None:
     status = case.machine.stat("/lib/modules")
     if status is None:
         return
-    entries = []
-    for entry in case.machine.walk(case.kernel.modules):
-        with suppress(FileNotFoundError):  # an update is at work
-            entries.append(entry.stat(follow_symlinks=False))
-    size = sum(one.st_size for one in entries if stat.S_ISREG(one.st_mode))
+    files = case.machine.below(case.kernel.modules)
+    size = sum(one.st_size for one in files.values() if stat.S_ISREG(one.st_mode))
+    count = len(files) + len({path.rpartition("/")[0] for path in files})
     need = needs.setdefault(status.st_dev, _Need("/lib/modules"))
-    need.size, need.count = need.size + size, need.count + len(entries)
-    need.parts += (f"{case.kernel.modules}: {_mib(size)} in {len(entries)} files",)
+    need.size, need.count = need.size + size, need.count + count
+    need.parts += (f"{case.kernel.modules}: {_mib(size)} in {count} files and directories",)
 
 
 def _make_room(case: Case, place: str, *, inodes: bool = False) -> Remedy:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import BinaryIO
 
 from safeupdate import kernels
@@ -170,7 +170,8 @@ def _payload_damage(file: BinaryIO, image: KernelImage) -> str | None:
 def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
     machine, directory = case.machine, kernel.modules
     config = kernel.config
-    present = _files(case, directory)
+    files = case.machine.below(directory)
+    present = {path: status.st_size for path, status in files.items() if stat.S_ISREG(status.st_mode)}
     in_tree = {name for name in present if name.startswith("kernel/") and modules.is_module(name)}
     if config is not None and "CONFIG_MODULES" not in config and not in_tree:
         yield note(
@@ -247,20 +248,6 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
         )
     yield from _listed(case, kernel, dependencies, present, depmod)
     yield from _vermagic(case, kernel, {name: present[name] for name in in_tree})
-
-
-def _files(case: Case, directory: str) -> dict[str, int]:
-    """Every file below the modules directory, relative to it, with its size in bytes."""
-    try:
-        top = len(case.machine.host_path(directory)) + 1
-    except Missing:
-        return {}
-    found = {}
-    for entry in case.machine.walk(directory):
-        if entry.is_file(follow_symlinks=False):
-            with suppress(FileNotFoundError):  # an update is at work
-                found[entry.path[top:]] = entry.stat(follow_symlinks=False).st_size
-    return found
 
 
 def _listed(

@@ -8,6 +8,7 @@ know, only where signatures are enforced.
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,7 @@ class _Selection:
         self._judge = Judge(trust)
         # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
         self._unsigned_tree = trust.config is None
-        self._entries: dict[str, os.DirEntry[str]] = {}
+        self._present = case.machine.below(case.kernel.modules)
         self._stamps: dict[str, bytes] = {}
         self.undecoded: dict[str, NoDecoder] = {}
         self.undecoded_needed = False
@@ -151,18 +152,13 @@ class _Selection:
     @cached_property
     def _paths(self) -> dict[str, str]:
         """Every module on disk by its name, relative to the modules directory; of two the one that modprobe finds."""
-        try:
-            top = len(self._case.machine.host_path(self._kernel.modules)) + 1
-        except Missing:
-            return {}
+        present = self._present
         found = {}
-        for entry in self._case.machine.walk(self._kernel.modules):
-            path = entry.path[top:]
+        for path in present:
             if modules.is_module(path) and not path.startswith(("build/", "source/")):
                 found[modules.module_name(path)] = path
-                self._entries[path] = entry
         for path in self._dependencies:
-            if path in self._entries:
+            if path in present:
                 found[modules.module_name(path)] = path
         return found
 
@@ -246,13 +242,10 @@ class _Selection:
 
         A link is read each time, and so is everything of a tree.
         """
-        entry = self._entries[path]
-        if not self._case.machine.live or entry.is_symlink():
+        status = self._present[path]
+        if not self._case.machine.live or stat.S_ISLNK(status.st_mode):
             return False
-        try:
-            stamp = self._known.stamp(entry.stat(follow_symlinks=False))
-        except OSError:
-            return False
+        stamp = self._known.stamp(status)
         if stamp is None:
             return False
         self._stamps[path] = stamp

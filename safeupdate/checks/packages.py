@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -153,19 +153,9 @@ class _Kernel:
     release: str
 
     @cached_property
-    def present(self) -> dict[str, os.stat_result]:
+    def present(self) -> Mapping[str, os.stat_result]:
         """Every file, relative to the directory."""
-        machine, directory = self.case.machine, directories(self.release)[0]
-        try:
-            top = len(machine.host_path(directory)) + 1
-        except Missing:
-            return {}
-        found = {}
-        for entry in machine.walk(directory):
-            if not entry.is_dir(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # an update is at work
-                    found[entry.path[top:]] = entry.stat(follow_symlinks=False)
-        return found
+        return self.case.machine.below(directories(self.release)[0])
 
     @cached_property
     def listed(self) -> frozenset[str]:
