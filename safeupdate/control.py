@@ -13,6 +13,7 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.fingerprint import booted
 from safeupdate.ledger.reading import Boot, identity
 from safeupdate.report import Finding, Lowered, Quality
+from safeupdate.surroundings import inside
 
 _BASELINE = "the boot that is running now has the same, and came up"
 
@@ -22,7 +23,8 @@ def quality(case: Case) -> Quality:
     boots = case.history.good(case.release)
     if case.entry is not None and any(_used(boot, case, case.entry) for boot in boots):
         return "proven"
-    return "booted-before" if boots or case.release == case.machine.running_kernel else "unproven"
+    running = case.machine.running_kernel if inside(case.machine) is None else None  # the host's is not this one's
+    return "booted-before" if boots or case.release == running else "unproven"
 
 
 def against_control(case: Case, finding: Finding) -> Finding:

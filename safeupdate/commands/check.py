@@ -16,8 +16,15 @@ from safeupdate.errors import Unreadable
 if TYPE_CHECKING:
     from safeupdate.config import Config
     from safeupdate.machine import Machine
+    from safeupdate.report import Report
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+_CHROOT = (
+    "This is a chroot: the kernel that runs, the disks and the firmware are those of the host, and nothing is recorded "
+    "here. From outside, `safeupdate check --root DIR` judges what lies in DIR."
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -49,29 +56,18 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, record, print, and return the verdict's exit code."""
-    from safeupdate.fingerprint import Hasher
-    from safeupdate.judge import judge
-    from safeupdate.ledger import reading, writing
     from safeupdate.report import EXIT_CODES
 
     machine = machine_at(arguments.root)
-    config, warnings = _config(machine)
     drivers = arguments.require_driver
-    history = reading.read(machine)
-    hasher = Hasher(machine, history.hashes)
     with _progress(quiet=arguments.quiet) as tell:
-        report = judge(
+        report = check(
             machine,
             release=arguments.kernel,
             required_drivers=None if drivers is None else tuple(name for name in drivers if name != "none"),
-            config=config,
-            history=history,
-            hasher=hasher,
             all_modules=arguments.all_modules,
             progress=tell,
         )
-    unrecorded = writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)
-    report = replace(report, warnings=(*warnings, *history.problems, *unrecorded))
     if arguments.json:
         from safeupdate.render.json import render as render_json
 
@@ -88,6 +84,45 @@ def run(arguments: argparse.Namespace) -> int:
         )
     _print(text)
     return EXIT_CODES[report.verdict]
+
+
+def check(
+    machine: Machine,
+    *,
+    release: str | None = None,
+    required_drivers: tuple[str, ...] | None = None,
+    all_modules: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """The machine's report, by its own configuration and ledger, and recorded there unless it is a tree.
+
+    In a container or a chroot nothing booted: the kernel that runs is the host's, and a ledger would go into an image.
+    """
+    from safeupdate import surroundings
+    from safeupdate.fingerprint import Hasher
+    from safeupdate.judge import judge
+    from safeupdate.ledger import reading, writing
+
+    config, warnings = _config(machine)
+    elsewhere = surroundings.inside(machine) if machine.live else None
+    history = reading.read(machine) if elsewhere is None else reading.UNKNOWN
+    hasher = Hasher(machine, history.hashes)
+    report = judge(
+        machine,
+        release=release,
+        required_drivers=required_drivers,
+        config=config,
+        history=history,
+        hasher=hasher,
+        all_modules=all_modules,
+        progress=progress,
+    )
+    if elsewhere is None:
+        unrecorded = writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)
+        warnings = (*warnings, *history.problems, *unrecorded)
+    elif elsewhere == "a chroot":
+        warnings = (*warnings, _CHROOT)
+    return replace(report, warnings=warnings)
 
 
 def _config(machine: Machine) -> tuple[Config, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from safeupdate.ledger.reading import Boot, History, identity
 from safeupdate.machine import Machine
 from safeupdate.report import Finding, blocker, warning
 from tests.unit.initrd import archive
+from tests.unit.test_surroundings import MACHINE
 from tests.unit.trees import IMAGE, INITRD, RELEASE, Content, case, tree, x86_image
 
 NEW = "6.1.0-51-amd64"
@@ -91,6 +92,12 @@ def test_a_boot_that_nobody_confirmed_proves_nothing(tmp_path: Path) -> None:
     assert quality(one) == "booted-before"  # it is running now
     (tmp_path / "proc/sys/kernel/osrelease").write_text("6.6.6\n")
     assert quality(again(one)) == "unproven"
+
+
+def test_the_kernel_that_runs_below_a_chroot_is_the_hosts(tmp_path: Path) -> None:
+    assert quality(case(tree(tmp_path, FILES))) == "booted-before"
+    tree(tmp_path, {"/proc/self/mountinfo": MACHINE.replace(" / / ", " /c / "), "/proc/1/mountinfo": MACHINE})
+    assert quality(case(Machine.tree(str(tmp_path)))) == "unproven"
 
 
 def test_another_release_says_nothing_of_this_one(tmp_path: Path) -> None:
