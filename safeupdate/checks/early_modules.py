@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from safeupdate.case import Case
+from safeupdate.checks.kernel_files import first_names
 from safeupdate.checks.without_initramfs import build_again, drivers_outside
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import modules
@@ -141,7 +142,7 @@ def _dependencies(
             "initramfs.modules-lost",
             path,
             f"The initramfs image {path} lists {len(listed)} kernel modules for {release}, and {len(lost)} of them are "
-            "not in it.",
+            f"not in it: {first_names(lost)}.",
             "Drivers are missing in early user space, and the root file system may not be found.",
             evidence=lost[:_CAP],
             remedy=rebuild,
@@ -176,7 +177,7 @@ def differing_modules(case: Case, path: str, index: Index) -> Iterator[Finding]:
         yield warning(
             "initramfs.modules-differ",
             path,
-            f"Kernel modules in the initramfs image {path} are not the ones in {directory}.",
+            f"Kernel modules in the initramfs image {path} are not the ones in {directory}: {first_names(differing)}.",
             "The image was not rebuilt after they changed, or they are damaged in it: early user space loads those.",
             evidence=[f"{len(differing)} of {compared} differ", *sorted(differing)[:_CAP]],
             remedy=build_again(case, path),

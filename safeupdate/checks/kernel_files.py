@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from posixpath import basename
 from typing import BinaryIO
 
 from safeupdate import kernels
@@ -241,13 +242,20 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
         yield blocker(
             "kernel-files.modules-not-listed",
             f"{directory}/modules.dep.bin",
-            f"The index {directory}/modules.dep.bin lists only {len(in_tree) - len(lost)} of {len(in_tree)} modules.",
+            f"The index {directory}/modules.dep.bin lists only {len(in_tree) - len(lost)} of {len(in_tree)} modules. "
+            f"It lacks {first_names(lost)}.",
             "modprobe and udev do not find the others after the switch to the root file system.",
             evidence=[f"not listed: {name}" for name in sorted(lost)[:_CAP]],
             remedy=depmod,
         )
     yield from _listed(case, kernel, dependencies, present, depmod)
     yield from _vermagic(case, kernel, {name: present[name] for name in in_tree})
+
+
+def first_names(paths: Iterable[str]) -> str:
+    """Three of these modules, for a sentence: two losses that differ must not read the same (`control.py`)."""
+    names = sorted(modules.module_name(path) if modules.is_module(path) else basename(path) for path in paths)
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
 def _listed(
@@ -275,7 +283,8 @@ def _listed(
         yield blocker(
             "kernel-files.modules-lost",
             directory,
-            f"{len(gone)} of the {len(dependencies)} modules of the kernel {kernel.release} are missing or empty.",
+            f"{len(gone)} of the {len(dependencies)} modules of the kernel {kernel.release} are missing or empty: "
+            f"{first_names(gone)}.",
             "Drivers for network, file systems and devices are not found after the switch to the root file system.",
             evidence=evidence,
             remedy=reinstall_kernel(case.machine, kernel.release),
@@ -297,7 +306,8 @@ def _listed(
     yield warning(
         "kernel-files.module-missing",
         directory,
-        f"{len(gone)} of the {len(dependencies)} modules that {directory}/modules.dep names are missing or empty.",
+        f"{len(gone)} of the {len(dependencies)} modules that {directory}/modules.dep names are missing or empty: "
+        f"{first_names(gone)}.",
         "They cannot be loaded; no use of them on this machine is known.",
         evidence=evidence,
         remedy=depmod,

@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import chain
 
 from safeupdate.case import Case, Check
+from safeupdate.checks.kernel_files import first_names
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
 from safeupdate.formats import dpkg_status, modules
 from safeupdate.machine import Machine
@@ -283,7 +284,8 @@ def _own(case: Case, database: Database, release: str, brought: tuple[Package, .
                 "packages.half-replaced",
                 package.name,
                 f"An installation of the kernel {release} was cut short: {len(replaced)} files of the package "
-                f"{package.name} are replaced already, {len(kernel.left_behind)} have yet to be.",
+                f"{package.name} are replaced already, {len(kernel.left_behind)} have yet to be. Replaced: "
+                f"{first_names(replaced)}.",
                 "The kernel refuses modules of another build than its own, or fails with them.",
                 evidence=_some("replaced", replaced) + _some("yet to be put in place", kernel.left_behind),
                 remedy=reinstall_kernel(case.machine, release),
@@ -334,7 +336,7 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
         yield blocker(
             "packages.files-missing",
             package.name,
-            f"{state}, and {len(gone)} of its files are missing or empty.",
+            f"{state}, and {len(gone)} of its files are missing or empty: {first_names(gone)}.",
             "The kernel comes up without these modules, or does not come up.",
             evidence=evidence + _some("missing or empty", gone),
             remedy=remedy,
@@ -343,7 +345,8 @@ def _not_whole(kernel: _Kernel, package: Package, files: _Files) -> Iterator[Fin
         yield blocker(
             "packages.half-replaced",
             package.name,
-            f"{state}: {len(files.changed)} files are replaced already, {len(waiting)} have yet to be.",
+            f"{state}: {len(files.changed)} files are replaced already, {len(waiting)} have yet to be. Replaced: "
+            f"{first_names(files.changed)}.",
             "The kernel refuses modules of another build than its own, or fails with them.",
             evidence=evidence + _some("replaced", files.changed) + _some("yet to be put in place", waiting),
             remedy=remedy,
@@ -491,7 +494,7 @@ def _not_unpacked(case: Case, brought: tuple[Package, ...]) -> Iterator[Finding]
                 "packages.files-missing",
                 os.path.dirname(gone[0]),
                 f"An installation of the kernel {release} was cut short while its files were unpacked: {len(gone)} "
-                "modules are not in their place.",
+                f"modules are not in their place: {first_names(gone)}.",
                 "The kernel comes up without these modules, or does not come up.",
                 evidence=_some("not in its place", gone),
                 remedy=remedy,

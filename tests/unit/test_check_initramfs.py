@@ -192,7 +192,9 @@ def test_a_cut_between_two_segments(tmp_path: Path) -> None:
     rest = {name: content for name, content in INITRAMFS_TOOLS.items() if not name.endswith(".ko")}
     many = {f"kernel/{n}.ko": module() for n in range(30)}
     rest[f"{MODULES}/modules.dep"] = "".join(f"{name}:\n" for name in many).encode()
-    assert ids(judged(tmp_path / "3", microcode + compress("xz", archive(rest)))) == [("blocker", "modules-lost")]
+    (finding,) = judged(tmp_path / "3", microcode + compress("xz", archive(rest)))
+    assert (finding.level, finding.id) == ("blocker", "initramfs.modules-lost")
+    assert finding.problem.endswith("30 of them are not in it: 0, 1, 10 and others.")
 
 
 def test_a_kernel_without_initramfs_support(tmp_path: Path) -> None:

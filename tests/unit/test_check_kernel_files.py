@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from safeupdate.boot.firmware import Firmware
-from safeupdate.checks.kernel_files import CHECK
+from safeupdate.checks.kernel_files import CHECK, first_names
 from safeupdate.machine import Machine
 from safeupdate.report import Finding
 from tests.unit import signed_efi
@@ -208,7 +208,9 @@ def test_an_index_that_modprobe_needs(tmp_path: Path, name: str, content: bytes 
 def test_an_index_that_lists_nothing_or_little(tmp_path: Path) -> None:
     assert found(with_changes(tmp_path / "a", modules_dep_bin=index())) == [("blocker", "modules-index")]
     few = dep_index({"kernel/jbd2.ko": ()})
-    assert found(with_changes(tmp_path / "b", modules_dep_bin=few)) == [("blocker", "modules-not-listed")]
+    (finding,) = ask(with_changes(tmp_path / "b", modules_dep_bin=few))
+    assert (finding.level, finding.id) == ("blocker", "kernel-files.modules-not-listed")
+    assert finding.problem.endswith(f" It lacks {first_names(DEP.keys() - {'kernel/jbd2.ko'})}.")
 
 
 @pytest.mark.parametrize("content", [None, b"kernel/ext4.ko: kernel/jb", b"kernel/ext4.ko\n"])
@@ -230,6 +232,22 @@ def test_modules_that_are_gone_or_empty(tmp_path: Path) -> None:
     for path in DEP:
         files.pop(f"{MODULES}/{path}", None)
     assert found(tree(tmp_path / "all", files)) == [("blocker", "modules-lost")]
+
+
+def test_two_losses_do_not_read_the_same(tmp_path: Path) -> None:
+    problems = set()
+    for kept in DEP:
+        files = {path: content for path, content in healthy().items() if not path.endswith(".ko")}
+        files[f"{MODULES}/{kept}"] = healthy()[f"{MODULES}/{kept}"]
+        (finding,) = [one for one in ask(tree(tmp_path / kept, files)) if one.id == "kernel-files.modules-lost"]
+        problems.add(finding.problem)
+    assert len(problems) == len(DEP)
+
+
+def test_three_names_are_enough_for_a_sentence() -> None:
+    assert first_names(["kernel/b-c.ko.xz", "a.ko"]) == "a, b_c"
+    assert first_names(f"kernel/{name}.ko" for name in "dcba") == "a, b, c and others"
+    assert first_names([f"/boot/vmlinuz-{RELEASE}"]) == f"vmlinuz-{RELEASE}"
 
 
 @pytest.mark.parametrize("suffix", [".ko", ".ko.xz", ".ko.gz", ".ko.zst"])

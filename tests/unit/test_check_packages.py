@@ -125,6 +125,7 @@ def test_files_that_a_removal_took(tmp_path: Path) -> None:
     found = ask(machine(tmp_path, {**status(stanza(NAME, "reinstreq half-installed")), OTHER: None}))
     assert {name: finding.level for name, finding in found.items()} == {"files-missing": "blocker"}
     assert found["files-missing"].evidence[1] == f"missing or empty: {OTHER}"
+    assert found["files-missing"].problem.endswith("1 of its files are missing or empty: floppy.")
 
 
 def test_a_kernel_that_is_new_here_and_not_in_its_place(tmp_path: Path) -> None:
