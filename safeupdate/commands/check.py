@@ -117,11 +117,11 @@ def check(
         all_modules=all_modules,
         progress=progress,
     )
-    if elsewhere is None:
-        unrecorded = writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)
-        warnings = (*warnings, *history.problems, *unrecorded)
+    warnings += history.problems
+    if elsewhere is None and history.in_reach:
+        warnings += writing.record_check(machine, report, hasher.fresh, keep_days=config.ledger.keep_days)
     elif elsewhere == "a chroot":
-        warnings = (*warnings, _CHROOT)
+        warnings += (_CHROOT,)
     return replace(report, warnings=warnings)
 
 

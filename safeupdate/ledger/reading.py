@@ -6,6 +6,8 @@ A ledger may be any bytes: a tree's is anybody's, and a disk forgets. What canno
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -111,6 +113,7 @@ class History:
     """What the ledger holds, the newest of each first, by the order in which it was written and not by the clock.
 
     `hashes` are the checksums of files known by path and stamp (`fingerprint.Hasher`). `problems` are whole sentences.
+    Where the ledger is not `in_reach`, one of them says why, and it cannot be written either.
     """
 
     boots: tuple[Boot, ...] = ()
@@ -118,6 +121,7 @@ class History:
     events: tuple[Event, ...] = ()
     hashes: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
     problems: tuple[str, ...] = ()
+    in_reach: bool = True
 
     def boot(self, boot_id: str | None) -> Boot | None:
         """The record of this boot, where there is one."""
@@ -152,26 +156,32 @@ def read(machine: Machine, *, boots: int = BOOTS_READ, checks: int = CHECKS_READ
 
     A tree's is read without a trace (`immutable`). On a live machine SQLite first takes back a write that was cut off.
     """
-    import sqlite3
-
     try:
         location = _location(machine)
-        with closing(sqlite3.connect(location, uri=True, timeout=schema.BUSY_SECONDS)) as database:
-            return _Reader(database).history(boots=boots, checks=checks)
     except Missing:
         return UNKNOWN
+    except Unreadable as error:
+        if error.reason == os.strerror(errno.EACCES) and os.geteuid() != 0:
+            return _without("only root may read it; run this as root", in_reach=False)
+        return _without(f"it cannot be read ({error.reason})")
+    try:
+        import sqlite3
+    except ImportError:
+        return _without(schema.NO_SQLITE, in_reach=False)
+    try:
+        with closing(sqlite3.connect(location, uri=True, timeout=schema.BUSY_SECONDS)) as database:
+            return _Reader(database).history(boots=boots, checks=checks)
     except sqlite3.OperationalError as error:  # busy, out of reach, or out of steps
         return _without(f"it cannot be read ({schema.reason(error)})")
     except (sqlite3.Error, UnicodeDecodeError, schema.Damaged) as error:
         return _without(f"it is damaged ({schema.reason(error)})")
-    except Unreadable as error:
-        return _without(f"it cannot be read ({error.reason})")
     except SafeupdateError as error:
         return _without(str(error))
 
 
-def _without(why: str) -> History:
-    return History(problems=(f"The ledger {PATH} is not used: {why}. What booted here before is not known.",))
+def _without(why: str, *, in_reach: bool = True) -> History:
+    problem = f"The ledger {PATH} is not used: {why}. What booted here before is not known."
+    return History(problems=(problem,), in_reach=in_reach)
 
 
 def _location(machine: Machine) -> str:

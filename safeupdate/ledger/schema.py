@@ -35,6 +35,12 @@ TABLES = {
 }
 
 
+NO_SQLITE = (
+    "the Python that runs this lacks its module sqlite3; install the package that has it (libpython3-stdlib on Debian "
+    "and Ubuntu, python3-sqlite3 or python3 elsewhere)"
+)
+
+
 class Damaged(SafeupdateError):
     """The file is no ledger, or no longer a whole one."""
 

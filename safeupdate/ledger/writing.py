@@ -128,10 +128,12 @@ def boot_id(machine: Machine) -> str | None:
 
 
 def _record(machine: Machine, what: str, time: str, act: Callable[[_Ledger], None], keep_days: int) -> tuple[str, ...]:
-    import sqlite3
-
     if not machine.live:
         return ()
+    try:
+        import sqlite3
+    except ImportError:
+        return (f"{what} is not in the ledger {PATH}: {schema.NO_SQLITE}.",)
     try:
         with place.held(machine) as path:
             place.make(path)

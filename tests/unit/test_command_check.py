@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from safeupdate.cli import main
 from safeupdate.commands.check import check
 from safeupdate.ledger import schema
 from safeupdate.ledger.reading import read
@@ -16,7 +17,7 @@ from safeupdate.ledger.writing import BOOT_ID
 from safeupdate.machine import Machine
 from tests.unit.test_cli import FILES, HERE
 from tests.unit.test_surroundings import MACHINE
-from tests.unit.trees import Content, tree
+from tests.unit.trees import Content, open_directory, tree
 
 LIVE: dict[str, Content] = {**FILES, BOOT_ID: "boot-1\n", "/var/lib": None, "/run": None}
 CHROOT: dict[str, Content] = {
@@ -50,6 +51,20 @@ def test_a_ledger_in_a_chroot_is_not_asked(tmp_path: Path) -> None:
     assert len(check(it).warnings) == 1
     assert (tmp_path / schema.PATH.lstrip("/")).read_bytes() == b"no ledger"
     assert check(Machine(it.root)).warnings == read(it).problems  # a tree's is
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with open_directory() as root:
+        it = live(root)
+        assert check(it).warnings == ()
+        child = os.fork()
+        if not child:
+            os.setresuid(65534, 65534, 65534)
+            shown = main(["history", "--root", str(root)])
+            os._exit(0 if shown == 1 and ["root" in one for one in check(it).warnings] == [True] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert "run this as root" in " ".join(capfd.readouterr().out.split())
 
 
 @pytest.mark.skipif(not os.path.exists("/.dockerenv"), reason="this is no container")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -257,5 +259,32 @@ def test_an_ordinary_user_is_told_that_the_ledger_is_private() -> None:
         if not child:
             os.setresuid(65534, 65534, 65534)
             told = read(Machine(str(root), live=True))
-            os._exit(0 if told.boots == () and "Permission denied" in told.problems[0] else 1)
+            os._exit(0 if told.boots == () and "run this as root" in told.problems[0] and not told.in_reach else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_python_without_sqlite_is_told_of(tmp_path: Path, place: Path) -> None:
+    """As where a distribution has that module in a package of its own. Without a ledger there is nothing to read."""
+    ledger(place, BOOT)
+    tree(tmp_path / "new", {"/var/lib": None, "/run": None})
+    tree(tmp_path / "split", {"/sqlite3.py": "raise ImportError(\"No module named '_sqlite3'\")\n"})
+    program = (
+        "import sys; from safeupdate.ledger import reading, writing; from safeupdate.machine import Machine\n"
+        "for root in sys.argv[1:]:\n"
+        "    machine = Machine(root, live=True)\n"
+        "    told = writing.record_event(machine, 'a', 'b', time='2026-11-23T04:00:00+00:00', keep_days=9)\n"
+        "    print(*reading.read(machine).problems, *told, sep='\\n')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), str(tmp_path / "new")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path / "split"), *sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    read_, written, new = done.stdout.splitlines()
+    assert "is not used: the Python that runs this lacks its module sqlite3" in read_
+    assert "This is not in the ledger" in written
+    assert written == new
+    assert "libpython3-stdlib" in new
