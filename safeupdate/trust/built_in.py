@@ -29,6 +29,9 @@ _UNPACKED_LIMIT = 1 << 30
 _CERTIFICATES_LIMIT = 256
 """Distributions build in one to five."""
 
+_MARKS_LIMIT = 4096
+"""Places that look like a certificate's: one takes up to 10 µs, and Debian's kernels have one or two."""
+
 _HASHES_MARK = b"Module hash %*phN is blacklisted"
 """Of a patch that Debian and others carry: modules are looked up by their digest in dbx, and by their key in .platform
 (MODSIGN: checking the blacklisted hash before loading a kernel module)."""
@@ -112,20 +115,26 @@ def _search(pieces: Iterator[bytes]) -> BuiltIn:
     found: dict[bytes, Certificate] = {}
     patched = False
     window = b""
+    marks = 0
     for piece in pieces:
         window += piece
         patched = patched or _HASHES_MARK in window
         # The last bytes stay for the next round: a certificate may go on there.
-        _certificates(window, len(window) - _LARGEST, found)
+        marks += _certificates(window, len(window) - _LARGEST, found)
+        if marks > _MARKS_LIMIT:
+            break
         window = window[-2 * _LARGEST :]
-    _certificates(window, len(window), found)
+    if marks + _certificates(window, len(window), found) > _MARKS_LIMIT:
+        raise FormatError("more places look like a certificate than a kernel has")
     return BuiltIn(tuple(found.values()), patched)
 
 
-def _certificates(window: bytes, end: int, found: dict[bytes, Certificate]) -> None:
-    """Take in the certificates that begin before `end`."""
+def _certificates(window: bytes, end: int, found: dict[bytes, Certificate]) -> int:
+    """Take in the certificates that begin before `end`, and return how many places looked like one."""
+    marks = 0
     at = window.find(_VERSION_3)
-    while 0 <= at < end + 8:
+    while 0 <= at < end + 8 and marks <= _MARKS_LIMIT:
+        marks += 1
         start = at - 8
         if start >= 0 and window[start : start + 2] == window[start + 4 : start + 6] == b"\x30\x82":
             try:
@@ -138,3 +147,4 @@ def _certificates(window: bytes, end: int, found: dict[bytes, Certificate]) -> N
                 if len(found) < _CERTIFICATES_LIMIT:
                     found.setdefault(one.der, one)
         at = window.find(_VERSION_3, at + 1)
+    return marks

@@ -12,7 +12,7 @@ from pathlib import Path
 from safeupdate import config
 from safeupdate.ledger import schema
 from tests.fuzz.targets import LIMIT, WORLDS, member
-from tests.unit import efi, elves, initrd, layouts, signing
+from tests.unit import efi, elves, initrd, layouts, signed_efi, signing
 from tests.unit.test_efi_signatures import SHA256, X509, siglist
 from tests.unit.test_ledger_reading import BOOT, CHECK, ledger
 from tests.unit.trees import dep_index, index, x86_image
@@ -85,6 +85,7 @@ def made() -> Seeds:
         struct.pack("<IIII", len(one := signed[0].certificate), 0, 16, 16 + len(one)) + one,
         struct.pack("<III", 0, 8, 20) + b"sbat,1,1\n\0\0\0sbat,1,2\n\0",
     ]
+    _signatures(seeds, signed)
     seeds["dpkg-status"].append(
         b"Package: linux-image-a\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 1.2-3\n"
         b"Triggers-Pending: a b\nConffiles:\n /etc/a 0123\nDescription: a\n b\n"
@@ -118,6 +119,35 @@ def made() -> Seeds:
             # Small pieces of configuration first, so that what is mutated is not a kernel's zeros.
             seeds[name] += [world.record(path) for path, content in world.files if len(content) < 8192]
     return seeds
+
+
+def _signatures(seeds: Seeds, keys: list[signing.Key]) -> None:
+    """Kernels that hold these keys, programs that they have signed, and lists in which the firmware has them."""
+    certificates = b"".join(one.certificate for one in keys)
+    listed = signed_efi.entries(*keys)
+    kernels, variables = WORLDS["kernel-keys"], WORLDS["firmware-keys"]
+    plain = elves.program() + certificates
+    # Behind the payload stands the length that it unpacks to; gzip's own end says the same.
+    size = struct.pack("<I", len(plain))
+    packed = [x86_image(payload=initrd.compress(kind, plain) + size) for kind in ("bzip2", "lzma", "xz")]
+    packed.append(x86_image(payload=initrd.compress("gzip", plain)))
+    seeds["kernel-keys"] += [kernels.record("/vmlinuz", image) for image in (plain, *packed)]
+    seeds["kernel-keys"].append(kernels.record("/uki.efi", efi.pe([(".linux", packed[0])])))
+    program = signed_efi.grub()
+    denied = signed_efi.entries(bytes(32), kind="sha256") + signed_efi.entries(bytes(32), kind="x509-sha256")
+    issued = signing.key("c", issuer=keys[0])
+    digest = signed_efi.entries(signed_efi.digest(program), kind="sha256")
+    seeds["image-signatures"] += [
+        len(one).to_bytes(2, "big") + one + len(other).to_bytes(2, "big") + other + image
+        for one, other in ((listed, denied), (denied, listed), (digest, b""), (b"", digest))
+        for image in (
+            program,
+            signed_efi.sign(signed_efi.sign(program, keys[0]), keys[1], algorithm="sha512"),
+            signed_efi.sign(program, issued, certificates=[issued.certificate, keys[0].certificate]),
+            signed_efi.sign(program, keys[0], attributes=False),
+        )
+    ]
+    seeds["firmware-keys"] += [variables.record(path, content + denied + listed) for path, content in variables.files]
 
 
 _CONFIG = b"""

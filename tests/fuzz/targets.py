@@ -51,10 +51,13 @@ from safeupdate.formats import (
     sysctl,
     uki,
 )
+from safeupdate.formats.efi_variables import GLOBAL
 from safeupdate.judge import judge
 from safeupdate.ledger import reading, schema
 from safeupdate.machine import Machine
 from safeupdate.report import Finding
+from safeupdate.trust import built_in, images
+from safeupdate.trust import firmware as trusted
 from safeupdate.volumes import Volumes
 from tests.unit import layouts, test_distributions
 from tests.unit.trees import Content
@@ -187,6 +190,19 @@ def _cms(data: bytes) -> None:
                 cms.octets(signer.attribute(attribute) or b"")
             except FormatError:
                 pass
+
+
+def _image_signatures(data: bytes) -> None:
+    """What is allowed and what is denied, each after two bytes of its length, and the program that is asked about."""
+    lists, at = [], 0
+    for name in ("db", "dbx"):
+        size = int.from_bytes(data[at : at + 2], "big")
+        lists.append(trusted.List(name, entries=efi_signatures.parse(data[at + 2 : at + 2 + size]).entries))
+        at += 2 + size
+    allowed, denied = lists
+    program = images.read(io.BytesIO(data[at:]), lists)
+    images.by_shim(program, allowed=[allowed], denied=[denied])
+    images.by_firmware(program, allowed=allowed, denied=denied)
 
 
 def _modules_index(data: bytes) -> None:
@@ -407,6 +423,41 @@ def _identify(machine: Machine) -> None:
     kernels.kernel_at(machine, "/a.efi", embedded=True)
 
 
+def _kernel_keys(machine: Machine) -> None:
+    limit, built_in._UNPACKED_LIMIT = built_in._UNPACKED_LIMIT, UNPACKED
+    try:
+        for path, embedded in (("/vmlinuz", False), ("/uki.efi", True)):
+            try:
+                built_in.read(machine, path, embedded=embedded)
+            except (FormatError, Missing, NoDecoder, Unreadable):
+                pass
+    finally:
+        built_in._UNPACKED_LIMIT = limit
+
+
+def _trusted(machine: Machine) -> None:
+    store = trusted.read(machine)
+    for one in (store.db, store.dbx, store.mok, store.mokx, store.new, store.deleted):
+        assert len(one.certificates) <= len(one.entries)
+        one.digests("sha256")
+    assert store.enforcing in (True, False, None)
+
+
+def _variable(name: str, vendor: str) -> str:
+    return f"{trusted.VARIABLES}/{name}-{vendor}"
+
+
+_SECURE_BOOT: dict[str, Content] = {
+    **{_variable(name, GLOBAL): b"\6\0\0\0" + value for name, value in (("SecureBoot", b"\1"), ("SetupMode", b"\0"))},
+    **{_variable(name, trusted.IMAGE_SECURITY): b"\x27\0\0\0" for name in ("db", "dbx")},
+    **{
+        _variable(name, trusted.SHIM): b"\6\0\0\0"
+        for name in ("MokListRT", "MokListXRT", "MokListTrustedRT", "MokSBStateRT", "MokIgnoreDB", "SbatLevelRT")
+    },
+    **{_variable(name, trusted.SHIM): b"\7\0\0\0" for name in ("MokNew", "MokAuth", "MokDel", "SbatPolicy")},
+    **{f"{trusted.MOK_VARIABLES}/{name}": b"" for name in ("MokListRT", "MokListXRT", "SbatLevelRT")},
+}
+
 WORLDS: dict[str, World] = {
     "tree-debian": World(test_distributions.DEBIAN_LUKS.files, _judged),
     "tree-fedora": World(test_distributions.FEDORA.files, _judged),
@@ -417,6 +468,8 @@ WORLDS: dict[str, World] = {
     "systemd-boot": World(test_distributions.ARCH_SDBOOT.files, _plan, "/boot/"),
     "efi-variables": World(test_distributions.ARCH_SDBOOT.files, _plan, "/sys/firmware/"),
     "efi-program": World({"/a.efi": b"MZ"}, _identify),
+    "firmware-keys": World(_SECURE_BOOT, _trusted),
+    "kernel-keys": World({"/vmlinuz": b"", "/uki.efi": b""}, _kernel_keys),
     "config": World({config.MAIN: "", f"{config.DROP_INS}/a.toml": ""}, config.load),
     "ledger": World({schema.PATH: ""}, reading.read),
 }
@@ -478,7 +531,15 @@ _SQL = (b"CREATE TABLE ", b"CREATE VIEW ", b"SELECT ", b"WITH RECURSIVE ", b"boo
 _DER = (b"\x30\x82", b"\x30\x80", b"\x31", b"\xa0\x82", b"\xa3\x82", b"\x04\x20", b"\x06\x03\x55\x1d", b"\x17\x0d")
 _TREE = (*_GRUB, *_FSTAB, *_BLS, *_CONF, *_CPIO, *_MAGICS, *_PE, *_ELF)
 
-_WORDS = {"grub": _GRUB, "grub-bls": (*_GRUB, *_BLS), "config": _TOML, "ledger": _SQL, "efi-program": _PE}
+_WORDS = {
+    "grub": _GRUB,
+    "grub-bls": (*_GRUB, *_BLS),
+    "config": _TOML,
+    "ledger": _SQL,
+    "efi-program": _PE,
+    "firmware-keys": _DER,
+    "kernel-keys": (*_MAGICS, *_PE, *_DER),
+}
 _RAISES: dict[str, tuple[type[Exception], ...]] = {
     "config": (config.ConfigError, Unreadable),
     "efi-program": (Missing, Unreadable),
@@ -503,6 +564,7 @@ TARGETS: dict[str, Target] = {
     "fstab": Target(fstab.parse, _FSTAB, ()),
     "grub-cfg": Target(grub_cfg.parse, _GRUB),
     "grubenv": Target(grubenv.parse, (grubenv.SIGNATURE, b"\\\n", b"=", b"#")),
+    "image-signatures": Target(_image_signatures, (*_PE, *_DER)),
     "initramfs": Target(_image, (*_CPIO, *_MAGICS), ()),
     "initramfs-members": Target(_members, (b"init", b"usr/lib/modules/6.1/", b".ko", b"#!/bin/sh", *_ELF), ()),
     "initramfs-packed": Target(_packed, _CPIO, ()),

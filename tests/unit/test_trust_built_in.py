@@ -54,6 +54,12 @@ def test_an_image_that_cannot_be_unpacked(tmp_path: Path) -> None:
             built_in.read(tree(tmp_path, {IMAGE: data}), IMAGE)
 
 
+def test_what_looks_like_a_certificate_everywhere_is_no_kernel(tmp_path: Path) -> None:
+    for size in (built_in._MARKS_LIMIT + 1, built_in._MARKS_LIMIT * 100):
+        with pytest.raises(FormatError, match="more places"):
+            built_in.read(tree(tmp_path, {IMAGE: image(HALF * size)}), IMAGE)
+
+
 def test_the_cache_knows_an_image_by_its_content(tmp_path: Path) -> None:
     machine = tree(tmp_path / "machine", {IMAGE: image(VENDOR.certificate + PATCH)})
     first = Cache(str(tmp_path / "cache"))
