@@ -34,7 +34,6 @@ TABLES = {
     path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL, seq INTEGER NOT NULL)""",
 }
 
-
 NO_SQLITE = (
     "the Python that runs this lacks its module sqlite3; install the package that has it (libpython3-stdlib on Debian "
     "and Ubuntu, python3-sqlite3 or python3 elsewhere)"
