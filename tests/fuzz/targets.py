@@ -469,7 +469,7 @@ WORLDS: dict[str, World] = {
     "efi-variables": World(test_distributions.ARCH_SDBOOT.files, _plan, "/sys/firmware/"),
     "efi-program": World({"/a.efi": b"MZ"}, _identify),
     "firmware-keys": World(_SECURE_BOOT, _trusted),
-    "kernel-keys": World({"/vmlinuz": b"", "/uki.efi": b""}, _kernel_keys),
+    "kernel-keys": World({"/vmlinuz": b"", "/uki.efi": layouts.unified("6.1", "quiet")}, _kernel_keys),
     "config": World({config.MAIN: "", f"{config.DROP_INS}/a.toml": ""}, config.load),
     "ledger": World({schema.PATH: ""}, reading.read),
 }
