@@ -6,18 +6,14 @@ from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import mountinfo
 from safeupdate.machine import Machine
 
-_CONTAINERS = ("/run/systemd/container", "/run/host/container-manager", "/run/.containerenv")
-"""What container managers leave inside, where it is gone after a boot (systemd's Container Interface; podman)."""
-
-_DOCKER = "/.dockerenv"
-"""The same of docker, on disk: a machine's root that was made by `docker export` has it too."""
+_CONTAINERS = ("/run/systemd/container", "/run/host/container-manager", "/run/.containerenv", "/.dockerenv")
+"""What container managers leave inside (systemd's Container Interface; podman; docker)."""
 
 
 def inside(machine: Machine) -> str | None:
     """What this is instead of a booted machine, `a container` or `a chroot`; None for a machine."""
     try:
-        kernel_threads = machine.value("/proc/2/comm") == "kthreadd"  # processes of the machine, not of a container
-        if any(machine.exists(path) for path in _CONTAINERS) or (machine.exists(_DOCKER) and not kernel_threads):
+        if any(machine.exists(path) for path in _CONTAINERS):
             return "a container"
         ours, first = _root(machine, "self"), _root(machine, "1")
     except (FormatError, Unreadable):

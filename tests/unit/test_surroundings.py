@@ -24,17 +24,6 @@ MACHINE = "25 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
         ({"/proc/self/mountinfo": MACHINE.replace("254:1", "7:0"), "/proc/1/mountinfo": MACHINE}, "a chroot"),
         ({"/run/systemd/container": "lxc\n"}, "a container"),
         ({"/.dockerenv": ""}, "a container"),
-        # A machine that was made of a container's files; and a container that sees the processes of its host.
-        ({"/.dockerenv": "", "/proc/2/comm": "kthreadd\n"}, None),
-        (
-            {
-                "/.dockerenv": "",
-                "/proc/2/comm": "kthreadd\n",
-                "/proc/self/mountinfo": MACHINE.replace("254:1", "0:99"),
-                "/proc/1/mountinfo": MACHINE,
-            },
-            "a chroot",
-        ),
         ({"/run/.containerenv": ""}, "a container"),
         ({"/proc/self/mountinfo": "x y\n", "/proc/1/mountinfo": MACHINE}, None),
     ],
