@@ -46,12 +46,12 @@ class Dpkg:
     @cached_property
     def records(self) -> tuple[Package, ...]:
         """Every package with files here, by name. Raises `FormatError` with file and line, and `Unreadable`."""
+        activated = self._activated()  # before the states, into which dpkg moves them
         before = self._version
         found = self._states()
         if self._version != before:
             # dpkg has merged its journal, and does so again only after many changes more.
             found = self._states()
-        activated = self._activated()
         return tuple(
             Package(
                 name=one.name,

@@ -148,15 +148,14 @@ class Rpm:
         return self.machine.exists(f"{self.place}/{name}")
 
     def _copy(self, directory: str) -> None:
+        names = [name for name in self.machine.listdir(self.place) if _COPIED.fullmatch(name)]
         left = _COPY_LIMIT
-        for name in self.machine.listdir(self.place):
-            if not _COPIED.fullmatch(name):
-                continue
+        if sum(self.machine.size(f"{self.place}/{name}") for name in names) > left:
+            raise Unreadable(self.place, f"it is larger than {_COPY_LIMIT >> 20} MiB")
+        for name in names:
             with self.machine.open(f"{self.place}/{name}") as file, open(f"{directory}/{name}", "xb") as copy:
-                while piece := file.read(1 << 20):
+                while left and (piece := file.read(min(left, 1 << 20))):
                     left -= len(piece)
-                    if left < 0:
-                        raise Unreadable(self.place, "it is too large to be copied")
                     copy.write(piece)
 
 
