@@ -29,8 +29,8 @@ from tests.unit.test_ledger_journal import write as write_journal
 from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, Link, tree, x86_image
 
 CMDLINE = f"BOOT_IMAGE={IMAGE} root=UUID={ROOT} ro quiet\n"
-STARTED = int(time.time()) + 100
-"""After all that these tests write, as files are that booted."""
+STARTED = int(time.time()) + 86_400
+"""After all that these tests write, as files are that booted, however long the tests before them take."""
 
 NOW = datetime.fromtimestamp(STARTED + 60, timezone.utc)
 RUNNING: dict[str, Content] = {
