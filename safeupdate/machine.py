@@ -14,7 +14,6 @@ import posixpath
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -307,11 +306,14 @@ class Machine:
         except Missing:
             return {}
         if place not in self._below:
-            found = {}
+            found, top = {}, len(place) + 1
             for entry in self.walk(path):
-                if not entry.is_dir(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # an update is at work
-                        found[entry.path[len(place) + 1 :]] = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # an update is at work
+                    continue
+                if not stat.S_ISDIR(status.st_mode):
+                    found[entry.path[top:]] = status
             self._below[place] = found
         return self._below[place]
 
