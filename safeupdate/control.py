@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from safeupdate.boot.plan import BootEntry
 from safeupdate.case import Case
-from safeupdate.errors import SafeupdateError
 from safeupdate.fingerprint import booted
-from safeupdate.ledger.reading import Boot, identity
+from safeupdate.ledger.reading import Boot, boot_id, identity
 from safeupdate.report import Finding, Lowered, Quality
 from safeupdate.surroundings import inside
 
@@ -44,11 +43,7 @@ def against_control(case: Case, finding: Finding) -> Finding:
 
 def _control(case: Case) -> Boot | None:
     """The running boot, where it was recorded and has come up."""
-    try:
-        running = case.machine.value("/proc/sys/kernel/random/boot_id")
-    except SafeupdateError:
-        return None
-    boot = case.history.boot(running)
+    boot = case.history.boot(boot_id(case.machine))
     return boot if boot is not None and boot.confirmed is not None else None
 
 

@@ -8,16 +8,17 @@ import subprocess
 import sys
 
 import machines
+from safeupdate import surroundings
+from safeupdate.machine import Machine
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "safeupdate")
 SAMPLE = "debian12"
 KERNELS = ("/boot/vmlinu[xz]*", "/boot/*/*/linux", "/usr/lib/modules/*/vmlinuz", "/boot/efi/EFI/Linux/*.efi")
-CONTAINERS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 
 
 def main() -> int:
     """0 when every verdict is an answer, and on the sample machine the right one."""
-    if any(map(glob.glob, KERNELS)) and not any(map(os.path.exists, CONTAINERS)):
+    if any(map(glob.glob, KERNELS)) and surroundings.inside(Machine.here()) != "a container":
         code = _check()
         return 0 if code in (0, 1, 3) else code
     print("This machine has no kernel of its own. The sample machine stands in: a Debian 12 with two kernels,")

@@ -83,7 +83,7 @@ def confirm(machine: Machine, now: datetime) -> tuple[bool, tuple[str, ...]]:
     except SafeupdateError:  # `check` says what is wrong with it
         settings = config.DEFAULTS
     history = reading.read(machine)
-    identity, release = writing.boot_id(machine), machine.running_kernel
+    identity, release = reading.boot_id(machine), machine.running_kernel
     if identity is None or release is None:
         raise SafeupdateError("which boot and which kernel are running is not to be seen", "is /proc mounted?")
     time = _rfc3339(now)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Source = Literal["service", "journal"]
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
 CHECKS_READ = 50
 """Checks that are of use to a check: the last verdicts of each installed kernel, some updates back."""
 
@@ -134,6 +136,14 @@ class History:
 
 UNKNOWN = History()
 """Of a machine whose past is not known."""
+
+
+def boot_id(machine: Machine) -> str | None:
+    """The kernel's name for the boot that is running (random(4)); None where that is not known."""
+    try:
+        return machine.value(BOOT_ID)
+    except Unreadable:
+        return None
 
 
 def identity(machine: Machine) -> str | None:

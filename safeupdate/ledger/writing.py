@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from safeupdate import fingerprint
-from safeupdate.errors import SafeupdateError, Unreadable
+from safeupdate.errors import SafeupdateError
 from safeupdate.ledger import place, schema, witness
-from safeupdate.ledger.reading import BOOTS_READ, Boot
+from safeupdate.ledger.reading import BOOTS_READ, Boot, boot_id
 from safeupdate.ledger.schema import PATH
 from safeupdate.ledger.witness import Witness
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from safeupdate.machine import Machine
     from safeupdate.report import Report
-
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 _CLOCK_TOLERANCE = timedelta(hours=2)
 """A machine without a battery starts with the time that it noted last, every hour (timesyncd, fake-hwclock)."""
@@ -117,14 +115,6 @@ def record_boots(
 def record_event(machine: Machine, kind: str, detail: str, *, time: str, keep_days: int) -> tuple[str, ...]:
     """Record anything else that happened. Returns what came in the way. Does nothing for a tree."""
     return _record(machine, "This", time, lambda ledger: ledger.event(kind, detail), keep_days)
-
-
-def boot_id(machine: Machine) -> str | None:
-    """The kernel's name for the boot that is running (random(4)); None where that is not known."""
-    try:
-        return machine.value(BOOT_ID)
-    except Unreadable:
-        return None
 
 
 def _record(machine: Machine, what: str, time: str, act: Callable[[_Ledger], None], keep_days: int) -> tuple[str, ...]:

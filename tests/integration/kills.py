@@ -28,7 +28,7 @@ from safeupdate.commands.confirm import confirm
 from safeupdate.fingerprint import Hasher
 from safeupdate.judge import judge
 from safeupdate.ledger import schema, witness, writing
-from safeupdate.ledger.reading import read
+from safeupdate.ledger.reading import BOOT_ID, read
 from safeupdate.machine import Machine
 from tests.unit.test_command_confirm import RUNNING
 from tests.unit.trees import tree
@@ -87,7 +87,7 @@ class Ledger:
         """Start a verb in a child: its process, a pipe on which it says how far it is, and the name of its row."""
         self._next += 1
         name = f"{verb}-{self._next}"
-        (Path(self.machine.root) / writing.BOOT_ID.lstrip("/")).write_text(f"{name}\n")
+        (Path(self.machine.root) / BOOT_ID.lstrip("/")).write_text(f"{name}\n")
         reader, writer = os.pipe()
         process = os.fork()
         if process:

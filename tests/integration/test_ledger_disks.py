@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safeupdate.ledger.reading import read
-from safeupdate.ledger.writing import BOOT_ID
+from safeupdate.ledger.reading import BOOT_ID, read
 from safeupdate.machine import Machine
 from tests.unit.test_ledger_writing import BOOT, aside, boots, check, ledger
 from tests.unit.trees import tree

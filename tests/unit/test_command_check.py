@@ -12,8 +12,7 @@ import pytest
 from safeupdate.cli import main
 from safeupdate.commands.check import check
 from safeupdate.ledger import schema
-from safeupdate.ledger.reading import read
-from safeupdate.ledger.writing import BOOT_ID
+from safeupdate.ledger.reading import BOOT_ID, read
 from safeupdate.machine import Machine
 from tests.unit.test_cli import FILES, HERE
 from tests.unit.test_surroundings import MACHINE

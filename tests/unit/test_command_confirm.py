@@ -16,9 +16,8 @@ from safeupdate.commands.confirm import confirm
 from safeupdate.errors import SafeupdateError
 from safeupdate.judge import judge
 from safeupdate.ledger import schema
-from safeupdate.ledger.reading import Boot, read
+from safeupdate.ledger.reading import BOOT_ID, Boot, read
 from safeupdate.ledger.reading import identity as identity_of
-from safeupdate.ledger.writing import BOOT_ID
 from safeupdate.machine import Machine
 from tests.unit import efi
 from tests.unit.test_boot_systemd_boot import entries, entry, files

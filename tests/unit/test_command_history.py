@@ -9,7 +9,7 @@ import pytest
 
 from safeupdate.cli import main
 from safeupdate.ledger import schema, writing
-from safeupdate.ledger.reading import Boot
+from safeupdate.ledger.reading import BOOT_ID, Boot
 from safeupdate.machine import Machine
 from tests.unit.reports import FULL
 from tests.unit.trees import tree
@@ -51,7 +51,7 @@ Times are in UTC.
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    tree(tmp_path, {"/var/lib": None, "/run": None, writing.BOOT_ID: "b-2\n"})
+    tree(tmp_path, {"/var/lib": None, "/run": None, BOOT_ID: "b-2\n"})
     machine = Machine(str(tmp_path), live=True)
     assert writing.record_boots(machine, (OLD, BOOT), {}, time=FULL.time, keep_days=400) == ()
     assert writing.record_check(machine, FULL, {}, keep_days=400) == ()

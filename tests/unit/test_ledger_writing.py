@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from safeupdate.ledger import schema, writing
-from safeupdate.ledger.reading import Boot, History, read
+from safeupdate.ledger.reading import BOOT_ID, Boot, History, read
 from safeupdate.machine import Machine
 from safeupdate.report import CheckResult, Report, note
 from tests.unit.reports import FULL
@@ -38,7 +38,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def alive(root: Path, **files: Content) -> Machine:
-    tree(root, {"/var/lib": None, "/run": None, "/boot": None, writing.BOOT_ID: "boot-1\n", **files})
+    tree(root, {"/var/lib": None, "/run": None, "/boot": None, BOOT_ID: "boot-1\n", **files})
     return Machine(str(root), live=True)
 
 
