@@ -83,7 +83,7 @@ def judge(
         nonlocal case, report
         firmware, plan = find_plan(machine, case.volumes)
         case = replace(case, firmware=firmware, plan=plan, databases=packages.databases(machine))
-        report = _judge(case, release, progress)
+        report = _judge(case, release)
 
     try:
         failed = _attempt("kernel-files", "what is installed here", run)
@@ -95,7 +95,7 @@ def judge(
     return _report(case, (_alone(failed),))
 
 
-def _judge(case: Case, release: str | None, progress: Progress) -> Report:
+def _judge(case: Case, release: str | None) -> Report:
     machine = case.machine
     found = kernels.installed(machine)
     # What the checks read after this is at least as new: a change meanwhile makes another fingerprint.
@@ -113,7 +113,7 @@ def _judge(case: Case, release: str | None, progress: Progress) -> Report:
     for check in CHECKS:
         if not check.asked(case):
             continue
-        progress(check.title)
+        case.progress(check.title)
         if check.id == "fallback":
             tried = tuple(_judged(candidates))
             case = replace(case, tried=tried, fallback=next((one for one in tried if one.quality != "none"), None))

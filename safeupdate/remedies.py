@@ -65,6 +65,15 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
     return Remedy(text)
 
 
+def remove_kernels(machine: Machine, releases: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The commands that remove these kernels, or all that the distribution calls old; none where they are not known."""
+    if _has(machine, "apt-get"):
+        return (("apt-get", "autoremove", "--purge"),)
+    if _has(machine, "dnf"):
+        return (("dnf", "remove", *(f"kernel*-{release}" for release in releases)),)
+    return (("zypper", "purge-kernels"),) if _has(machine, "zypper") else ()
+
+
 def _owners(machine: Machine, release: str) -> tuple[str, ...]:
     """The Debian packages that brought the image and the modules: every package has a list of its files (dpkg(1))."""
     directory = "/var/lib/dpkg/info"

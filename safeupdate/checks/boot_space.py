@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from safeupdate.case import Case, Check
 from safeupdate.checks.boot_entry import release_key
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.machine import Machine
-from safeupdate.remedies import make_initramfs, reinstall_kernel, write_boot_menu
+from safeupdate.remedies import make_initramfs, reinstall_kernel, remove_kernels, write_boot_menu
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, warning
 
 _PLACES = ("/boot", "/efi")
@@ -78,8 +78,9 @@ def check(case: Case) -> Iterator[Finding]:
     if not files:
         raise NotApplicable("nothing is to be seen in /boot, nor on an EFI system partition")
     yield from _devicetree(case)
-    yield from _leftovers(case, files)
-    yield from _empty(case, files)
+    target = _target_files(case)
+    yield from _leftovers(case, files, target)
+    yield from _empty(files, target)
     yield from _room(case, files)
     if next(budget, None) is None:
         yield note(
@@ -137,11 +138,10 @@ def _devicetree(case: Case) -> Iterator[Finding]:
     )
 
 
-def _empty(case: Case, files: Iterable[_File]) -> Iterator[Finding]:
+def _empty(files: Iterable[_File], target: Mapping[str, Remedy]) -> Iterator[Finding]:
     """Images of 0 bytes that are not the target's: `kernel-files` and `initramfs` speak of those."""
-    judged = _target_files(case)
     for file in files:
-        if file.status.st_size or file.final or file.path in judged:
+        if file.status.st_size or file.final or file.path in target:
             continue
         if _IMAGE.match(file.name) and not _BESIDE.search(file.name):
             yield warning(
@@ -167,8 +167,7 @@ def _target_files(case: Case) -> dict[str, Remedy]:
     return found
 
 
-def _leftovers(case: Case, files: Iterable[_File]) -> Iterator[Finding]:
-    target = _target_files(case)
+def _leftovers(case: Case, files: Iterable[_File], target: Mapping[str, Remedy]) -> Iterator[Finding]:
     litter = []
     for file in files:
         match = _LEFTOVER.fullmatch(file.name)
@@ -302,16 +301,9 @@ def _make_room(case: Case, place: str, *, inodes: bool = False) -> Remedy:
             "from it.",
             (look,),
         )
-    commands: tuple[tuple[str, ...], ...] = ()
-    if case.machine.exists("/usr/bin/apt-get"):
-        commands = (("apt-get", "autoremove", "--purge"),)
-    elif case.machine.exists("/usr/bin/dnf"):
-        commands = (("dnf", "remove", *(f"kernel*-{release}" for release in old)),)
-    elif case.machine.exists("/usr/bin/zypper"):
-        commands = (("zypper", "purge-kernels"),)
     return Remedy(
         f"Remove kernels that are neither running, nor next, nor the one to go back to: {', '.join(old)}.",
-        (look, *commands),
+        (look, *remove_kernels(case.machine, old)),
     )
 
 
