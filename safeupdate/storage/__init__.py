@@ -1,0 +1,1 @@
+"""What lies under a file system, from sysfs."""
