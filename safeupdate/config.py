@@ -64,12 +64,21 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True)
+class ModuleSettings:
+    """`[modules]`: of kernel modules that did not come with the kernel."""
+
+    optional: tuple[str, ...] = ()
+    """Modules that this machine can do without for a while: what is wrong with one is never more than a warning."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All that is in force. `sources` names the file of every setting that is not built in, as `ledger.keep_days`."""
 
     findings: Mapping[str, Rule] = field(default_factory=dict)
     skipped: Mapping[str, Skip] = field(default_factory=dict)
     ledger: LedgerSettings = LedgerSettings()
+    modules: ModuleSettings = ModuleSettings()
     sources: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
@@ -101,7 +110,7 @@ def load(machine: Machine) -> Config:
     return config
 
 
-SETTINGS = {"ledger": LedgerSettings}
+SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings}
 _TABLES = ("checks", "findings", *SETTINGS)
 
 
@@ -168,8 +177,13 @@ def _settings(path: str, section: str, table: dict[str, Any], before: Any) -> An
         if name not in known:
             raise _mistake(path, where, "there is no such setting", _allowed(name, known))
         # In Python, but not here, true is a number.
-        if type(value) is not type(values[name]):
-            raise _mistake(path, where, f"{value!r} will not do", f"this is {_KINDS[type(values[name])]}")
+        kind = list if isinstance(values[name], tuple) else type(values[name])
+        if type(value) is not kind:
+            raise _mistake(path, where, f"{value!r} will not do", f"this is {_KINDS[kind]}")
+        if isinstance(value, list):
+            if not all(isinstance(one, str) and one.strip() for one in value):
+                raise _mistake(path, where, f"{value!r} will not do", "this is a list of texts in quotes")
+            value = tuple(value)
         least, most = (known[name].metadata.get(end) for end in ("least", "most"))
         if least is not None and not least <= value <= most:
             raise _mistake(path, where, f"{value} will not do", f"allowed: {least} to {most}")

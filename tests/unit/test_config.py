@@ -9,7 +9,7 @@ import pytest
 
 from safeupdate import config
 from safeupdate.cli import main
-from safeupdate.config import DROP_INS, MAIN, SETTINGS, Config, ConfigError
+from safeupdate.config import DROP_INS, MAIN, SETTINGS, Config, ConfigError, ModuleSettings
 from safeupdate.judge import judge
 from safeupdate.machine import Machine
 from safeupdate.render.config import render
@@ -130,6 +130,8 @@ def test_only_toml_files_are_read_and_in_the_order_of_their_names(tmp_path: Path
         ("[ledger]\nkeep = 3\n", "ledger.keep: there is no such setting | did you mean keep_days?"),
         ("[ledger]\nkeep_days = 0\n", "ledger.keep_days: 0 will not do | allowed: 1 to 36500"),
         ("[ledger]\nkeep_days = true\n", "ledger.keep_days: True will not do | this is a whole number"),
+        ('[modules]\noptional = "zfs"\n', "modules.optional: 'zfs' will not do | this is a list in [ ]"),
+        ("[modules]\noptional = [1]\n", "modules.optional: [1] will not do | this is a list of texts in quotes"),
         ("[ledger\n", "this is not TOML: "),
         ("a = " + "[" * 5000, "this is not TOML: "),
     ],
@@ -148,7 +150,7 @@ def test_a_syntax_error_names_the_line(tmp_path: Path) -> None:
 
 def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
     text = CUT.replace("a test image", 'a \\"test\\" \\\\ image ä ü\\u007f') + 'subjects = ["/boot/*"]\n'
-    one = loaded(tmp_path / "one", text, '[checks.mounts]\nskip = true\nreason = "no"\n[ledger]\nkeep_days = 7\n')
+    one = loaded(tmp_path / "one", text, '[checks.mounts]\nskip = true\nreason = "no"\n[ledger]\nkeep_days = 7\n[modules]\noptional = ["a"]\n')
     shown = render(one)
     two = loaded(tmp_path / "two", shown)
     assert {name: (rule.level, rule.reason, rule.subjects) for name, rule in two.findings.items()} == {
@@ -156,6 +158,7 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
     }
     assert two.skipped["mounts"].reason == "no"
     assert two.ledger == one.ledger
+    assert two.modules == one.modules == ModuleSettings(optional=("a",))
     assert f"keep_days = 7               # {DROP_INS}/10.toml".replace("               #", "                #") in shown
 
 
@@ -213,4 +216,5 @@ def test_every_setting_is_in_the_page() -> None:
     page = PAGE.read_text("utf-8")
     for section, settings in SETTINGS.items():
         for one in fields(settings):
-            assert f"| `{section}.{one.name}` | `{one.default}` |" in page
+            default = list(one.default) if isinstance(one.default, tuple) else one.default
+            assert f"| `{section}.{one.name}` | `{default}` |" in page
