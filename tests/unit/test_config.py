@@ -150,7 +150,11 @@ def test_a_syntax_error_names_the_line(tmp_path: Path) -> None:
 
 def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
     text = CUT.replace("a test image", 'a \\"test\\" \\\\ image ä ü\\u007f') + 'subjects = ["/boot/*"]\n'
-    one = loaded(tmp_path / "one", text, '[checks.mounts]\nskip = true\nreason = "no"\n[ledger]\nkeep_days = 7\n[modules]\noptional = ["a"]\n')
+    one = loaded(
+        tmp_path / "one",
+        text,
+        '[checks.mounts]\nskip = true\nreason = "no"\n[ledger]\nkeep_days = 7\n[modules]\noptional = ["a"]\n',
+    )
     shown = render(one)
     two = loaded(tmp_path / "two", shown)
     assert {name: (rule.level, rule.reason, rule.subjects) for name, rule in two.findings.items()} == {
