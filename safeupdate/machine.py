@@ -122,7 +122,13 @@ class Machine:
             raise Missing(path)
         links = 0
         done: list[str] = []
-        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        above, _, name = path.rpartition("/")
+        if name in ("", ".", ".."):
+            above = ""
+        if above in self._directories:  # of thousands of files in few directories the last step alone is left
+            done, pending = self._directories[above].split("/")[1:], [name]
+        else:
+            pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         while pending:
             part = pending.pop()
             if part == "..":
@@ -134,6 +140,8 @@ class Machine:
             if pending and key in self._directories:
                 done = self._directories[key].split("/")[1:]
                 continue
+            if above and done and not pending:
+                self._directories[above], above = parent, ""
             done.append(part)
             if not pending and not follow:
                 break
@@ -343,7 +351,7 @@ class Machine:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable(path, "it is not a regular file")
-            return os.fdopen(descriptor, "rb")
+            return io.BufferedReader(io.FileIO(descriptor))  # without what open() asks to tell a terminal
         except BaseException:
             os.close(descriptor)
             raise

@@ -39,9 +39,11 @@ _THREADS = 4
 _PICKED = 64
 """Packed modules of an image that are unpacked, besides those that are needed: of an old image all differ."""
 
-_STEP = 50
+_BATCH = 32
+"""Modules that a thread takes at once, and after which progress is told: to hand one over takes as long as its hash."""
+
 _BAR = 20
-"""How often progress is told, in modules, and how wide its bar is, in letters."""
+"""How wide the bar of progress is, in letters."""
 
 _IN_TREE = "kernel/"
 """Where the modules lie that came with the kernel (modules_install); others go to updates, extra, weak-updates, ..."""
@@ -198,24 +200,26 @@ class _Selection:
             if self._wanted(name, also=self._case.all_modules or (has_tree and not path.startswith(_IN_TREE)))
             and not self._is_known(path)
         )
-        if len(wanted) < _THREADS:
-            yield from self._told(wanted, map(self._disk_module, wanted))
+        batches = [wanted[at : at + _BATCH] for at in range(0, len(wanted), _BATCH)]
+        if len(batches) < 2:
+            yield from self._told(len(wanted), map(self._disk_modules, batches))
             return
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            yield from self._told(wanted, threads.map(self._disk_module, wanted))
+            yield from self._told(len(wanted), threads.map(self._disk_modules, batches))
 
     def _wanted(self, name: str, *, also: bool) -> bool:
         """Of another entry than the one that boots next it is only asked whether it would do."""
         return name in self._needed or (also and self._case.is_target)
 
-    def _told(self, wanted: list[str], found: Iterable[_Module | None]) -> Iterator[_Module]:
-        for number, one in enumerate(found, 1):
-            if number % _STEP == 0 or number == len(wanted):
-                done = number * _BAR // len(wanted)
-                bar = "█" * done + "░" * (_BAR - done)
-                self._case.progress(f"verifying modules {bar} {number} of {len(wanted)}")
-            if one is not None:
-                yield one
+    def _told(self, count: int, found: Iterable[list[_Module]]) -> Iterator[_Module]:
+        for number, several in enumerate(found, 1):
+            done = min(number * _BATCH, count)
+            bar = "█" * (done * _BAR // count) + "░" * (_BAR - done * _BAR // count)
+            self._case.progress(f"verifying modules {bar} {done} of {count}")
+            yield from several
+
+    def _disk_modules(self, paths: list[str]) -> list[_Module]:
+        return [one for one in map(self._disk_module, paths) if one is not None]
 
     def _disk_module(self, path: str) -> _Module | None:
         full = f"{self._kernel.modules}/{path}"

@@ -34,8 +34,9 @@ def read(machine: Machine, path: str) -> ModuleFile:
     """
     with machine.open(path) as file:
         try:
-            if path.endswith(".ko") and os.fstat(file.fileno()).st_size <= _MEMORY:
-                return module_file.read(memoryview(file.read(_MEMORY)))
+            size = os.fstat(file.fileno()).st_size
+            if path.endswith(".ko") and size <= _MEMORY:
+                return module_file.read(memoryview(file.read(size)))
             return _streamed(lambda: _chunks(file, path))
         except OSError as error:
             raise Unreadable(path, os.strerror(error.errno or 0)) from None

@@ -143,6 +143,7 @@ def signature(
     content_type: str = cms.DATA,
     embedded: bytes | None = None,
     algorithm: str | None = None,
+    unsigned: bytes = b"",
 ) -> bytes:
     """The PKCS#7 signature of `content` by each of the keys, as sign-file makes it."""
     infos = []
@@ -165,6 +166,7 @@ def signature(
                 tlv(0xA0, signed_attributes) if attributes else b"",
                 tlv(0x30, oid(algorithm or (_ECDSA[digest] if by_ec else cms.RSA)), b"" if by_ec else b"\5\0"),
                 tlv(0x04, one.sign(digest, ours)),
+                tlv(0xA1, unsigned) if unsigned else b"",
             )
         )
     signed = tlv(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def test_by_key_identifier_with_attributes_and_certificates() -> None:
     assert cms.octets(digest) == hashlib.sha512(CONTENT).digest()
     assert first.attribute(cms.CONTENT_TYPE) == oid(cms.DATA)
     assert first.attribute("1.2.3") is None
+
+
+def test_signatures_of_one_key_differ_in_their_octets_alone() -> None:
+    first, second = (signing.signature(content, KEY) for content in (CONTENT, b"other"))
+    one, other = cms.parse(first), cms.parse(second)
+    assert (one.signers[0].signature, other.signers[0].signature) == (first[-256:], second[-256:])
+    assert replace(other, signers=one.signers) == one
+    with pytest.raises(FormatError):
+        cms.parse(b"\x31" + second[1:])
+
+
+def test_octets_behind_a_signature_are_no_part_of_it() -> None:
+    """Not even where they look like one."""
+    attributes = [tlv(0x30, oid("1.2.3"), tlv(0x04, bytes([octet]) * 256)) for octet in (1, 2)]
+    one, other = (cms.parse(signing.signature(CONTENT, KEY, unsigned=attribute)) for attribute in attributes)
+    assert one == other
+    assert one.signers[0].signature == cms.parse(signing.signature(CONTENT, KEY)).signers[0].signature
 
 
 def test_content_that_lies_within() -> None:
