@@ -12,7 +12,7 @@ from safeupdate.packages.dpkg import Dpkg
 from safeupdate.packages.package import Database, Package, PackedFile
 from safeupdate.packages.rpm import Rpm
 
-__all__ = ["BACK_ENDS", "Database", "Package", "PackedFile", "at_work", "databases", "states"]
+__all__ = ["BACK_ENDS", "Database", "Package", "PackedFile", "at_work", "databases", "locked", "states"]
 
 BACK_ENDS = (Dpkg, Rpm)
 
@@ -38,8 +38,13 @@ def states(found: Iterable[Database]) -> tuple[str, ...]:
 
 def at_work(machine: Machine, database: Database) -> int | None:
     """The process that is changing what is installed at this moment, where there is one."""
+    return locked(machine, database.locks)
+
+
+def locked(machine: Machine, paths: Iterable[str]) -> int | None:
+    """The process that holds a lock for writing on one of these files, where there is one."""
     try:
-        files = [status for path in database.locks if (status := machine.stat(path)) is not None]
+        files = [status for path in paths if (status := machine.stat(path)) is not None]
         held = file_locks.parse(machine.read_if_there("/proc/locks") or b"")
     except Unreadable:
         return None
