@@ -148,6 +148,32 @@ class Dpkg:
                 files.append(PackedFile(path, "md5", digest, placed=placed, copied=copied))
         return tuple(files)
 
+    def owner(self, path: str, release: str) -> Package | None:
+        """By the lists of the packages with this release in their names, and of those that build modules.
+
+        What a package's script puts together beside its own files stands in no list (Ubuntu's nvidia modules): then it
+        is the one package that has the directory.
+        """
+        tail = path.partition("/lib/modules/")[2]
+        wanted = [
+            re.compile(rb"^(?:/usr)?/lib/modules/%b$" % re.escape(os.fsencode(one)), re.MULTILINE)
+            for one in (tail, os.path.dirname(tail))
+        ]
+        lists = [
+            (one, text)
+            for one in self.records
+            if (one.role == "modules" or release in one.name) and (text := self._list(one)) is not None
+        ]
+        for pattern in wanted:
+            found = [one for one, text in lists if pattern.search(text)]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+    def named(self, name: str) -> Package | None:
+        """The first of those that are there for several architectures."""
+        return next((one for one in self.records if one.name == name), None)
+
     @cached_property
     def _diversions(self) -> dict[str, tuple[str, str]]:
         """Path to where it was diverted, and the package whose file stays where it is (dpkg-divert(1))."""

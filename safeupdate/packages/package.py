@@ -106,6 +106,12 @@ class Database(Protocol):
     def files(self, package: Package, release: str) -> tuple[PackedFile, ...]:
         """Image and modules of this release that the package brought; none where nothing was written down."""
 
+    def owner(self, path: str, release: str) -> Package | None:
+        """The package that brought a file in the modules' directory of this release, there or not."""
+
+    def named(self, name: str) -> Package | None:
+        """The package of this name, however far it came; of several versions the one installed last."""
+
 
 def directories(release: str) -> tuple[str, str]:
     """Where a package may say that the modules are; one is a link to the other, or is not there (usr-merge)."""

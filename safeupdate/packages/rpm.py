@@ -33,7 +33,8 @@ _COPY_LIMIT = 2 << 30
 
 _PROVIDED = (
     *("installonlypkg(kernel)", "installonlypkg(kernel-module)", "multiversion(kernel)", "kernel-uname-r", "kernel"),
-    *("kernel-core", "kernel-modules", "kernel-modules-core", "kernel-default", "dracut", "mkinitrd", "dkms", "akmods"),
+    *("kernel-core", "kernel-modules", "kernel-modules-core", "kernel-modules-extra", "kernel-default"),
+    *("dracut", "mkinitrd", "dkms", "akmods"),
     *("grub2", "grub2-tools", "grub2-pc", "grub2-efi-x64", "grub2-efi-aa64", "grub2-x86_64-efi", "grub2-i386-pc"),
     *("shim", "shim-x64", "shim-aa64", "systemd-boot", "systemd-boot-unsigned", "systemd-ukify", "sdbootutil"),
     *("s390utils-core", "s390-tools"),
@@ -89,7 +90,7 @@ class Rpm:
         if found:
             return found
         images = (f"{directories(release)[0]}/vmlinuz", f"/boot/vmlinuz-{release}")
-        owners = [self._owner(path) for path in images]
+        owners = [self._asked("--path", path) for path in images]
         return tuple(dict.fromkeys(owner for owner in owners if owner is not None))
 
     def files(self, package: Package, release: str) -> tuple[PackedFile, ...]:
@@ -105,12 +106,22 @@ class Rpm:
                     files.append(PackedFile(path, algorithm, digest, _number(size), _number(mtime)))
         return tuple(files)
 
-    def _owner(self, path: str) -> Package | None:
-        """The package that has the file at `path`, there or not."""
-        for kind, *words in self._query(_PACKAGE, "--path", path):
+    def owner(self, path: str, release: str) -> Package | None:
+        """The file may be written down with the other name of its directory."""
+        tail = path.partition(f"/{release}/")[2]
+        return self._asked("--path", *(f"{directory}/{tail}" for directory in directories(release)))
+
+    def named(self, name: str) -> Package | None:
+        """rpm asks by name, name and version, or the whole name."""
+        return self._asked(name)
+
+    def _asked(self, *arguments: str) -> Package | None:
+        """The last package of the answer; what is not installed or not owned has a line that is none."""
+        found = None
+        for kind, *words in self._query(_PACKAGE, *arguments):
             if kind == "package" and len(words) == 5:
-                return Package(words[0], words[1], words[2])
-        return None
+                found = Package(words[0], words[1], words[2])
+        return found
 
     @cached_property
     def _rows(self) -> tuple[tuple[Package, str, tuple[str, ...]], ...]:

@@ -160,3 +160,24 @@ def test_files_with_their_sums(tmp_path: Path) -> None:
 
 def test_a_machine_without(tmp_path: Path) -> None:
     assert packages.databases(tree(tmp_path, {"/usr/bin/pacman": ""})) == ()
+
+
+def test_who_brought_a_module(tmp_path: Path) -> None:
+    """As Ubuntu's linux-modules-extra and linux-modules-nvidia are: the latter's script links the module together."""
+    extra, nvidia = f"linux-modules-extra-{RELEASE}", f"linux-modules-nvidia-535-{RELEASE}"
+    directory = f"/lib/modules/{RELEASE}/kernel"
+    dpkg = database(
+        tmp_path,
+        {
+            f"{DPKG}/status": stanza(extra) + stanza(nvidia) + stanza("v4l2loopback-dkms") + stanza("vim"),
+            f"{DPKG}/info/{extra}.list": f"/lib/modules/{RELEASE}\n{directory}\n{directory}/snd.ko.zst\n",
+            f"{DPKG}/info/{nvidia}.list": f"{directory}\n{directory}/nvidia-535\n{directory}/nvidia-535/bits\n",
+        },
+    )
+    for place in ("/lib/modules", "/usr/lib/modules"):
+        assert dpkg.owner(f"{place}/{RELEASE}/kernel/snd.ko.zst", RELEASE) == Package(extra, "1", "amd64")
+        assert dpkg.owner(f"{place}/{RELEASE}/kernel/nvidia-535/nvidia.ko", RELEASE) == Package(nvidia, "1", "amd64")
+        assert dpkg.owner(f"{place}/{RELEASE}/kernel/other.ko", RELEASE) is None, "two have its directory"
+        assert dpkg.owner(f"{place}/{RELEASE}/misc/vboxdrv.ko", RELEASE) is None
+    assert dpkg.named("vim") == Package("vim", "1", "amd64")
+    assert dpkg.named(f"{extra}-more") is None

@@ -121,6 +121,17 @@ def test_a_kernel_that_only_its_image_tells(tmp_path: Path) -> None:
     assert rpm.of_kernel("6.1.0") == ()
 
 
+def test_who_brought_a_module(tmp_path: Path) -> None:
+    rpm = found(installed(tmp_path / "root", tmp_path, KERNEL, DRACUT.format("057"), DRACUT.format("059")))
+    kernel = Package("kernel-core", "6.1-1", "noarch")
+    for place in ("/lib/modules", "/usr/lib/modules"):
+        assert rpm.owner(f"{place}/{RELEASE}/kernel/a.ko", RELEASE) == kernel
+        assert rpm.owner(f"{place}/{RELEASE}/extra/b.ko", RELEASE) is None
+    assert rpm.named("kernel-core") == rpm.named("kernel-core-6.1-1.noarch") == kernel
+    assert rpm.named("dracut") == Package("dracut", "1:059-1", "noarch")
+    assert rpm.named("kernel-core-6.2-1.noarch") is None
+
+
 @pytest.mark.parametrize("name", ["rpmdb.sqlite", "Packages", "Packages.db"])
 def test_a_database_that_is_broken_or_of_an_unknown_form(tmp_path: Path, name: str) -> None:
     machine = tree(tmp_path, {f"/usr/lib/sysimage/rpm/{name}": b"no database" * 1000})
