@@ -1,1 +1,51 @@
-"""Who brings modules from outside the kernel's own package, one file a builder: where its work lies and how it stands."""
+"""Who brings modules from outside the kernel's own package: a file each, that tells what it has made for one kernel.
+
+Only files tell: what a builder prints, or its exit code, says nothing (dkms ends with 0 after a failure). Package
+databases give names, for words and remedies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from safeupdate.machine import Machine
+from safeupdate.module_tree import ModuleTree
+from safeupdate.packages import Database
+from safeupdate.report import Remedy
+
+State = Literal["installed", "built", "building", "waiting", "failed", "absent", "unwanted"]
+"""`waiting`: its builder will make it at the next boot by itself. `unwanted`: it is not made for this kernel on purpose."""
+
+Fault = Literal["", "headers", "compiler", "build", "sign", "source", "link", "file"]
+"""What stood in the way: no headers of this kernel, another compiler than the kernel's, an error in the build, no tool to
+sign with, no source, a link that leads nowhere, a file that is gone or not the one that was built."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a builder may look at: the kernel that is judged, and the one that is running, where that is another."""
+
+    machine: Machine
+    databases: tuple[Database, ...]
+    tree: ModuleTree
+    running: ModuleTree | None = None
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A module that a builder brings, or was to bring, for one kernel release.
+
+    `module` is the kernel's name, `provider` is for a sentence ("the DKMS package nvidia/535.183"), `path` the file
+    below the modules directory where there is one, `why` a whole sentence why it is not as it should be, `evidence` the
+    last lines of a log, bounded.
+    """
+
+    module: str
+    provider: str
+    state: State
+    path: str | None = None
+    fault: Fault = ""
+    why: str = ""
+    evidence: tuple[str, ...] = ()
+    remedy: Remedy = Remedy()
