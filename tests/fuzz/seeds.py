@@ -92,6 +92,12 @@ def made() -> Seeds:
     )
     seeds["config"].append(WORLDS["config"].record(config.MAIN, _CONFIG))
     seeds["ledger"].append(WORLDS["ledger"].record(schema.PATH, _ledger()))
+    seeds["depmod-conf"].append(
+        b"# a\nsearch updates \\\n extra built-in\noverride a ^6[.]1 b\nexternal * /a\nexclude b\n"
+    )
+    seeds["module-symbols"] += [layouts.module("a", release), elves.program()]
+    seeds["symvers"].append(b"0x4c9d28b0\ta\tvmlinux\tEXPORT_SYMBOL\t\n0x00000000\tb\tfs/c\tEXPORT_SYMBOL_GPL\tNS\n")
+    seeds["unpacked"] += [initrd.compress(kind, image[:600]) for kind in ("gzip", "xz")] + [x86_image()]
     seeds["modules-index"] += [index(), dep_index({"a/b.ko": (), "a/c.ko.xz": ("a/b.ko",)})]
     seeds["modules-dep"] += [b"a/b.ko:\na/c.ko.xz: a/b.ko\n"]
     seeds["modules-builtin"] += [b"kernel/a-b.ko\nkernel/c.ko\n"]

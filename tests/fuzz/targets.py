@@ -31,6 +31,7 @@ from safeupdate.formats import (
     cms,
     compression,
     cpio,
+    depmod_conf,
     dpkg_status,
     efi_signatures,
     efi_variables,
@@ -44,12 +45,15 @@ from safeupdate.formats import (
     loader_conf,
     modsig,
     module_file,
+    module_symbols,
     modules,
     mountinfo,
     sbat,
     shim,
+    symvers,
     sysctl,
     uki,
+    unpacked,
 )
 from safeupdate.formats.efi_variables import GLOBAL
 from safeupdate.judge import judge
@@ -211,6 +215,36 @@ def _modules_index(data: bytes) -> None:
             read(data)
         except FormatError:
             pass
+
+
+def _depmod_conf(data: bytes) -> None:
+    conf = depmod_conf.parse(data)
+    for pattern in [*(one.kernel for one in conf.overrides), *(one.kernel for one in conf.externals)][:20]:
+        depmod_conf.matches(pattern, "6.1.0-50-amd64")
+
+
+def _module_symbols(data: bytes) -> None:
+    for relative in (False, True):
+        try:
+            module_symbols.of_kernel(io.BytesIO(data), relative=relative)
+        except FormatError:
+            pass
+    module_symbols.parse(io.BytesIO(data))
+
+
+def _unpacked(data: bytes) -> None:
+    """Packed modules, and kernels, read from their ends and from their starts."""
+    for name in ("a.ko", "a.ko.gz", "a.ko.xz"):
+        try:
+            file = unpacked.module(io.BytesIO(data), name)
+            file.seek(-4, io.SEEK_END)
+        except (FormatError, NoDecoder, OSError):
+            continue
+        file.read(4)
+    kernel = unpacked.kernel(io.BytesIO(data), len(data))
+    kernel.read(64)
+    kernel.seek(0)
+    kernel.read(64)
 
 
 def _uki(data: bytes) -> None:
@@ -553,6 +587,9 @@ TARGETS: dict[str, Target] = {
     "cmdline": Target(_cmdline, (b"root=", b'"', b"rd.luks.uuid=", b"crashkernel=", b"console=ttyS0,", b"panic=")),
     "cms": Target(_cms, _DER),
     "compression": Target(_segments, _MAGICS),
+    "depmod-conf": Target(
+        _depmod_conf, (b"search ", b"override ", b" * ", b"external ", b"exclude ", b"\\\n", b"^6[.]1.*$")
+    ),
     "dpkg-status": Target(
         dpkg_status.parse, (b"Package: ", b"Status: ", b"\n\n", b"\n ", b"half-configured", b"triggers-")
     ),
@@ -575,12 +612,18 @@ TARGETS: dict[str, Target] = {
     "modules-index": Target(_modules_index, (b"\xb0\x07\xf4\x57\0\2\0\1", b"\x80\0\0", b"\x40\0\0", b"\x20\0\0")),
     "module-file": Target(lambda data: module_file.read(memoryview(data)), (*_ELF, modsig.MARK), ()),
     "module-signature": Target(lambda data: modsig.parse(data[-40:], len(data)), (modsig.MARK,)),
+    "module-symbols": Target(
+        _module_symbols,
+        (*_ELF, b"__versions\0", b"__version_ext_crcs\0", b"__ksymtab_gpl\0", b"__kcrctab\0", b"__ksymtab_strings\0"),
+    ),
     "mountinfo": Target(mountinfo.parse, _FSTAB),
     "sbat": Target(_sbat, (b"sbat,1,", b"grub,3,", b"%sbat,1,2024010100\n", b",99999999999999999999")),
     "search-path": Target(_search_path, (b"include ", b"\n%\n", b"glibc-ld.so.cache1.1"), ()),
     "shim": Target(_shim, _DER),
+    "symvers": Target(symvers.parse, (b"0x", b"\tvmlinux\tEXPORT_SYMBOL\t\n", b"\t", b"\n")),
     "sysctl": Target(sysctl.parse, (b"kernel.panic = ", b"kernel/panic=", b"-net."), ()),
     "uki": Target(_uki, _PE),
+    "unpacked": Target(_unpacked, (*_MAGICS, b"HdrS")),
     "versions": Target(_versions, _CONF),
     **{name: Target(world, _WORDS.get(name, _TREE), _RAISES.get(name, ())) for name, world in WORLDS.items()},
 }

@@ -1,0 +1,309 @@
+"""Does a module fit its kernel? The kernel's own tests (kernel/module/main.c and version.c), made beforehand.
+
+Where a kernel and a module have symbol versions (CONFIG_MODVERSIONS), the release in the module's vermagic does not
+count: RHEL's weak modules were built for another one. Without them the whole of it must be the same.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from safeupdate import kernels
+from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
+from safeupdate.formats import elf, module_symbols, modules, symvers, unpacked
+from safeupdate.formats.module_symbols import ModuleSymbols
+from safeupdate.formats.symvers import Exported
+from safeupdate.module_tree import IN_TREE, ModuleTree
+from safeupdate.trust.cache import Cache
+
+Kind = Literal["broken", "vermagic", "symbol-missing", "symbol-version", "unknown"]
+
+_LAYOUT = "module_layout"
+"""The symbol whose checksum covers the kernel's own structures for modules (check_modstruct_version)."""
+
+_TOLD = 3
+"""Symbols that are named; a module that does not fit may lack hundreds."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why the kernel does not load a module: a clause that a sentence may end with. `unknown`: it cannot be told."""
+
+    kind: Kind
+    why: str
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Checksums of what the kernel exports; by symvers, of what its own modules do too, None without that file.
+
+    `complete`: what is not in it is not exported.
+    """
+
+    kernel: Mapping[str, int | None]
+    modules: Mapping[str, Exported] | None = None
+    complete: bool = True
+
+
+class Interface:
+    """What one kernel and its modules offer. `embedded`: its image is in a unified one."""
+
+    def __init__(self, tree: ModuleTree, *, embedded: bool = False, cache: Cache | None = None) -> None:
+        self._tree = tree
+        self._kernel = tree.kernel
+        self._machine = tree.kernel.machine
+        self._embedded = embedded
+        self._cache = cache
+        self._read: dict[str, Mapping[str, int | None] | None] = {}
+
+    def misfit(self, path: str) -> Misfit | None:
+        """Why the kernel will not load the module at `path` of the tree; None where nothing speaks against it.
+
+        What it needs of other modules is looked up in those, as they are now; whether they can be loaded themselves is
+        another question. Raises nothing.
+        """
+        try:
+            return self._of(self._tree.symbols(path))
+        except FormatError as error:
+            return Misfit("broken", str(error))
+        except Missing:
+            return Misfit("broken", "the file does not exist")
+        except (NoDecoder, Unreadable) as error:
+            return Misfit("unknown", str(error))
+
+    def misfit_of(self, data: bytes | memoryview) -> Misfit | None:
+        """The same of a module that is in memory, unpacked, as those of an initramfs."""
+        try:
+            return self._of(module_symbols.parse(io.BytesIO(data)))
+        except FormatError as error:
+            return Misfit("broken", str(error))
+
+    def _of(self, module: ModuleSymbols) -> Misfit | None:
+        return (
+            self._other_kind(module)
+            or self._other_magic(module)
+            or self._other_symbols(module)
+            or self._other_size(module)
+        )
+
+    # -- the kernel's kind ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _config(self) -> Mapping[str, str] | None:
+        try:
+            return self._kernel.config
+        except Unreadable:
+            return None
+
+    @cached_property
+    def _versioned(self) -> bool | None:
+        """Whether the kernel compares checksums; None where nothing tells."""
+        magic = self._tree.vermagic
+        if magic is not None:
+            return "modversions" in magic.split()
+        return None if self._config is None else "CONFIG_MODVERSIONS" in self._config
+
+    @cached_property
+    def _forces(self) -> bool | None:
+        """Whether it takes a module without vermagic or versions, and only marks itself as tainted (Debian's does)."""
+        return None if self._config is None else "CONFIG_MODULE_FORCE_LOAD" in self._config
+
+    def _other_kind(self, module: ModuleSymbols) -> Misfit | None:
+        sample = self._tree.sample
+        if sample is None:
+            return None
+        if module.machine != sample.machine:
+            built, wanted = (elf.MACHINES.get(one.machine, f"machine {one.machine}") for one in (module, sample))
+            return Misfit("broken", f"it is built for {built}, and the kernel is for {wanted}")
+        if module.size is None:
+            return Misfit("broken", "it is no whole kernel module: its section .gnu.linkonce.this_module is missing")
+        return None
+
+    def _other_magic(self, module: ModuleSymbols) -> Misfit | None:
+        magic, wanted = module.one("vermagic"), self._tree.vermagic
+        if magic is None:
+            return None if self._forces is not False else Misfit("vermagic", "it does not say which kernel it is for")
+        # Extended versions alone leave the release in: the kernel asks for the section __versions.
+        release_counts = module.versions is None or not self._versioned
+        if wanted is None:
+            built, release = magic.partition(" ")[0], self._kernel.release
+            if release_counts and built != release:
+                return Misfit("vermagic", f"it is built for {built}")
+            return None
+        if release_counts and magic.partition(" ")[0] != wanted.partition(" ")[0]:
+            return Misfit("vermagic", f"it is built for {magic.partition(' ')[0]}")
+        if magic.partition(" ")[2] != wanted.partition(" ")[2]:
+            return Misfit(
+                "vermagic",
+                f"it is built for a kernel with other settings (“{magic.strip()}” instead of “{wanted.strip()}”)",
+            )
+        return None
+
+    def _other_size(self, module: ModuleSymbols) -> Misfit | None:
+        """Linux 6.4 and newer refuse such a module; to older ones it does harm."""
+        sample = self._tree.sample
+        if sample is None or sample.size is None or module.size == sample.size:
+            return None
+        sizes = f"its struct module has {module.size} bytes, the kernel's {sample.size}"
+        return Misfit("vermagic", f"it is built for a kernel with other settings ({sizes})")
+
+    # -- symbols -------------------------------------------------------------------------------------------
+
+    def _other_symbols(self, module: ModuleSymbols) -> Misfit | None:
+        versions = module.extended if module.extended is not None else module.versions
+        missing, unlike = [], []
+        unversioned = False
+        for name in (_LAYOUT, *sorted(module.undefined), *sorted(module.weak)):
+            offered = self._offered(name, module)
+            if offered is None:
+                continue
+            if not offered:
+                if name in module.undefined:
+                    missing.append(name)
+                continue
+            if not self._versioned or None in offered:
+                continue
+            if versions is None:
+                unversioned = True
+            elif name in versions and versions[name] not in offered:
+                unlike.append(name)
+        if unlike:
+            return Misfit("symbol-version", f"the kernel has other versions of {_names(unlike)}")
+        if missing:
+            return Misfit("symbol-missing", f"neither the kernel nor another module has {_names(missing)}")
+        if unversioned and self._forces is False:
+            return Misfit("symbol-version", "it has no symbol versions, and the kernel loads no such modules")
+        if versions is not None and self._versioned and self._known_to(module) is None:
+            return Misfit("unknown", "nothing here tells the versions of the kernel's symbols")
+        return None
+
+    def _offered(self, name: str, module: ModuleSymbols) -> frozenset[int | None] | None:
+        """The checksums under which the symbol is exported, several where modules compete; None in it takes any.
+
+        Empty where nothing exports it; None where that is not known.
+        """
+        known = self._known_to(module)
+        if known is not None and name in known.kernel:
+            return frozenset([known.kernel[name]])
+        if known is not None and known.modules is not None and name in known.modules:
+            exported = known.modules[name]
+            if self._is_from_the_kernel(modules.module_name(exported.module)):
+                return frozenset([exported.checksum])
+        read = [*self._of_modules(name)]
+        found = frozenset(exports[name] for exports in read if exports is not None and name in exports)
+        if found:
+            return found
+        if name == _LAYOUT or None in read or known is None or not known.complete:
+            return None
+        return None if known.modules is None and self._tree.exporters is None else frozenset()
+
+    def _is_from_the_kernel(self, module: str) -> bool:
+        """Whether modprobe loads the kernel's own module of that name, none that was put in its place."""
+        chosen = self._tree.chosen(module)
+        return any(path.startswith(IN_TREE) for path in (self._tree.named(module) if chosen is None else (chosen,)))
+
+    def _of_modules(self, name: str) -> Iterator[Mapping[str, int | None] | None]:
+        """What modules export that may have the symbol: those that depmod says, else every one from elsewhere."""
+        found = False
+        for module in (self._tree.exporters or {}).get(name, ()):
+            path = self._tree.chosen(module)
+            exports = None if path is None else self._exports(path)
+            if exports is not None and name in exports:
+                found = True
+                yield exports
+        if not found:
+            yield from map(self._exports, self._tree.out_of_tree)
+
+    def _exports(self, path: str) -> Mapping[str, int | None] | None:
+        """What a module exports; None where that cannot be told, and nothing for one that cannot be loaded."""
+        if path not in self._read:
+            try:
+                self._read[path] = self._tree.symbols(path).exports
+            except (FormatError, Missing):
+                self._read[path] = {}
+            except (NoDecoder, Unreadable):
+                self._read[path] = None
+        return self._read[path]
+
+    def _known_to(self, module: ModuleSymbols) -> _Known | None:
+        """The kernel's exports, for a module that was built with versions from the image at the worst; that costs a
+        second, once for each kernel."""
+        if self._by_symvers is not None:
+            return self._by_symvers
+        if not self._versioned or (module.versions is None and module.extended is None):
+            return None
+        return self._by_image or self._by_own_modules
+
+    @cached_property
+    def _by_symvers(self) -> _Known | None:
+        release, directory = self._kernel.release, self._tree.directory
+        places = [f"{directory}/build/Module.symvers", f"{directory}/Module.symvers"]
+        for suffix in ("", ".gz", ".xz", ".zst"):
+            places += [f"{directory}/symvers{suffix}", f"/boot/symvers-{release}{suffix}"]
+        for place in places:
+            try:
+                with self._machine.open(place) as file:
+                    plain = not place.endswith((".gz", ".xz", ".zst"))
+                    content = file if plain else unpacked.of(file, xz=place.endswith(".xz"))
+                    found = symvers.parse(content.read(_SYMVERS_LIMIT))
+            except (FormatError, Missing, NoDecoder, Unreadable, OSError):
+                continue
+            known = _Known(
+                {name: one.checksum for name, one in found.items() if one.module == symvers.KERNEL},
+                {name: one for name, one in found.items() if one.module != symvers.KERNEL},
+            )
+            if self._is_ours(known):
+                return known
+        return None
+
+    @cached_property
+    def _by_image(self) -> _Known | None:
+        section = ".linux" if self._embedded else None
+        relative = self._config is not None and "CONFIG_MODULE_REL_CRCS" in self._config
+        try:
+            with kernels.part(self._machine, self._kernel.image, section) as (file, size):
+                known = _Known(module_symbols.of_kernel(unpacked.kernel(file, size), relative=relative))
+        except (FormatError, Missing, NoDecoder, Unreadable, OSError):
+            return None
+        return known if self._is_ours(known) else None
+
+    @cached_property
+    def _by_own_modules(self) -> _Known | None:
+        """What the kernel's own modules ask for is what it has. A few of them tell the symbols that all need."""
+        found: dict[str, int | None] = {}
+        for path in self._tree.smallest:
+            try:
+                found.update(self._tree.symbols(path).versions or {})
+            except (FormatError, Missing, NoDecoder, Unreadable):
+                continue
+        return _Known(found, complete=False) if found else None
+
+    def _is_ours(self, known: _Known) -> bool:
+        """Whether what is known fits one of the kernel's own modules: headers may be of another build."""
+        sample = self._tree.sample
+        if sample is None or not known.kernel:
+            return bool(known.kernel)
+        checksums = sample.extended or sample.versions or {}
+        for name in {_LAYOUT, *sample.undefined} if self._versioned else sample.undefined:
+            if name in known.kernel:
+                offered = known.kernel[name]
+            elif known.modules is not None:
+                if name not in known.modules:
+                    return False
+                offered = known.modules[name].checksum
+            else:
+                continue
+            if offered is not None and offered != checksums.get(name, offered):
+                return False
+        return True
+
+
+_SYMVERS_LIMIT = 32 << 20
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:_TOLD]) + (f" and {len(names) - _TOLD} more" if len(names) > _TOLD else "")
