@@ -20,6 +20,36 @@ from tests.unit.trees import dep_index, index, x86_image
 DATA = Path(__file__).parents[1] / "data"
 ZSTD = bytes.fromhex("28b52ffd2004210000303730373031ab57e6a3")
 
+_DKMS_SETS = b"""PACKAGE_NAME="a"
+PACKAGE_VERSION=1 # b
+MAKE="make -C ${kernel_source_dir} \\"c\\""
+BUILT_MODULE_NAME=(a b)
+BUILT_MODULE_NAME+=(c)
+i=0
+DEST_MODULE_LOCATION[$i]=/extra
+i=$((i+1))
+AUTOINSTALL=yes
+"""
+_DKMS_ASKS = b"""if [ -f $kernel_source_dir/.config ]; then
+    . $kernel_source_dir/.config
+    if [ "${CONFIG_A:-n}" = "n" ]; then
+        BUILD_EXCLUSIVE_KERNEL="NO A"
+    fi
+fi
+[[ $kernelver =~ ^6 ]] && BUILD_EXCLUSIVE_ARCH=x86 || true
+"""
+_DKMS_HIDES = b"""case $arch in
+x86*|i?86) A=1;;
+*) A=`b`;;
+esac
+for i in a b; do
+C=$(d "$i")
+done
+f() { g; }
+%
+f
+"""
+
 Seeds = dict[str, list[bytes]]
 
 
@@ -86,6 +116,12 @@ def made() -> Seeds:
         struct.pack("<III", 0, 8, 20) + b"sbat,1,1\n\0\0\0sbat,1,2\n\0",
     ]
     _signatures(seeds, signed)
+    seeds["dkms-conf"] += [_DKMS_SETS, _DKMS_ASKS, _DKMS_HIDES]
+    seeds["extended-regex"].append(b"^((5\\.[0-5]($|[.-]))|(4\\.)|(3\\.1[[:digit:]]{1,2}))\n5.4.0-1-amd64")
+    seeds["make-log"].append(
+        b"DKMS (dkms-3.2.2) make.log for a/1 for kernel 6.1.0-50-amd64 (x86_64)\nMon Nov 23 07:00:00 UTC 2026\n"
+        b"a.c:3:4: error: too few arguments\nmake[1]: *** [a.o] Error 1\n\n# exit code: 2\n# elapsed time: 00:00:01\n"
+    )
     seeds["dpkg-status"].append(
         b"Package: linux-image-a\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 1.2-3\n"
         b"Triggers-Pending: a b\nConffiles:\n /etc/a 0123\nDescription: a\n b\n"

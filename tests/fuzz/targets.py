@@ -32,10 +32,12 @@ from safeupdate.formats import (
     compression,
     cpio,
     depmod_conf,
+    dkms_conf,
     dpkg_status,
     efi_signatures,
     efi_variables,
     elf,
+    extended_regex,
     file_locks,
     fstab,
     grub_cfg,
@@ -43,6 +45,7 @@ from safeupdate.formats import (
     kconfig,
     kernel_parameters,
     loader_conf,
+    make_log,
     modsig,
     module_file,
     module_symbols,
@@ -131,6 +134,22 @@ def _versions(data: bytes) -> None:
         compare(one, two)
     names = _text(data[:2048]).split("\n")
     assert len(bls.in_grub_order(names)) <= len(names)
+
+
+def _dkms_conf(data: bytes) -> None:
+    """A dkms.conf, by itself and under another one, for no kernel and for one."""
+    first, _, second = data.partition(b"\n%\n")
+    kernel = {"kernelver": "6.1.0-50-amd64", "kernel_source_dir": "/lib/modules/6.1.0-50-amd64/build", "arch": "x86_64"}
+    for texts, variables in (([data], {}), ([first, second], kernel)):
+        conf = dkms_conf.parse(texts, variables, {"CONFIG_A": "y"})
+        assert all(index >= 0 for array in conf.values.values() for index in array)
+        len(conf.modules), conf.lists_all_modules
+    dkms_conf.parse_framework([data])
+
+
+def _extended_regex(data: bytes) -> None:
+    pattern, _, text = _text(data).partition("\n")
+    extended_regex.search(pattern, text[:256])
 
 
 def _loader_conf(data: bytes) -> None:
@@ -550,6 +569,37 @@ _FSTAB = (
 )
 _BLS = (b"title ", b"version ", b"linux ", b"initrd ", b"options ", b"efi ", b"uki ", b"sort-key ", b"machine-id ")
 _CONF = (b"default ", b"timeout ", b"@saved", b"menu-force", b"*", b"?", b"[a-z]", b"+3-1.conf", b"+0.efi", b"~", b"^")
+_BASH = (
+    *(b"BUILT_MODULE_NAME[0]=", b"DEST_MODULE_LOCATION+=(", b"i=$((i+1))\n", b"${i:-", b"${#i[@]}", b"$(", b"`", b"}"),
+    *(
+        b"if [ -f $kernel_source_dir/.config ]; then\n",
+        b"fi\n",
+        b"elif [[ ",
+        b" =~ ",
+        b" ]]",
+        b" && ",
+        b" || ",
+        b"else\n",
+    ),
+    *(
+        b"for i in ",
+        b"; do\n",
+        b"done\n",
+        b"case $i in\n",
+        b"esac\n",
+        b";;\n",
+        b". $kernel_source_dir/.config\n",
+        b"\\\n",
+    ),
+    *(
+        b"grep -q ^CONFIG_A=y $kernel_source_dir/.config",
+        b"f() {\n",
+        b"unset i\n",
+        b"{ echo ",
+        b"} | sort -V -C",
+        b"$'",
+    ),
+)
 _TOML = (
     b"[checks]\n",
     b"[findings]\n",
@@ -590,6 +640,7 @@ TARGETS: dict[str, Target] = {
     "depmod-conf": Target(
         _depmod_conf, (b"search ", b"override ", b" * ", b"external ", b"exclude ", b"\\\n", b"^6[.]1.*$")
     ),
+    "dkms-conf": Target(_dkms_conf, _BASH),
     "dpkg-status": Target(
         dpkg_status.parse, (b"Package: ", b"Status: ", b"\n\n", b"\n ", b"half-configured", b"triggers-")
     ),
@@ -597,6 +648,7 @@ TARGETS: dict[str, Target] = {
     "efi-variable": Target(_efi_variable),
     "elf": Target(_elf, _ELF),
     "elf-module": Target(elf.module, _ELF),
+    "extended-regex": Target(_extended_regex, (b"(a|b)*", b"[[:digit:]]", b"{2,3}", b"\\w", b"^", b"$", b"[^]-a]")),
     "file-locks": Target(file_locks.parse, (b"1: POSIX  ADVISORY  WRITE ", b" fe:00:", b" 0 EOF"), ()),
     "fstab": Target(fstab.parse, _FSTAB, ()),
     "grub-cfg": Target(grub_cfg.parse, _GRUB),
@@ -607,6 +659,11 @@ TARGETS: dict[str, Target] = {
     "initramfs-packed": Target(_packed, _CPIO, ()),
     "kconfig": Target(kconfig.parse, (b"CONFIG_", b"=y\n", b"=m\n")),
     "loader-conf": Target(_loader_conf, _CONF),
+    "make-log": Target(
+        lambda data: make_log.parse(data[:4096], data),
+        (b"DKMS make.log for ", b"a.c:1:2: error: ", b"# exit code: "),
+        (),
+    ),
     "modules-builtin": Target(modules.parse_builtin, (b"kernel/", b".ko\n"), ()),
     "modules-dep": Target(modules.parse_dep, (b".ko: ", b".ko.xz ", b"kernel/")),
     "modules-index": Target(_modules_index, (b"\xb0\x07\xf4\x57\0\2\0\1", b"\x80\0\0", b"\x40\0\0", b"\x20\0\0")),
