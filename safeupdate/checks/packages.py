@@ -187,8 +187,8 @@ class _Kernel:
 
     def inside(self, path: str) -> str | None:
         """`path` relative to the directory; None for what is elsewhere."""
-        places = (f"{directory}/" for directory in directories(self.release))
-        return next((path[len(place) :] for place in places if path.startswith(place)), None)
+        above, found, inside = path.partition(f"/lib/modules/{self.release}/")
+        return inside if found and above in ("", "/usr") else None
 
     def status(self, path: str) -> os.stat_result | None:
         inside = self.inside(path)

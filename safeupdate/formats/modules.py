@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
+from functools import lru_cache
 
 from safeupdate.errors import FormatError
 
@@ -24,7 +26,8 @@ _KEY_LIMIT = 1024
 _SUFFIX = re.compile(r"\.ko(\.gz|\.xz|\.zst|\.bz2|\.lzma)?$")
 
 
-def parse_dep(data: bytes) -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=4)  # several checks ask for those of the target and of the fallback, on disk and in the image
+def parse_dep(data: bytes) -> Mapping[str, tuple[str, ...]]:
     """Path of each module to the paths of the modules that it needs, all relative to the modules directory.
 
     Raises `FormatError` with the line for a line without a colon, and for a file whose last line was cut.
@@ -124,6 +127,7 @@ def is_module(path: str) -> bool:
     return _SUFFIX.search(path) is not None
 
 
+@lru_cache(maxsize=1 << 14)
 def module_name(path: str) -> str:
     """The module's name as the kernel lists it: no directory, no suffix, underscores for dashes."""
     return _SUFFIX.sub("", path.rsplit("/", 1)[-1]).replace("-", "_")

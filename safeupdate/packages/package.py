@@ -121,6 +121,7 @@ def directories(release: str) -> tuple[str, str]:
 def is_kernel_file(path: str, release: str) -> bool:
     """Whether this is an image or a module of the release."""
     name = path.rpartition("/")[2]
-    if path.startswith(tuple(f"{directory}/" for directory in directories(release))):
+    above, found, _ = path.partition(f"/lib/modules/{release}/")
+    if found and above in ("", "/usr"):
         return ".ko" in name or name in ("vmlinuz", "vmlinux", "Image")
     return re.fullmatch(rf"/boot/(?:vmlinu[xz]|Image|kernel)-{re.escape(release)}", path) is not None
