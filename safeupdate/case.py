@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
-from safeupdate import initramfs, kernels
+from safeupdate import initramfs, kernels, needs
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.config import DEFAULTS, Config
@@ -19,6 +19,8 @@ from safeupdate.initramfs import Index
 from safeupdate.kernels import Kernel
 from safeupdate.ledger.reading import UNKNOWN, History
 from safeupdate.machine import Machine
+from safeupdate.module_tree import ModuleTree
+from safeupdate.needs import Need
 from safeupdate.packages import Database
 from safeupdate.report import CheckResult, Finding, Quality, Recovery
 from safeupdate.volumes import Volumes
@@ -138,6 +140,22 @@ class Case:
             except (Missing, Unreadable, FormatError):
                 continue
         return None
+
+    @cached_property
+    def tree(self) -> ModuleTree | None:
+        """The kernel's modules; None where it is not known which kernel it is."""
+        return None if self.kernel is None else ModuleTree(self.kernel)
+
+    @cached_property
+    def needs(self) -> Mapping[str, Need]:
+        """Why this machine needs a module, by its name; nothing for one of which no use is known."""
+        return needs.of(
+            self.machine,
+            self.volumes,
+            command_line=self.entry.cmdline if self.entry is not None else "",
+            required=self.required_drivers,
+            release=self.release,
+        )
 
     @cached_property
     def modules_in_use(self) -> frozenset[str]:

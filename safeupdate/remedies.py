@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from safeupdate.errors import Unreadable
+from safeupdate.formats import modules
 from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
@@ -87,6 +88,23 @@ def _owners(machine: Machine, release: str) -> tuple[str, ...]:
                 if any(path.encode("utf-8", "surrogateescape") in lines for path in wanted):
                     names.append(name[: -len(".list")])
     return tuple(names)
+
+
+def build_module(machine: Machine, release: str, name: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that build, sign and install a module anew, by the program that built it; none where that is not
+    known."""
+    top = "/var/lib/dkms"
+    with suppress(Unreadable):
+        for package in machine.listdir(top):
+            for version in machine.listdir(f"{top}/{package}"):
+                for architecture in machine.listdir(f"{top}/{package}/{version}/{release}"):
+                    built = machine.listdir(f"{top}/{package}/{version}/{release}/{architecture}/module")
+                    if name in map(modules.module_name, built):
+                        which = (f"{package}/{version}", "-k", release)
+                        return ("dkms", "build", "--force", *which), ("dkms", "install", "--force", *which)
+    if _there(machine, "/usr/sbin/akmods"):
+        return (("akmods", "--force", "--kernels", release),)
+    return ()
 
 
 def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:

@@ -14,8 +14,10 @@ from safeupdate.module_tree import ModuleTree
 from safeupdate.packages import Database
 from safeupdate.report import Remedy
 
-State = Literal["installed", "built", "building", "waiting", "failed", "absent", "unwanted"]
-"""`waiting`: its builder will make it at the next boot by itself. `unwanted`: it is not made for this kernel on purpose."""
+State = Literal["installed", "built", "building", "waiting", "failed", "absent", "lost", "unwanted"]
+"""`waiting`: its builder will make it at the next boot by itself. `absent`: it was to be made, and nothing was tried.
+`lost`: no builder makes it; the running kernel has it, and this one has not. `unwanted`: it is not made for this kernel
+on purpose."""
 
 Fault = Literal["", "headers", "compiler", "build", "sign", "source", "link", "file"]
 """What stood in the way: no headers of this kernel, another compiler than the kernel's, an error in the build, no tool to

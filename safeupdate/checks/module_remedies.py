@@ -12,7 +12,7 @@ from safeupdate.formats import certificate, cms, modsig, modules
 from safeupdate.formats.certificate import Certificate
 from safeupdate.formats.module_file import ModuleFile
 from safeupdate.machine import Machine
-from safeupdate.remedies import reinstall_kernel
+from safeupdate.remedies import build_module, reinstall_kernel
 from safeupdate.report import Remedy
 from safeupdate.trust.firmware import Store
 
@@ -44,7 +44,7 @@ def make_again(case: Case, path: str, image: str | None, *, in_tree: bool) -> Re
     release = case.release or ""
     if in_tree:
         return reinstall_kernel(case.machine, release)
-    commands = _build(case.machine, release, modules.module_name(path))
+    commands = build_module(case.machine, release, modules.module_name(path))
     return Remedy("Build the module again and have it signed.", commands)
 
 
@@ -63,7 +63,7 @@ def make_known(case: Case, store: Store, path: str, file: ModuleFile, image: str
     for place, one in ours.items():
         if (one.issuer, one.serial) in signed_with or one.key_id in signed_with:
             return Remedy(f"Enrol the key that signed it. {_AT_THE_CONSOLE}", (("mokutil", "--import", place),))
-    build = _build(case.machine, case.release or "", modules.module_name(path))
+    build = build_module(case.machine, case.release or "", modules.module_name(path))
     enrol = tuple(("mokutil", "--import", place) for place, one in ours.items() if one.der not in known)[:1]
     again = build_again(case, image).commands if image is not None else ()
     text = "Build the module again, signed with this machine's own key"
@@ -105,18 +105,3 @@ def _configured(machine: Machine) -> Iterator[str]:
             continue
         for match in re.finditer(r"^[ \t]*mok_certificate=[\"']?(/[^\"'$\s]+)", text, re.MULTILINE):
             yield match.group(1)
-
-
-def _build(machine: Machine, release: str, name: str) -> tuple[tuple[str, ...], ...]:
-    """The commands that build and sign a module again, by the program that built it."""
-    top = "/var/lib/dkms"
-    for package in machine.listdir(top):
-        for version in machine.listdir(f"{top}/{package}"):
-            for architecture in machine.listdir(f"{top}/{package}/{version}/{release}"):
-                built = machine.listdir(f"{top}/{package}/{version}/{release}/{architecture}/module")
-                if name in map(modules.module_name, built):
-                    which = (f"{package}/{version}", "-k", release)
-                    return ("dkms", "build", "--force", *which), ("dkms", "install", "--force", *which)
-    if machine.exists("/usr/sbin/akmods"):
-        return (("akmods", "--force", "--kernels", release),)
-    return ()
