@@ -12,6 +12,7 @@ from safeupdate.checks.without_initramfs import build_again, drivers_outside
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import modules
 from safeupdate.initramfs import Entry, Index
+from safeupdate.module_tree import IN_TREE
 from safeupdate.report import Finding, Remedy, blocker, warning
 
 _CAP = 8
@@ -150,16 +151,14 @@ def _dependencies(
 
 
 def differing_modules(case: Case, path: str, index: Index) -> Iterator[Finding]:
-    """Modules in another state than on disk: an image that was not rebuilt. What dracut strips differs by design."""
+    """Modules of the kernel in another state than on disk: an image that was not rebuilt. What dracut strips differs by
+    design. Modules from elsewhere are the business of `dkms_early`."""
     if case.kernel is None or case.release is None:
         return
     directory = case.kernel.modules
-    held = index.modules(case.release)
-    # Modules of other packages are rebuilt one by one, those of the kernel all at once. What no checksum vouches for
-    # may have been damaged in the image.
-    inside = [name for name in held if name.startswith("kernel/")]
-    whole = {name for name in held if not name.startswith("kernel/")} | set(inside[:: 1 + len(inside) // _SAMPLE])
-    whole |= {name for name, entry in held.items() if not entry.verified}
+    held = {name: entry for name, entry in index.modules(case.release).items() if name.startswith(IN_TREE)}
+    # They are rebuilt all at once. What no checksum vouches for may have been damaged in the image.
+    whole = {*list(held)[:: 1 + len(held) // _SAMPLE], *(name for name, entry in held.items() if not entry.verified)}
     compared = 0
     differing: list[str] = []
     for name, entry in held.items():
