@@ -1,23 +1,17 @@
-"""Captures of real machines, made in them by `safeupdate capture` (tests/live, docs/live.md), without boot files."""
+"""What a check says of captures of real machines."""
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 from safeupdate.commands import machine_at
 from safeupdate.judge import judge
 from safeupdate.report import Report
-
-CAPTURES = Path(__file__).parent.parent / "data" / "captures"
+from tests.unit.captures import captured
 
 
 def judged(name: str, directory: Path) -> Report:
-    with tarfile.open(CAPTURES / f"{name}.tar.xz") as archive:
-        if hasattr(tarfile, "data_filter"):
-            archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
-        archive.extractall(directory)
-    return judge(machine_at(str(directory)))
+    return judge(captured(name, directory))
 
 
 def levels(report: Report) -> set[tuple[str, str]]:

@@ -1,0 +1,20 @@
+"""Captures of real machines, made in them by `safeupdate capture` (tests/live, docs/live.md), without boot files."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from safeupdate.commands import machine_at
+from safeupdate.machine import Machine
+
+_CAPTURES = Path(__file__).parent.parent / "data" / "captures"
+
+
+def captured(name: str, directory: Path) -> Machine:
+    """The captured machine of that name, unpacked into a directory."""
+    with tarfile.open(_CAPTURES / f"{name}.tar.xz") as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
+        archive.extractall(directory)
+    return machine_at(str(directory))
