@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Callable, Literal
+from typing import Callable
 
 from safeupdate import packages
-from safeupdate.builders import units
+from safeupdate.builders import Brought, Fault, State, World, units
 from safeupdate.errors import Missing
+from safeupdate.formats import make_log
+from safeupdate.formats.make_log import MakeLog
 from safeupdate.formats.modules import is_module, module_name
 from safeupdate.machine import Machine
+from safeupdate.report import Remedy
 
 SOURCES = "/usr/src/akmods"
 RESULTS = "/var/cache/akmods"
@@ -25,7 +29,7 @@ RESULTS = "/var/cache/akmods"
 _LOCKS = ("/run/akmods/akmods.lock", "/var/lock/subsys/akmods")
 """Held while akmods runs, by whomever it was started: since 0.5.8, and before."""
 
-_PLACES = ("extra", "updates", "weak-updates")
+_PLACES = ("extra/", "updates/", "weak-updates/")
 """Where below a kernel's modules a package kmod-NAME has the directory NAME; the last has links of weak-modules."""
 
 _DISTRIBUTION = re.compile(r"\.(?:fc|el|lvn)[0-9]*")
@@ -33,15 +37,14 @@ _DISTRIBUTION = re.compile(r"\.(?:fc|el|lvn)[0-9]*")
 
 _FAILED = ".failed.log"
 
-_STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d akmods(?:build)?: ")
-_ERROR = re.compile(r"error|fail|not found|no such", re.IGNORECASE)
-_TAIL, _LINES, _LINE = 64 << 10, 6, 300
-"""Bytes of a log's end that are read; lines that are shown of it, and characters of each."""
+_STAMP = re.compile(rb"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d akmods(?:build)?: ", re.MULTILINE)
+"""What akmods puts before the lines of a build."""
+
+_TAIL = 128 << 10
+"""Bytes of a log's end that are read."""
 
 _PAUSE = 1.0
 """Seconds between two looks at whether akmods is done; a build takes minutes."""
-
-State = Literal["installed", "built", "building", "failed", "waiting", "absent"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,35 @@ class Akmod:
     """Whether what modules are built against, kernel-devel, is there for this kernel."""
     log: str | None
     """Of the last try of the newest version that failed, or that came to no end."""
-    errors: tuple[str, ...]
+    told: MakeLog | None
+    """What that log tells."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the newest version could not be built, or not installed."""
+        return self.log is not None and self.log.endswith(_FAILED)
 
     @property
     def comes_at_boot(self) -> bool:
-        """Whether akmods makes and installs it at the next boot; a build that failed would fail again."""
-        failed = self.log is not None and self.log.endswith(_FAILED)
-        return self.state != "installed" and self.starts_at_boot and self.can_build and not failed
+        """Whether akmods makes and installs it at the next boot; what failed would fail again."""
+        ready = self.starts_at_boot and self.can_build and self.source is not None
+        return ready and self.state != "installed" and not self.failed
+
+
+def look(world: World) -> Iterator[Brought]:
+    """Every module of every akmod, for the kernel that is judged. Raises `Unreadable`.
+
+    `building` is only what akmods would make at the next boot too, were it cut short by that. What it would make then
+    from what was never tried, or was made and is gone, is `waiting`.
+    """
+    release = world.tree.kernel.release
+    for one in akmods(world.machine, release):
+        provider = f"akmod-{one.name}"
+        state, fault, why, remedy = _told(one, release)
+        lines = one.told.lines if one.told is not None and one.failed else ()
+        for module in one.modules:
+            path = next((path for path in world.tree.named(module) if path.startswith(_PLACES)), None)
+            yield Brought(module, provider, state, path, fault, why, lines, remedy)
 
 
 def akmods(machine: Machine, release: str) -> tuple[Akmod, ...]:
@@ -115,6 +140,52 @@ def wait(machine: Machine, *, seconds: float, progress: Callable[[str], None]) -
     return True
 
 
+def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
+    """What a person is told of an akmod: its state, what stands in the way, why it is so, and what helps."""
+    build = ("akmods", "--force", "--kernels", release)
+    rebuild = Remedy(
+        "Build it again, with a newer version of the package, or when what the log says is mended.",
+        (("dnf", "upgrade", f"akmod-{one.name}"), build),
+    )
+    if one.state == "installed":
+        return "installed", "", "", Remedy()
+    if one.state == "building":
+        remedy = Remedy("Wait until akmods has ended, and check again.")
+        if one.comes_at_boot:
+            return "building", "", "akmods is building it now. Cut short, it is built when the machine starts.", remedy
+        return "absent", "", "akmods is building it now. Cut short, it is not built when the machine starts.", remedy
+    if one.failed and one.built is not None:
+        why = f"akmods has built {one.built}, and could not install it ({one.log})."
+        return "built", "", why, Remedy("Install it, and see why it cannot be.", (("dnf", "install", one.built),))
+    if one.failed and one.told is not None:
+        return "failed", one.told.cause, f"akmods could not build it ({one.log}).", rebuild
+    if one.comes_at_boot:
+        remedy = Remedy("Have akmods build it now.", (build,))
+        return "waiting", "", "akmods will build it when the machine starts.", remedy
+    if not one.can_build:
+        devel = _devel(release)
+        why = f"What modules are built against, {devel}, is not installed."
+        return (
+            "absent",
+            "headers",
+            why,
+            Remedy(f"Install {devel}, and have akmods build it.", (("dnf", "install", devel), build)),
+        )
+    if one.source is None:
+        why = f"The source package that {SOURCES}/{one.name}-kmod.latest leads to is gone."
+        return "absent", "source", why, Remedy("Install it again.", (("dnf", "reinstall", f"akmod-{one.name}"), build))
+    why = "akmods has not built it, and does not start with the machine."
+    start = ("systemctl", "enable", "akmods.service")
+    return "absent", "", why, Remedy("Have akmods build it, and start with the machine.", (build, start))
+
+
+def _devel(release: str) -> str:
+    """The package with the headers of a kernel, whose flavour stands behind its release, or within (UEK)."""
+    base, _, flavour = release.partition("+")
+    flavour = flavour or ("uek" if "uek" in release else "")
+    return f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}"
+
+
 def _akmod(machine: Machine, release: str, link: str, busy: bool, at_boot: bool, can_build: bool) -> Akmod:
     name = link[: -len("-kmod.latest")]
     try:
@@ -149,7 +220,7 @@ def _akmod(machine: Machine, release: str, link: str, busy: bool, at_boot: bool,
         starts_at_boot=at_boot,
         can_build=can_build,
         log=log,
-        errors=_errors(machine, log) if log is not None else (),
+        told=_read_log(machine, log) if log is not None else None,
     )
 
 
@@ -157,7 +228,7 @@ def _modules(machine: Machine, release: str, name: str) -> set[str]:
     """What is in the directory of a kmod package; of a link, only where it leads to a file."""
     found = set()
     for place in _PLACES:
-        directory = f"/lib/modules/{release}/{place}/{name}"
+        directory = f"/lib/modules/{release}/{place}{name}"
         found |= {
             module_name(path)
             for path in machine.below(directory)
@@ -195,10 +266,7 @@ def _log(machine: Machine, directory: str, version: str, release: str) -> str | 
     return None
 
 
-def _errors(machine: Machine, path: str) -> tuple[str, ...]:
-    """The last lines of a log that tell of an error, without the time and the program before each."""
+def _read_log(machine: Machine, path: str) -> MakeLog:
     with machine.open(path) as file:
         file.seek(max(0, machine.size(path) - _TAIL))
-        lines = file.read(_TAIL).decode("utf-8", "replace").splitlines()
-    told = [_STAMP.sub("", line)[:_LINE] for line in lines if _ERROR.search(line)]
-    return tuple(told[-_LINES:])
+        return make_log.parse(b"", _STAMP.sub(b"", file.read(_TAIL)))

@@ -152,7 +152,7 @@ class Dpkg:
         """By the lists of the packages with this release in their names, and of those that build modules.
 
         What a package's script puts together beside its own files stands in no list (Ubuntu's nvidia modules): then it
-        is the one package that has the directory.
+        is the one package that has the directory, but for one with signatures alone.
         """
         tail = path.partition("/lib/modules/")[2]
         wanted = [
@@ -162,7 +162,9 @@ class Dpkg:
         lists = [
             (one, text)
             for one in self.records
-            if (one.role == "modules" or release in one.name) and (text := self._list(one)) is not None
+            if (one.role == "modules" or release in one.name)
+            and not one.name.startswith("linux-signatures-")
+            and (text := self._list(one)) is not None
         ]
         for pattern in wanted:
             found = [one for one, text in lists if pattern.search(text)]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from safeupdate.builders import akmods
-from safeupdate.builders.akmods import Akmod, State
+from safeupdate.builders import Brought, State, World, akmods
+from safeupdate.builders.akmods import Akmod
+from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
+from safeupdate.module_tree import ModuleTree
 from tests.unit.trees import Content, Link, tree
 
 OLD, NEW = "6.6.6-200.fc39.x86_64", "6.6.7-200.fc39.x86_64"
@@ -63,7 +65,7 @@ def test_installed_for_one_kernel_and_waiting_for_the_next(tmp_path: Path) -> No
         starts_at_boot=True,
         can_build=True,
         log=None,
-        errors=(),
+        told=None,
     )
     assert new.comes_at_boot
 
@@ -90,13 +92,105 @@ def test_states(tmp_path: Path, files: dict[str, Content], state: State, at_boot
     assert (one.state, one.comes_at_boot) == (state, at_boot)
 
 
+def told(root: Path, *layers: dict[str, Content], live: bool = False) -> dict[str, Brought]:
+    files = {path: content for layer in (AKMOD, *layers) for path, content in layer.items()}
+    machine = tree(root, files)
+    machine = Machine(machine.root, live=True) if live else machine
+    found = list(akmods.look(World(machine, (), ModuleTree(Kernel(NEW, "", machine)))))
+    assert {one.provider for one in found} == {"akmod-nvidia"}
+    return {one.module: one for one in found}
+
+
+BUILD = ("akmods", "--force", "--kernels", NEW)
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "fault", "why", "commands"),
+    [
+        ({**SERVICE, **DEVEL}, "waiting", "", "akmods will build it when the machine starts.", (BUILD,)),
+        (
+            SERVICE,
+            "absent",
+            "headers",
+            f"What modules are built against, kernel-devel-{NEW}, is not installed.",
+            (("dnf", "install", f"kernel-devel-{NEW}"), BUILD),
+        ),
+        (
+            DEVEL,
+            "absent",
+            "",
+            "akmods has not built it, and does not start with the machine.",
+            (BUILD, ("systemctl", "enable", "akmods.service")),
+        ),
+        (
+            {**SERVICE, **DEVEL, FAILED: LOG},
+            "failed",
+            "build",
+            f"akmods could not build it ({FAILED}).",
+            (("dnf", "upgrade", "akmod-nvidia"), BUILD),
+        ),
+        (
+            {**SERVICE, **DEVEL, FAILED: "akmods: Could not install newly built RPMs.\n", RPM: b""},
+            "built",
+            "",
+            f"akmods has built {RPM}, and could not install it ({FAILED}).",
+            (("dnf", "install", RPM),),
+        ),
+        ({**SERVICE, **DEVEL, RPM: b""}, "waiting", "", "akmods will build it when the machine starts.", (BUILD,)),
+    ],
+)
+def test_what_a_person_is_told(
+    tmp_path: Path,
+    files: dict[str, Content],
+    state: State,
+    fault: str,
+    why: str,
+    commands: tuple[tuple[str, ...], ...],
+) -> None:
+    found = told(tmp_path, files)
+    assert set(found) == {"nvidia", "nvidia_drm"}
+    one = found["nvidia"]
+    assert (one.state, one.fault, one.why, one.remedy.commands, one.path) == (state, fault, why, commands, None)
+    assert bool(one.evidence) == (FAILED in files)
+
+
+def test_where_it_lies(tmp_path: Path) -> None:
+    found = told(tmp_path, {f"/lib/modules/{NEW}/{place}/nvidia.ko.xz": b"" for place in ("extra/nvidia", "kernel/a")})
+    assert {(one.module, one.state, one.path) for one in found.values()} == {
+        ("nvidia", "installed", "extra/nvidia/nvidia.ko.xz")
+    }
+
+
+@pytest.mark.parametrize(("service", "state"), [(SERVICE, "building"), ({}, "absent")])
+def test_a_build_under_way(tmp_path: Path, service: dict[str, Content], state: State) -> None:
+    """Cut short by a reboot, it is built at the next boot, or by nobody."""
+    group: dict[str, Content] = {"/sys/fs/cgroup/system.slice/akmods.service/cgroup.procs": "4711\n"}
+    assert told(tmp_path, service, DEVEL, group, live=True)["nvidia"].state == state
+
+
+@pytest.mark.parametrize(
+    ("release", "package"),
+    [
+        ("6.6.7-200.fc39.x86_64+debug", "kernel-debug-devel-6.6.7-200.fc39.x86_64"),
+        ("5.15.0-208.159.3.el9uek.x86_64", "kernel-uek-devel-5.15.0-208.159.3.el9uek.x86_64"),
+    ],
+)
+def test_the_headers_of_other_flavours(tmp_path: Path, release: str, package: str) -> None:
+    machine = tree(tmp_path, AKMOD)
+    one = next(akmods.look(World(machine, (), ModuleTree(Kernel(release, "", machine)))))
+    assert one.remedy.commands[0] == ("dnf", "install", package)
+
+
 def test_what_a_failed_build_says(tmp_path: Path) -> None:
     one = look(tmp_path, SERVICE, DEVEL, {FAILED: "x" * (1 << 20) + "\n" + LOG})
     assert one.log == FAILED
-    assert one.errors == (
-        "nv-mmap.c:321:9: error: assignment of read-only member 'vm_flags'",
-        "make[3]: *** [scripts/Makefile.build:243: nv-mmap.o] Error 1",
-        f"Building rpms failed; see {FAILED} for details",
+    assert one.told is not None
+    assert (one.told.cause, one.told.lines) == (
+        "build",
+        (
+            "nv-mmap.c:321:9: error: assignment of read-only member 'vm_flags'",
+            "make[3]: *** [scripts/Makefile.build:243: nv-mmap.o] Error 1",
+        ),
     )
 
 
