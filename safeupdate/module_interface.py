@@ -6,7 +6,6 @@ count: RHEL's weak modules were built for another one. Without them the whole of
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +66,7 @@ class Interface:
         another question. Raises nothing.
         """
         try:
-            return self._of(self._tree.symbols(path))
+            return self.of(self._tree.symbols(path))
         except FormatError as error:
             return Misfit("broken", str(error))
         except Missing:
@@ -75,14 +74,8 @@ class Interface:
         except (NoDecoder, Unreadable) as error:
             return Misfit("unknown", str(error))
 
-    def misfit_of(self, data: bytes | memoryview) -> Misfit | None:
-        """The same of a module that is in memory, unpacked, as those of an initramfs."""
-        try:
-            return self._of(module_symbols.parse(io.BytesIO(data)))
-        except FormatError as error:
-            return Misfit("broken", str(error))
-
-    def _of(self, module: ModuleSymbols) -> Misfit | None:
+    def of(self, module: ModuleSymbols) -> Misfit | None:
+        """The same of a module that was read already, as those of an initramfs are."""
         return (
             self._other_kind(module)
             or self._other_magic(module)

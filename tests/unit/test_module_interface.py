@@ -12,7 +12,7 @@ from safeupdate.machine import Machine
 from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
 from tests.unit import initrd
-from tests.unit.test_module_symbols import HEADERS, VERMAGIC, ko, vmlinux
+from tests.unit.test_module_symbols import HEADERS, VERMAGIC, ko, parse, vmlinux
 from tests.unit.trees import IMAGE, MODULES, REAL_MACHINES, RELEASE, Content, tree, x86_image
 
 KERNEL = {"module_layout": 0x11, "printk": 0x22, "kfree": 0x33, "_raw_spin_lock": 0x44}
@@ -40,7 +40,7 @@ def interface(root: Path, *files: Mapping[str, Content], config: str = CONFIG) -
 
 
 def kind(found: Interface, **module: Any) -> str | None:
-    misfit = found.misfit_of(ko(**module))
+    misfit = found.of(parse(ko(**module)))
     assert misfit is None or misfit.why
     return None if misfit is None else misfit.kind
 
@@ -268,7 +268,6 @@ def test_modules_of_another_series_do_not_fit() -> None:
     for found, other in ((TREES[0], TREES[-1]), (TREES[-1], TREES[0])):
         one = Interface(found)
         for path in sample(other):
-            with other.open(path) as content:
-                misfit = one.misfit_of(content.read())
+            misfit = one.of(other.symbols(path))
             assert misfit is not None, path
             assert misfit.kind == "symbol-version", path
