@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from posixpath import basename
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import authenticode, bzimage, compression, elf, modules
 from safeupdate.formats.bzimage import KernelImage
 from safeupdate.kernels import Kernel
+from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.remedies import reinstall_kernel
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 
@@ -26,9 +27,6 @@ _LOST_SHARE = 0.5
 
 _UNPACKED_LIMIT = 1 << 30
 """Bytes: no architecture maps a larger kernel image (x86: KERNEL_IMAGE_SIZE, arch/x86/include/asm/page_64_types.h)."""
-
-_MODULE_LIMIT = 1 << 20
-"""Bytes of one unpacked module: the smallest of a kernel, the one that is looked at, has under 10 KB."""
 
 _RUNS = {
     "x86_64": ("x86_64", "i386"),
@@ -66,7 +64,7 @@ def check(case: Case) -> Iterator[Finding]:
             f"The kernel image {error.path} cannot be read: {error.reason}.",
             "Whether it is whole cannot be told.",
         )
-    yield from _modules(case, case.kernel)
+    yield from _modules(case, case.kernel, case.tree or ModuleTree(case.kernel))
 
 
 def _image(case: Case, kernel: Kernel) -> Iterator[Finding]:
@@ -168,12 +166,11 @@ def _payload_damage(file: BinaryIO, image: KernelImage) -> str | None:
     return None
 
 
-def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
+def _modules(case: Case, kernel: Kernel, tree: ModuleTree) -> Iterator[Finding]:
     machine, directory = case.machine, kernel.modules
     config = kernel.config
-    files = case.machine.below(directory)
-    present = {path: status.st_size for path, status in files.items() if stat.S_ISREG(status.st_mode)}
-    in_tree = {name for name in present if name.startswith("kernel/") and modules.is_module(name)}
+    present = {path: status.st_size for path, status in tree.files.items() if stat.S_ISREG(status.st_mode)}
+    in_tree = {path for path in present if path.startswith(IN_TREE)}
     if config is not None and "CONFIG_MODULES" not in config and not in_tree:
         yield note(
             "kernel-files.no-module-support", kernel.release, f"The kernel {kernel.release} is built without modules."
@@ -197,46 +194,32 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
             "What depends on the kernel's configuration is judged without it.",
         )
     depmod = Remedy(f"Write the lists of the modules of {kernel.release} anew.", (("depmod", "-a", kernel.release),))
-    dependencies: dict[str, tuple[str, ...]] | None = None
     for name in _INDEXES:
         path = f"{directory}/{name}"
-        try:
-            data = machine.read_if_there(path)
-            if data is None:
-                raise FormatError("the file does not exist")
-            if name == "modules.dep.bin":
-                dependencies = modules.read_dep_index(data)
-                if in_tree and not dependencies:
-                    raise FormatError("it is empty, although there are modules")
-            else:
-                modules.check_index(data)
-        except FormatError as error:
+        problem = tree.index.problem if name == "modules.dep.bin" else _problem(machine.read_if_there(path))
+        if name == "modules.dep.bin" and in_tree and not tree.index.dependencies:
+            problem = problem or "it is empty, although there are modules"
+        if problem is not None:
             needed = name in _NEEDED_INDEXES
             yield (blocker if needed else warning)(
                 "kernel-files.modules-index",
                 path,
-                f"The index {path} cannot be used: {error}.",
+                f"The index {path} cannot be used: {problem}.",
                 "modprobe and udev find no driver for the hardware after the switch to the root file system."
                 if needed
                 else "Some modules are not found by name.",
                 remedy=depmod,
             )
-    path = f"{directory}/modules.dep"
-    try:
-        data = machine.read_if_there(path)
-        if data is None:
-            raise FormatError("the file does not exist")
-        text = modules.parse_dep(data)
-    except FormatError as error:
-        text = {}
+    if tree.text.problem is not None:
+        path = f"{directory}/modules.dep"
         yield warning(
             "kernel-files.modules-dep",
             path,
-            f"The list of modules {path} cannot be used: {error}.",
+            f"The list of modules {path} cannot be used: {tree.text.problem}.",
             "modprobe reads modules.dep.bin instead; other tools do not find the modules' dependencies.",
             remedy=depmod,
         )
-    dependencies = dependencies or text
+    dependencies = tree.dependencies
     lost = in_tree - dependencies.keys()
     if dependencies and len(lost) > _LOST_SHARE * len(in_tree):
         yield blocker(
@@ -249,7 +232,18 @@ def _modules(case: Case, kernel: Kernel) -> Iterator[Finding]:
             remedy=depmod,
         )
     yield from _listed(case, kernel, dependencies, present, depmod)
-    yield from _vermagic(case, kernel, {name: present[name] for name in in_tree})
+    yield from _vermagic(case, kernel, tree)
+
+
+def _problem(data: bytes | None) -> str | None:
+    """Why an index cannot be used."""
+    if data is None:
+        return "the file does not exist"
+    try:
+        modules.check_index(data)
+    except FormatError as error:
+        return str(error)
+    return None
 
 
 def first_names(paths: Iterable[str]) -> str:
@@ -261,7 +255,7 @@ def first_names(paths: Iterable[str]) -> str:
 def _listed(
     case: Case,
     kernel: Kernel,
-    dependencies: dict[str, tuple[str, ...]],
+    dependencies: Mapping[str, tuple[str, ...]],
     present: dict[str, int],
     depmod: Remedy,
 ) -> Iterator[Finding]:
@@ -314,12 +308,13 @@ def _listed(
     )
 
 
-def _vermagic(case: Case, kernel: Kernel, in_tree: dict[str, int]) -> Iterator[Finding]:
+def _vermagic(case: Case, kernel: Kernel, tree: ModuleTree) -> Iterator[Finding]:
     """A module that came with the kernel says which release all of them were built for: the smallest that is whole."""
-    for name in sorted((name for name, size in in_tree.items() if size), key=lambda name: in_tree[name])[:_CAP]:
-        path = f"{kernel.modules}/{name}"
+    for name in tree.smallest:
+        path = tree.path(name)
         try:
-            built_for = (_module(case, path).one("vermagic") or "").partition(" ")[0]
+            with tree.open(name) as content:
+                built_for = (elf.module(content).one("vermagic") or "").partition(" ")[0]
         except NoDecoder:
             return
         except (Missing, FormatError):
@@ -334,21 +329,6 @@ def _vermagic(case: Case, kernel: Kernel, in_tree: dict[str, int]) -> Iterator[F
                 remedy=reinstall_kernel(case.machine, kernel.release),
             )
         return
-
-
-def _module(case: Case, path: str) -> elf.Module:
-    with case.machine.open(path) as file:
-        if path.endswith(".ko"):
-            return elf.module(file)
-        decoder = compression.unpack(compression.Source(file, case.machine.size(path)), 0)
-        unpacked = bytearray()
-        view = memoryview(bytearray(1 << 16))
-        try:
-            while len(unpacked) < _MODULE_LIMIT and (count := decoder.readinto(view)):
-                unpacked += view[:count]
-        finally:
-            decoder.close()
-        return elf.module(bytes(unpacked))
 
 
 CHECK = Check("kernel-files", "The kernel and its modules are whole", essential=True, run=check)
