@@ -353,9 +353,9 @@ class _Copy:
         self._attribute(f"{self._follow('/sys/class/tty/console') or '/sys/class/tty'}/active")
         for bus in self._list("/sys/bus"):
             for driver in self._list(f"/sys/bus/{bus}/drivers"):
-                self._directory(f"/sys/bus/{bus}/drivers/{driver}")
-                if self._is(f"/sys/bus/{bus}/drivers/{driver}/module", stat.S_ISLNK):
-                    self._entry(f"/sys/bus/{bus}/drivers/{driver}/module", content=False)
+                self._driver(f"/sys/bus/{bus}/drivers/{driver}")
+        for name in self._list("/sys/devices/platform"):
+            self._attribute(f"/sys/devices/platform/{name}/modalias")
         for module in self._list("/sys/module"):
             self._directory(f"/sys/module/{module}")
             for name in ("initstate", "version", "srcversion", "taint", "parameters/sig_enforce"):
@@ -364,6 +364,13 @@ class _Copy:
             self._attributes(f"/sys/fs/{name}", depth=3)
         for path in ("/sys/fs/selinux/enforce", "/sys/kernel/security/lockdown", "/sys/power/resume"):
             self._attribute(path)
+
+    def _driver(self, place: str) -> None:
+        """A driver's module, and the links to the devices that are bound to it."""
+        self._directory(place)
+        for name in self._list(place):
+            if self._is(f"{place}/{name}", stat.S_ISLNK):
+                self._entry(f"{place}/{name}", content=False)
 
     def _device(self, link: str) -> None:
         """A device's attributes, its own parts', and those of all devices above it."""
