@@ -246,7 +246,7 @@ class _Facts:
         text = next(filter(None, (self._list(release, "alias") for release in self._releases)), b"")
         for prefix in (b"fs-", b"rtnl-link-"):
             # A search by a regular expression takes ten times as long: the file has 20,000 lines.
-            for part in text.split(b"\nalias " + prefix)[1:]:
+            for part in (b"\n" + text).split(b"\nalias " + prefix)[1:]:
                 words = part.partition(b"\n")[0].decode("utf-8", "replace").split()
                 if len(words) == 2:
                     found.setdefault(prefix.decode() + words[0], []).append(_name(words[1]))
