@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import BinaryIO, Literal
 
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
-from safeupdate.formats import dkms_conf, make_log, modules
+from safeupdate.formats import bash, dkms_conf, make_log, modules
 from safeupdate.formats.dkms_conf import DkmsConf
 from safeupdate.machine import Machine
 
@@ -350,10 +350,8 @@ def _framework(machine: Machine) -> Framework:
 
 def _names(machine: Machine, directory: str) -> list[str] | None:
     """What a directory holds; None for whatever is none."""
-    try:
-        return machine.listdir(directory) if machine.is_dir(directory) else None
-    except Missing:
-        return None
+    names = machine.listdir(directory)
+    return names if names or machine.is_dir(directory) else None
 
 
 def _versions(machine: Machine, directory: str) -> list[str]:
@@ -368,19 +366,19 @@ def _is_added(machine: Machine, framework: Framework, name: str, version: str, e
 def _build_directory(machine: Machine, package: Package, release: str, architecture: str) -> tuple[str, str]:
     """dkms names the architecture as uname(1) or the kernel's rpm package does, which may be another word."""
     directory = f"{package.directory}/{release}"
-    if release in package.releases:
-        names = [name for name in _names(machine, directory) or () if not name.startswith(".")]
-        if architecture not in names and len(names) == 1:
+    if release in package.releases and not machine.is_dir(f"{directory}/{architecture}"):
+        names = [name for name in machine.listdir(directory) if not name.startswith(".")]
+        if len(names) == 1:
             architecture = names[0]
     return f"{directory}/{architecture}", architecture
 
 
 def _is_installed(machine: Machine, package: Package, release: str, architecture: str, directory: str) -> bool:
     link = f"{package.framework.tree}/{package.name}/kernel-{release}-{architecture}"
-    try:
-        return machine.is_link(link) and machine.resolve(link) == machine.resolve(directory)
-    except Missing:
-        return False
+    with suppress(Missing):
+        usual = machine.readlink(link) == f"{package.version}/{release}/{architecture}"
+        return usual or machine.resolve(link) == machine.resolve(directory)
+    return False
 
 
 def _module(machine: Machine, package: Package, release: str, name: str, built: str | None) -> BuiltModule:
@@ -479,7 +477,7 @@ def _piece(file: BinaryIO, at: int) -> bytes:
 def _excluded(conf: DkmsConf, release: str, architecture: str | None, config: Mapping[str, str] | None) -> str | None:
     """Which BUILD_EXCLUSIVE directive of dkms.conf keeps the package from this kernel (read_conf of dkms 3.2)."""
     pattern = conf.value("BUILD_EXCLUSIVE_KERNEL")
-    if pattern and dkms_conf.matches(pattern, release) is False:
+    if pattern and bash.matches(pattern, release) is False:
         return f'Its dkms.conf wants a kernel that "{pattern}" matches (BUILD_EXCLUSIVE_KERNEL).'
     least = conf.value("BUILD_EXCLUSIVE_KERNEL_MIN")
     if least and dkms_conf.compare(release, least) < 0:
@@ -491,7 +489,7 @@ def _excluded(conf: DkmsConf, release: str, architecture: str | None, config: Ma
     if most == "" and replaced and dkms_conf.compare(release, replaced) > 0:
         return f"Its dkms.conf says that the kernel has its modules itself since {replaced} (OBSOLETE_BY)."
     pattern = conf.value("BUILD_EXCLUSIVE_ARCH")
-    if pattern and architecture is not None and dkms_conf.matches(pattern, architecture) is False:
+    if pattern and architecture is not None and bash.matches(pattern, architecture) is False:
         return f'Its dkms.conf wants an architecture that "{pattern}" matches (BUILD_EXCLUSIVE_ARCH).'
     for option in (conf.value("BUILD_EXCLUSIVE_CONFIG") or "").split() if config is not None else ():
         value = config.get(option.lstrip("!"), "") if config is not None else ""

@@ -19,7 +19,7 @@ _TEXT_LIMIT = 256
 _REPEAT_LIMIT = 255
 """RE_DUP_MAX: how often `{n,m}` may ask for something (limits.h)."""
 
-_STEPS = 200_000
+_STEPS = 20_000
 """Parts that are asked for in one search, before it is given up."""
 
 _CLASSES = {

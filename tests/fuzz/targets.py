@@ -23,6 +23,8 @@ from safeupdate.boot import firmware
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import (
     authenticode,
+    bash,
+    bash_grammar,
     bls,
     bzimage,
     capture_manifest,
@@ -145,6 +147,7 @@ def _dkms_conf(data: bytes) -> None:
         assert all(index >= 0 for array in conf.values.values() for index in array)
         len(conf.modules), conf.lists_all_modules
     dkms_conf.parse_framework([data])
+    bash.Shell({}).source(bash_grammar.program(data))
 
 
 def _extended_regex(data: bytes) -> None:
