@@ -83,8 +83,8 @@ def _from_cache(values: list[bytes] | None) -> BuiltIn | None:
         return None
 
 
-def _unpacked(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The kernel as it is in memory, in pieces."""
+def _unpacked(file: BinaryIO, size: int) -> Iterator[bytes | memoryview]:
+    """The kernel as it is in memory, in pieces that last until the next is asked for."""
     image = bzimage.parse(file)
     payload = image.payload
     if payload is None:
@@ -106,15 +106,15 @@ def _unpacked(file: BinaryIO, size: int) -> Iterator[bytes]:
             total += count
             if total > _UNPACKED_LIMIT:
                 raise FormatError("it unpacks to more than a kernel has", f"offset {payload.offset:#x}")
-            yield bytes(view[:count])
+            yield view[:count]
     finally:
         decoder.close()
 
 
-def _search(pieces: Iterator[bytes]) -> BuiltIn:
+def _search(pieces: Iterator[bytes | memoryview]) -> BuiltIn:
     found: dict[bytes, Certificate] = {}
     patched = False
-    window = b""
+    window = bytearray()
     marks = 0
     for piece in pieces:
         window += piece
@@ -123,13 +123,13 @@ def _search(pieces: Iterator[bytes]) -> BuiltIn:
         marks += _certificates(window, len(window) - _LARGEST, found)
         if marks > _MARKS_LIMIT:
             break
-        window = window[-2 * _LARGEST :]
+        del window[: -2 * _LARGEST]
     if marks + _certificates(window, len(window), found) > _MARKS_LIMIT:
         raise FormatError("more places look like a certificate than a kernel has")
     return BuiltIn(tuple(found.values()), patched)
 
 
-def _certificates(window: bytes, end: int, found: dict[bytes, Certificate]) -> int:
+def _certificates(window: bytearray, end: int, found: dict[bytes, Certificate]) -> int:
     """Take in the certificates that begin before `end`, and return how many places looked like one."""
     marks = 0
     at = window.find(_VERSION_3)
@@ -138,9 +138,8 @@ def _certificates(window: bytes, end: int, found: dict[bytes, Certificate]) -> i
         start = at - 8
         if start >= 0 and window[start : start + 2] == window[start + 4 : start + 6] == b"\x30\x82":
             try:
-                one = certificate.parse(
-                    window[start : start + 4 + int.from_bytes(window[start + 2 : start + 4], "big")]
-                )
+                length = int.from_bytes(window[start + 2 : start + 4], "big")
+                one = certificate.parse(bytes(window[start : start + 4 + length]))
             except FormatError:
                 pass
             else:
