@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Callable
 
@@ -19,10 +19,12 @@ from safeupdate.initramfs import Index
 from safeupdate.kernels import Kernel
 from safeupdate.ledger.reading import UNKNOWN, History
 from safeupdate.machine import Machine
+from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
 from safeupdate.needs import Need
 from safeupdate.packages import Database
 from safeupdate.report import CheckResult, Finding, Quality, Recovery
+from safeupdate.trust.cache import Cache
 from safeupdate.volumes import Volumes
 
 
@@ -86,6 +88,7 @@ class Case:
     required_drivers: tuple[str, ...] | None = None
     all_modules: bool = False
     progress: Callable[[str], None] = lambda _: None
+    cache: Cache = field(default_factory=Cache)
     is_target: bool = True
     fallback: Fallback | None = None
     tried: tuple[Fallback, ...] = ()
@@ -145,6 +148,14 @@ class Case:
     def tree(self) -> ModuleTree | None:
         """The kernel's modules; None where it is not known which kernel it is."""
         return None if self.kernel is None else ModuleTree(self.kernel)
+
+    @cached_property
+    def interface(self) -> Interface | None:
+        """What the kernel and its modules offer; None where it is not known which kernel it is."""
+        if self.tree is None:
+            return None
+        embedded = self.entry is not None and self.entry.embedded
+        return Interface(self.tree, embedded=embedded, cache=self.cache)
 
     @cached_property
     def needs(self) -> Mapping[str, Need]:

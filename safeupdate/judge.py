@@ -89,6 +89,7 @@ def judge(
         failed = _attempt("kernel-files", "what is installed here", run)
     finally:
         shelf.close()
+        case.cache.save()
     if report is not None:
         return report
     assert failed is not None

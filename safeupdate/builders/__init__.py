@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from safeupdate.machine import Machine
+from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
 from safeupdate.packages import Database
 from safeupdate.report import Remedy
+
+NOTHING = Remedy()
 
 State = Literal["installed", "built", "building", "waiting", "failed", "absent", "lost", "unwanted"]
 """`waiting`: its builder will make it at the next boot by itself. `absent`: it was to be made, and nothing was tried.
@@ -20,17 +23,19 @@ State = Literal["installed", "built", "building", "waiting", "failed", "absent",
 on purpose."""
 
 Fault = Literal["", "headers", "compiler", "build", "sign", "source", "link", "file"]
-"""What stood in the way: no headers of this kernel, another compiler than the kernel's, an error in the build, no tool to
-sign with, no source, a link that leads nowhere, a file that is gone or not the one that was built."""
+"""What stood in the way: no headers of this kernel, another compiler than the kernel's, an error in the build, no tool
+to sign with, no source, a link that leads nowhere, a file that is gone or not the one that was built."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What a builder may look at: the kernel that is judged, and the one that is running, where that is another."""
+    """What a builder may look at: the kernel that is judged, what it offers to modules, and the kernel that is running,
+    where that is another."""
 
     machine: Machine
     databases: tuple[Database, ...]
     tree: ModuleTree
+    interface: Interface
     running: ModuleTree | None = None
 
 
@@ -50,4 +55,4 @@ class Brought:
     fault: Fault = ""
     why: str = ""
     evidence: tuple[str, ...] = ()
-    remedy: Remedy = Remedy()
+    remedy: Remedy = NOTHING

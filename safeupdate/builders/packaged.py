@@ -22,7 +22,6 @@ from safeupdate.builders import Brought, State, World, units, weak_updates
 from safeupdate.errors import FormatError, ProgramFailed, Unreadable
 from safeupdate.formats.modules import is_module, module_name
 from safeupdate.machine import Machine
-from safeupdate.module_interface import Interface
 from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.packages import Database, Package, PackedFile
 from safeupdate.report import Remedy
@@ -83,9 +82,8 @@ def look(world: World) -> Iterator[Brought]:
     for source in _left_behind(world, running):
         for name in source.modules & gone.keys() - found.keys():
             found[name] = source
-    interface = Interface(target)
     for name in sorted(found):
-        yield _brought(world, running, interface, name, gone[name], found[name])
+        yield _brought(world, running, name, gone[name], found[name])
 
 
 def _names(tree: ModuleTree) -> frozenset[str]:
@@ -93,9 +91,7 @@ def _names(tree: ModuleTree) -> frozenset[str]:
     return tree.builtin.union(map(module_name, tree.files))
 
 
-def _brought(
-    world: World, running: ModuleTree, interface: Interface, name: str, path: str, source: _Source | None
-) -> Brought:
+def _brought(world: World, running: ModuleTree, name: str, path: str, source: _Source | None) -> Brought:
     release, ours = world.tree.kernel.release, running.kernel.release
     provider = f"whatever made {running.path(path)}" if source is None else f"the package {source.package.name}"
     state: State = "lost"
@@ -105,7 +101,7 @@ def _brought(
         state, why, remedy = "waiting", f"{unit} builds it when it starts.", Remedy()
     elif source is None or source.wanted is None:
         place = world.machine.resolve(running.path(path))
-        unlinked = weak_updates.unlinked(world.machine, interface, place, release)
+        unlinked = weak_updates.unlinked(world.machine, world.interface, place, release)
         why, remedy = unlinked or (f"The kernel {ours}, which is running, has it as {running.path(path)}.", remedy)
     elif source.like is None:
         why = f"The package {source.wanted} is not installed."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +24,6 @@ from safeupdate.formats.module_file import ModuleFile
 from safeupdate.remedies import install
 from safeupdate.report import Finding, NotApplicable, blocker, note, unknown, warning
 from safeupdate.trust import enforcement, firmware, keys, module_files
-from safeupdate.trust.cache import Cache
 from safeupdate.trust.firmware import REQUESTS, Store
 from safeupdate.trust.keys import Trust
 from safeupdate.trust.known import Known
@@ -87,7 +86,6 @@ def check(case: Case) -> Iterator[Finding]:
     rules = enforcement.of(config, command_line, store.enforcing)
     if not rules.checked:
         raise NotApplicable(f"the kernel {kernel.release} is built without module signatures")
-    cache = Cache()
     trust = keys.of(
         case.machine,
         release=kernel.release,
@@ -96,11 +94,10 @@ def check(case: Case) -> Iterator[Finding]:
         config=config,
         command_line=command_line,
         store=store,
-        cache=cache,
+        cache=case.cache,
     )
-    selection = _Selection(case, store, trust, Known(cache, trust))
+    selection = _Selection(case, store, trust, Known(case.cache, trust))
     found = [*selection.on_disk(), *selection.in_images()]
-    cache.save()
     if trust.missing is not None and trust.enforcement.enforced is False and found:
         yield note(
             "module-signatures.keys-unknown",
@@ -165,7 +162,7 @@ class _Selection:
         return found
 
     @cached_property
-    def _dependencies(self) -> dict[str, tuple[str, ...]]:
+    def _dependencies(self) -> Mapping[str, tuple[str, ...]]:
         try:
             return modules.parse_dep(self._case.machine.read_if_there(f"{self._kernel.modules}/modules.dep") or b"")
         except FormatError:

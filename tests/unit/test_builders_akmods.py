@@ -13,6 +13,7 @@ from safeupdate.builders import Brought, State, World, akmods
 from safeupdate.builders.akmods import Akmod
 from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
+from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
 from tests.unit.trees import Content, Link, tree
 
@@ -96,7 +97,7 @@ def told(root: Path, *layers: dict[str, Content], live: bool = False) -> dict[st
     files = {path: content for layer in (AKMOD, *layers) for path, content in layer.items()}
     machine = tree(root, files)
     machine = Machine(machine.root, live=True) if live else machine
-    found = list(akmods.look(World(machine, (), ModuleTree(Kernel(NEW, "", machine)))))
+    found = list(akmods.look(World(machine, (), (own := ModuleTree(Kernel(NEW, "", machine))), Interface(own))))
     assert {one.provider for one in found} == {"akmod-nvidia"}
     return {one.module: one for one in found}
 
@@ -177,7 +178,7 @@ def test_a_build_under_way(tmp_path: Path, service: dict[str, Content], state: S
 )
 def test_the_headers_of_other_flavours(tmp_path: Path, release: str, package: str) -> None:
     machine = tree(tmp_path, AKMOD)
-    one = next(akmods.look(World(machine, (), ModuleTree(Kernel(release, "", machine)))))
+    one = next(akmods.look(World(machine, (), (own := ModuleTree(Kernel(release, "", machine))), Interface(own))))
     assert one.remedy.commands[0] == ("dnf", "install", package)
 
 

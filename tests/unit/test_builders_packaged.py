@@ -20,6 +20,7 @@ import pytest
 from safeupdate import packages
 from safeupdate.builders import Brought, World, packaged
 from safeupdate.kernels import Kernel
+from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
 from tests.unit.test_packages_dpkg import stanza
 from tests.unit.trees import Content, Link, tree
@@ -30,7 +31,7 @@ OLD, NEW = "6.8.0-40-generic", "6.8.0-45-generic"
 def look(root: Path, files: Mapping[str, Content], old: str = OLD, new: str = NEW) -> dict[str, Brought]:
     machine = tree(root, files)
     target, running = (ModuleTree(Kernel(release, f"/boot/vmlinuz-{release}", machine)) for release in (new, old))
-    found = list(packaged.look(World(machine, packages.databases(machine), target, running)))
+    found = list(packaged.look(World(machine, packages.databases(machine), target, Interface(target), running)))
     assert {one.state for one in found} <= {"lost", "waiting"}
     return {one.module: one for one in found}
 

@@ -35,7 +35,7 @@ def kernel(release: str, printk: int = 1) -> dict[str, Content]:
 def world(root: Path, files: Mapping[str, Content], *, new_printk: int = 1) -> World:
     machine = tree(root, {**kernel(OLD), **kernel(NEW, new_printk), BUILT: KVDO, **files})
     new, old = (ModuleTree(Kernel(release, f"/boot/vmlinuz-{release}", machine)) for release in (NEW, OLD))
-    return World(machine, (), new, old)
+    return World(machine, (), new, Interface(new), old)
 
 
 def test_a_healthy_link(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_links_into_a_directory_that_is_gone_and_in_a_loop(tmp_path: Path) -> No
     assert (one.state, one.provider) == ("absent", "a weak module made for the kernel 5.14.0-70.el9.x86_64")
     (tmp_path / LINK[1:]).unlink()
     (tmp_path / LINK[1:]).symlink_to("kvdo.ko")
-    loop = World(there.machine, (), ModuleTree(Kernel(NEW, "", tree(tmp_path))))
+    loop = World(there.machine, (), (own := ModuleTree(Kernel(NEW, "", tree(tmp_path)))), Interface(own))
     (one,) = weak_updates.look(loop)
     assert (one.state, one.provider) == ("absent", "a weak module")
 
@@ -115,6 +115,6 @@ def test_suse_where_lib_is_a_link(tmp_path: Path) -> None:
         link: Link(f"/usr/lib/modules/{old}/updates/nvidia.ko.zst"),
     }
     machine = tree(tmp_path, files)
-    (one,) = weak_updates.look(World(machine, (), ModuleTree(Kernel(new, "", machine))))
+    (one,) = weak_updates.look(World(machine, (), (own := ModuleTree(Kernel(new, "", machine))), Interface(own)))
     assert (one.state, one.path) == ("installed", "weak-updates/updates/nvidia.ko.zst")
     assert one.provider == f"a weak module made for the kernel {old}"
