@@ -21,7 +21,6 @@ from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import elf, module_symbols, modules, unpacked
 from safeupdate.formats.module_symbols import ModuleSymbols
 from safeupdate.initramfs import Entry
-from safeupdate.module_interface import Interface
 from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.report import Finding, blocker, note, unknown, warning
 
@@ -69,11 +68,6 @@ class _Look:
         self.case = case
         self.tree = tree
         self.needed = case.needs
-
-    @cached_property
-    def interface(self) -> Interface:
-        """What the kernel offers; costs nothing before it is asked."""
-        return Interface(self.tree, embedded=self.case.entry is not None and self.case.entry.embedded)
 
     def needs_root(self, name: str) -> bool:
         need = self.needed.get(name)
@@ -231,29 +225,30 @@ def _unlike(look: _Look) -> Iterator[Finding]:
         why = (_lacking(look, name) or _misfit(look, name, others)) if look.needs_root(name) else None
         if why is not None:
             useless[name] = why
-    stale = {name: one.difference for name, one in others.items() if name not in useless and one.difference is not None}
-    for image in sorted({look.held[name].image for name in (*useless, *stale)}):
+    for image in sorted({look.held[name].image for name in (*useless, *others)}):
+        lost = [name for name in useless if look.held[name].image == image]
         for may_block in (True, False):
-            lost = [name for name in useless if look.held[name].image == image and look.may_block(name) == may_block]
-            if lost:
+            several = [name for name in lost if look.may_block(name) == may_block]
+            if several:
                 yield (blocker if may_block else warning)(
                     "dkms.initramfs-misfit",
                     image,
-                    f"The kernel {look.tree.kernel.release} cannot load {_names(lost)}, which the root file system "
-                    f"needs, from the initramfs image {image}: {useless[lost[0]]}.",
+                    f"The kernel {look.tree.kernel.release} cannot load {_names(several)}, which the root file system "
+                    f"needs, from the initramfs image {image}: {useless[several[0]]}.",
                     _NO_ROOT,
-                    evidence=[f"{name}: {useless[name]}" for name in lost[:_CAP]],
+                    evidence=[f"{name}: {useless[name]}" for name in several[:_CAP]],
                     remedy=build_again(look.case, image),
                 )
+        stale = {name: one.difference for name, one in others.items() if one.copy.image == image and one.difference}
         for used in (True, False):
-            old = [name for name in stale if look.held[name].image == image and look.is_used(name) == used]
-            if old:
+            several = [name for name in stale if look.is_used(name) == used]
+            if several and not lost:
                 yield (warning if used else note)(
                     "dkms.initramfs-stale",
                     image,
-                    f"The initramfs image {image} does not hold {_names(old)} as in {look.tree.directory}.",
+                    f"The initramfs image {image} does not hold {_names(several)} as in {look.tree.directory}.",
                     "It was not made anew after that changed. What early user space loads stays loaded.",
-                    evidence=[f"{name}: {stale[name]}" for name in old[:_CAP]],
+                    evidence=[f"{name}: {stale[name]}" for name in several[:_CAP]],
                     remedy=build_again(look.case, image),
                 )
 
@@ -357,7 +352,7 @@ def _misfit(look: _Look, name: str, others: Mapping[str, _Other]) -> str | None:
         if crc is not None and versions.get(symbol, crc) != crc:
             return f"it was built with another version of {symbol} than that of {one} in the image"
     rest = replace(content, undefined=content.undefined - exports.keys(), weak=content.weak - exports.keys())
-    misfit = look.interface.of(rest)
+    misfit = look.case.interface.of(rest) if look.case.interface is not None else None
     return None if misfit is None or misfit.kind == "unknown" else misfit.why
 
 
