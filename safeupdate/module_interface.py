@@ -24,6 +24,9 @@ Kind = Literal["broken", "vermagic", "symbol-missing", "symbol-version", "unknow
 _LAYOUT = "module_layout"
 """The symbol whose checksum covers the kernel's own structures for modules (check_modstruct_version)."""
 
+_SYMVERS_LIMIT = 8 << 20
+"""Bytes of a Module.symvers, which has two."""
+
 _TOLD = 3
 """Symbols that are named; a module that does not fit may lack hundreds."""
 
@@ -75,7 +78,7 @@ class Interface:
             return Misfit("unknown", str(error))
 
     def of(self, module: ModuleSymbols) -> Misfit | None:
-        """The same of a module that was read already, as those of an initramfs are."""
+        """The same of a module that was read already, as those of an initramfs are. Raises `Unreadable`."""
         return (
             self._other_kind(module)
             or self._other_magic(module)
@@ -293,9 +296,6 @@ class Interface:
             if offered is not None and offered != checksums.get(name, offered):
                 return False
         return True
-
-
-_SYMVERS_LIMIT = 32 << 20
 
 
 def _names(names: list[str]) -> str:

@@ -35,6 +35,9 @@ _LOADABLE = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 _ELSEWHERE_LIMIT = 20_000
 """Entries below a directory outside; a whole kernel has under 10,000."""
 
+_SYMBOLS_LIMIT = 8 << 20
+"""Bytes of modules.symbols, which has one."""
+
 _TRIED = 10
 """Modules that are asked which kernel they were built for: the first one tells, unless it is damaged."""
 
@@ -163,16 +166,16 @@ class ModuleTree:
         return modules.parse_builtin(self._machine.read_if_there(f"{self.directory}/modules.builtin") or b"")
 
     @cached_property
-    def exporters(self) -> Mapping[str, tuple[str, ...]] | None:
+    def exporters(self) -> Mapping[str, list[str]] | None:
         """Symbols to the names of the modules that export them, as depmod saw it (modules.symbols). None without."""
-        text = self._machine.text(f"{self.directory}/modules.symbols")
-        if text is None:
+        data = self._machine.read_if_there(f"{self.directory}/modules.symbols", limit=_SYMBOLS_LIMIT)
+        if data is None:
             return None
-        found: dict[str, tuple[str, ...]] = {}
-        for line in text.splitlines():
+        found: dict[str, list[str]] = defaultdict(list)
+        for line in data.decode("utf-8", "replace").splitlines():
             words = line.split()
             if len(words) == 3 and words[1].startswith("symbol:"):
-                found[words[1][7:]] = (*found.get(words[1][7:], ()), words[2])
+                found[words[1][7:]].append(words[2])
         return found
 
     # -- what depmod would write ---------------------------------------------------------------------------
@@ -202,7 +205,8 @@ class ModuleTree:
         if self._conf is None:
             return None
         ranks = {path: self._rank(path) for path in self.named(name) if self._is_candidate(path)}
-        best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
+        highest = max(ranks.values(), default=None)
+        best = [path for path, rank in ranks.items() if rank == highest]
         if len(best) == 1:
             return best[0]
         chosen = self.chosen(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -19,15 +19,17 @@ _VERSION_SIZE = 64
 
 _SECTIONS_LIMIT = 1 << 16
 """nvidia's modules and those built with -ffunction-sections have some thousands."""
-_SECTION_LIMIT = 64 << 20
+_SECTION_LIMIT = 16 << 20
 """Bytes of a section that is read: the names of nvidia's symbols have 5 MB."""
-_SYMBOLS_LIMIT = 1 << 20
-"""nvidia has some 100,000, a kernel exports under 20,000."""
+_EXPORTS_LIMIT = 1 << 17
+"""A kernel has some 11,000."""
 
 _RELOCATABLE = 1
 _NULL, _SYMTAB, _NOBITS = 0, 2, 8
 _UNDEFINED, _ABSOLUTE = 0, 0xFFF1
-_GLOBAL, _WEAK = 1, 2
+_WEAK = 2
+_ENTRY, _CHECKSUM = b"__ksymtab_", b"__crc_"
+"""What the build puts before a symbol's name, to name its entry in the table of exports, and its checksum."""
 _NOT_RESOLVED = frozenset(["", "_GLOBAL_OFFSET_TABLE_", ".TOC."])
 """Undefined names that no export answers: i386 and x86-64 leave the second out (ignore_undef_symbol), powerpc's loader
 sets the third itself."""
@@ -145,7 +147,7 @@ def parse(file: BinaryIO) -> ModuleSymbols:
     found = elf.contents(wanted)
     elf.read(max(last.offset + last.size - 1, 0), 1, "last section")
 
-    symbols = _symbols(elf, found[""], found["strings"])
+    symbols = [*_symbols(elf, found[""], found["strings"])]
     undefined: set[str] = set()
     weak: set[str] = set()
     for name, binding, section, _ in symbols:
@@ -174,14 +176,16 @@ _Symbol = tuple[str, int, int, int]
 """Name, binding, section and value."""
 
 
-def _symbols(elf: _File, table: bytes, strings: bytes) -> list[_Symbol]:
+def _symbols(elf: _File, table: bytes, strings: bytes) -> Iterator[_Symbol]:
+    """Those that count here, few of a large module's: undefined ones, and the names of what is exported."""
     layout = struct.Struct(f"{elf.order}IBBHQQ" if elf.wide else f"{elf.order}IIIBBH")
-    if len(table) > _SYMBOLS_LIMIT * layout.size:
-        raise FormatError(f"it claims {len(table) // layout.size} symbols", "symbol table")
-    entries = layout.iter_unpack(table[: len(table) - len(table) % layout.size])
-    if elf.wide:
-        return [(_string(strings, name), info >> 4, section, value) for name, info, _, section, value, _ in entries]
-    return [(_string(strings, name), info >> 4, section, value) for name, value, _, info, _, section in entries]
+    for fields in layout.iter_unpack(table[: len(table) - len(table) % layout.size]):
+        if elf.wide:
+            name, info, _, section, value, _ = fields
+        else:
+            name, value, _, info, _, section = fields
+        if section == _UNDEFINED or strings.startswith((_ENTRY, _CHECKSUM), name):
+            yield _string(strings, name), info >> 4, section, value
 
 
 def _string(strings: bytes, at: int) -> str:
@@ -236,9 +240,7 @@ def _exports(elf: _File, symbols: list[_Symbol], found: Mapping[str, bytes]) -> 
         return {}
     has_checksums = any(name.startswith("__kcrctab") for name in found)
     exports: dict[str, int | None] = {
-        name[10:]: 0 if has_checksums else None
-        for name, _, section, _ in symbols
-        if section in tables and name.startswith("__ksymtab_")
+        name[10:]: 0 if has_checksums else None for name, _, section, _ in symbols if section in tables
     }
     if not exports:
         texts = found.get("__ksymtab_strings", b"").split(b"\0")
@@ -292,7 +294,7 @@ def _table(
     for width, distances in ((4, True), (pointer, False)):
         for fields in (3, 2):
             size = width * fields
-            if len(data) % size or len(data) // size > _SYMBOLS_LIMIT:
+            if len(data) % size or len(data) // size > _EXPORTS_LIMIT:
                 continue
             code = elf.order + ("i" if distances else elf.word)
             names = []

@@ -83,7 +83,7 @@ def test_what_depmod_wrote(tmp_path: Path) -> None:
     found = made(tmp_path / "whole", files)
     assert found.dependencies == found.index.dependencies == listing
     assert found.chosen("a_b") == found.chosen("a-b") == "kernel/a-b.ko"
-    assert found.exporters == {"one": ("a_b", "c"), "two": ("c",)}
+    assert found.exporters == {"one": ["a_b", "c"], "two": ["c"]}
     files["modules.dep.bin"] = dep_index(listing)[:-1]
     found = made(tmp_path / "cut", files)
     assert found.index.problem is not None and found.text.problem is None
