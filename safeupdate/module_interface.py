@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from safeupdate import kernels
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
@@ -17,7 +17,7 @@ from safeupdate.formats import elf, module_symbols, modules, symvers, unpacked
 from safeupdate.formats.module_symbols import ModuleSymbols
 from safeupdate.formats.symvers import Exported
 from safeupdate.module_tree import IN_TREE, ModuleTree
-from safeupdate.trust.cache import Cache
+from safeupdate.trust.cache import Cache, content_key
 
 Kind = Literal["broken", "vermagic", "symbol-missing", "symbol-version", "unknown"]
 
@@ -259,13 +259,24 @@ class Interface:
     @cached_property
     def _by_image(self) -> _Known | None:
         section = ".linux" if self._embedded else None
-        relative = self._config is not None and "CONFIG_MODULE_REL_CRCS" in self._config
         try:
             with kernels.part(self._machine, self._kernel.image, section) as (file, size):
-                known = _Known(module_symbols.of_kernel(unpacked.kernel(file, size), relative=relative))
+                known = _Known(self._of_image(file, size))
         except (FormatError, Missing, NoDecoder, Unreadable, OSError):
             return None
         return known if self._is_ours(known) else None
+
+    def _of_image(self, file: BinaryIO, size: int) -> Mapping[str, int | None]:
+        key = content_key(file) if self._cache is not None else ""
+        if self._cache is not None:
+            found = _from_lines(self._cache.get("exports", key))
+            if found:
+                return found
+        relative = self._config is not None and "CONFIG_MODULE_REL_CRCS" in self._config
+        exports = module_symbols.of_kernel(unpacked.kernel(file, size), relative=relative)
+        if self._cache is not None and None not in exports.values():
+            self._cache.put("exports", key, [f"{number:08x} {name}".encode() for name, number in exports.items()])
+        return exports
 
     @cached_property
     def _by_own_modules(self) -> _Known | None:
@@ -296,6 +307,14 @@ class Interface:
             if offered is not None and offered != checksums.get(name, offered):
                 return False
         return True
+
+
+def _from_lines(lines: list[bytes] | None) -> dict[str, int | None]:
+    """What the cache has, nothing where it has none or no such lines."""
+    try:
+        return {line[9:].decode(): int(line[:8], 16) for line in lines or ()}
+    except ValueError:
+        return {}
 
 
 def _names(names: list[str]) -> str:

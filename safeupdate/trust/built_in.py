@@ -15,7 +15,7 @@ from safeupdate.errors import FormatError, NoDecoder
 from safeupdate.formats import bzimage, certificate, compression
 from safeupdate.formats.certificate import Certificate
 from safeupdate.machine import Machine
-from safeupdate.trust.cache import Cache
+from safeupdate.trust.cache import Cache, content_key
 
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 """The version of a certificate, behind the heads of the two sequences around it. The kernel's loader takes none whose
@@ -53,7 +53,7 @@ def read(machine: Machine, path: str, *, embedded: bool = False, cache: Cache | 
     with kernels.part(machine, path, ".linux" if embedded else None) as (file, size):
         if size > _UNPACKED_LIMIT:
             raise FormatError("it is larger than any kernel", f"{size} bytes")
-        key = _content_hash(file) if cache is not None else ""
+        key = content_key(file) if cache is not None else ""
         if cache is not None:
             known = _from_cache(cache.get("kernel", key))
             if known is not None:
@@ -62,16 +62,6 @@ def read(machine: Machine, path: str, *, embedded: bool = False, cache: Cache | 
         if cache is not None:
             cache.put("kernel", key, [bytes([found.patched]), *(one.der for one in found.certificates)])
         return found
-
-
-def _content_hash(file: BinaryIO) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    file.seek(0)
-    while data := file.read(_CHUNK):
-        digest.update(data)
-    return digest.hexdigest()
 
 
 def _from_cache(values: list[bytes] | None) -> BuiltIn | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
 from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
+from safeupdate.trust.cache import Cache
 from tests.unit import initrd
 from tests.unit.test_module_symbols import HEADERS, VERMAGIC, ko, parse, vmlinux
 from tests.unit.trees import IMAGE, MODULES, REAL_MACHINES, RELEASE, Content, tree, x86_image
@@ -203,6 +205,24 @@ def test_an_image_that_tells_nothing(tmp_path: Path) -> None:
         found = interface(tmp_path / str(number), {IMAGE: image})
         assert kind(found, versions=KERNEL, undefined=["kfree", "gone"]) is None
         assert kind(found, versions={**KERNEL, "printk": 1}, undefined=["printk"]) == "symbol-version"
+
+
+def test_an_image_is_unpacked_once(tmp_path: Path) -> None:
+    tree = interface(tmp_path, PACKED)._tree
+    key = hashlib.sha256(tree.kernel.machine.read(IMAGE)).hexdigest()
+    cache = Cache(str(tmp_path / "cache"))
+    zfs = {"versions": KERNEL, "undefined": ["kfree"]}
+    assert kind(Interface(tree, cache=cache), **zfs) is None
+    kept = cache.get("exports", key)
+    assert kept is not None
+    assert min(kept) == b"00000011 module_layout"
+    # What is kept is believed, as long as it fits the kernel's own modules.
+    cache.put("exports", key, [line.replace(b"33 kfree", b"34 kfree") for line in kept])
+    assert kind(Interface(tree, cache=cache), **zfs) == "symbol-version"
+    for junk in ([], [b"junk"], [b"00000011 \xff"]):
+        cache.put("exports", key, junk)
+        assert kind(Interface(tree, cache=cache), **zfs) is None
+        assert cache.get("exports", key) == kept
 
 
 def test_nothing_at_all_is_unknown(tmp_path: Path) -> None:
