@@ -141,7 +141,7 @@ def wait(machine: Machine, *, seconds: float, progress: Callable[[str], None]) -
 
 
 def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
-    """What a person is told of an akmod: its state, what stands in the way, why it is so, and what helps."""
+    """What a person is told of an akmod: its state, what stands in the way, more about that, and what helps."""
     build = ("akmods", "--force", "--kernels", release)
     rebuild = Remedy(
         "Build it again, with a newer version of the package, or when what the log says is mended.",
@@ -152,19 +152,19 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
     if one.state == "building":
         remedy = Remedy("Wait until akmods has ended, and check again.")
         if one.comes_at_boot:
-            return "building", "", "akmods is building it now. Cut short, it is built when the machine starts.", remedy
-        return "absent", "", "akmods is building it now. Cut short, it is not built when the machine starts.", remedy
+            return "building", "", "akmods is at work on it; cut short, it goes on when the machine starts.", remedy
+        return "absent", "", "akmods is at work on it; cut short, it does not go on when the machine starts.", remedy
     if one.failed and one.built is not None:
-        why = f"akmods has built {one.built}, and could not install it ({one.log})."
+        why = f"akmods could not install {one.built} ({one.log})."
         return "built", "", why, Remedy("Install it, and see why it cannot be.", (("dnf", "install", one.built),))
     if one.failed and one.told is not None:
-        return "failed", one.told.cause, f"akmods could not build it ({one.log}).", rebuild
+        return "failed", one.told.cause, f"The log is {one.log}.", rebuild
     if one.comes_at_boot:
         remedy = Remedy("Have akmods build it now.", (build,))
         return "waiting", "", "akmods will build it when the machine starts.", remedy
     if not one.can_build:
         devel = _devel(release)
-        why = f"What modules are built against, {devel}, is not installed."
+        why = f"They are in the package {devel}."
         return (
             "absent",
             "headers",
@@ -172,9 +172,9 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
             Remedy(f"Install {devel}, and have akmods build it.", (("dnf", "install", devel), build)),
         )
     if one.source is None:
-        why = f"The source package that {SOURCES}/{one.name}-kmod.latest leads to is gone."
+        why = f"{SOURCES}/{one.name}-kmod.latest leads to no file."
         return "absent", "source", why, Remedy("Install it again.", (("dnf", "reinstall", f"akmod-{one.name}"), build))
-    why = "akmods has not built it, and does not start with the machine."
+    why = "akmods does not start with the machine."
     start = ("systemctl", "enable", "akmods.service")
     return "absent", "", why, Remedy("Have akmods build it, and start with the machine.", (build, start))
 

@@ -56,7 +56,7 @@ def _link(world: World, path: str) -> Iterator[Brought]:
     if world.machine.is_file(target):
         yield Brought(name, _made_for(target), "installed", path)
         return
-    why = f"{tree.path(path)} leads to {target}, which does not exist."
+    why = f"{tree.path(path)} leads to {target}."
     remedy = Remedy("Install the package that had it again, or take the link away if that was removed on purpose.")
     yield Brought(name, _provider(world, target), "absent", None, "link", why, remedy=remedy)
 
@@ -82,7 +82,7 @@ def _provider(world: World, path: str) -> str:
 
 def _made_for(path: str) -> str:
     release = _release(path)
-    return "a weak module" if release is None else f"a weak module made for the kernel {release}"
+    return "a package for several kernels" if release is None else f"a package made for the kernel {release}"
 
 
 def _release(path: str) -> str | None:

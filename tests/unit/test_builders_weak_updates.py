@@ -42,7 +42,7 @@ def test_a_healthy_link(tmp_path: Path) -> None:
     there = world(tmp_path, {LINK: Link(BUILT), **WEAK_MODULES})
     path = LINK.partition(f"{NEW}/")[2]
     assert list(weak_updates.look(there)) == [
-        Brought("kvdo", f"a weak module made for the kernel {OLD}", "installed", path)
+        Brought("kvdo", f"a package made for the kernel {OLD}", "installed", path)
     ]
     assert Interface(there.tree).misfit(path) is None
     assert list(packaged.look(there)) == []
@@ -52,18 +52,18 @@ def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     gone = f"/lib/modules/{OLD}/extra/old-kvdo/kvdo.ko"
     (one,) = weak_updates.look(world(tmp_path, {LINK: Link(gone), **WEAK_MODULES}))
     assert (one.module, one.state, one.fault, one.path) == ("kvdo", "absent", "link", None)
-    assert one.why == f"{LINK} leads to {gone}, which does not exist."
+    assert one.why == f"{LINK} leads to {gone}."
 
 
 def test_links_into_a_directory_that_is_gone_and_in_a_loop(tmp_path: Path) -> None:
     there = world(tmp_path, {LINK: Link("/lib/modules/5.14.0-70.el9.x86_64/extra/kvdo.ko")})
     (one,) = weak_updates.look(there)
-    assert (one.state, one.provider) == ("absent", "a weak module made for the kernel 5.14.0-70.el9.x86_64")
+    assert (one.state, one.provider) == ("absent", "a package made for the kernel 5.14.0-70.el9.x86_64")
     (tmp_path / LINK[1:]).unlink()
     (tmp_path / LINK[1:]).symlink_to("kvdo.ko")
     loop = World(there.machine, (), (own := ModuleTree(Kernel(NEW, "", tree(tmp_path)))), Interface(own))
     (one,) = weak_updates.look(loop)
-    assert (one.state, one.provider) == ("absent", "a weak module")
+    assert (one.state, one.provider) == ("absent", "a package for several kernels")
 
 
 def test_a_link_in_whose_place_another_file_is_loaded(tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_suse_where_lib_is_a_link(tmp_path: Path) -> None:
     machine = tree(tmp_path, files)
     (one,) = weak_updates.look(World(machine, (), (own := ModuleTree(Kernel(new, "", machine))), Interface(own)))
     assert (one.state, one.path) == ("installed", "weak-updates/updates/nvidia.ko.zst")
-    assert one.provider == f"a weak module made for the kernel {old}"
+    assert one.provider == f"a package made for the kernel {old}"
