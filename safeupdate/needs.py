@@ -55,6 +55,9 @@ _NETWORK = (
     "/usr/lib/systemd/network",
 )
 
+_OF_DRIVERS = frozenset({"bind", "unbind", "uevent", "module", "new_id", "remove_id"})
+"""What a driver's directory in sysfs has besides the links to its devices, mostly."""
+
 _NET_ROOT = re.compile(r"/dev/nfs|nfs4?:|iscsi:|nbd:|cifs:|live:(?:nfs|https?|ftp):")
 """Values of root= for which the network comes up first (dracut.cmdline(7), the kernel's nfsroot.rst)."""
 
@@ -220,7 +223,7 @@ class _Facts:
         for bus, driver, module in self._drivers:
             place = f"/sys/bus/{bus}/drivers/{driver}"
             for name in self.names(place):
-                if name != "module" and self.is_link(f"{place}/{name}"):
+                if name not in _OF_DRIVERS and self.is_link(f"{place}/{name}"):
                     found.append((module, bus, name))
         return tuple(found)
 

@@ -67,6 +67,7 @@ class _Look:
     def __init__(self, case: Case, tree: ModuleTree) -> None:
         self.case = case
         self.tree = tree
+        self.release = tree.kernel.release
         self.needed = case.needs
 
     def needs_root(self, name: str) -> bool:
@@ -99,14 +100,18 @@ class _Look:
 
     @cached_property
     def held(self) -> Mapping[str, _Copy]:
-        """The modules in the images, by name; of several the last."""
+        """The modules in the images, by name; of several the last. A weak module is a link to another release's."""
         found = {}
         for image, index in self.case.images:
             stripped = index.generator == "dracut"
             inner = [nested.index for nested in index.nested if nested.index is not None]
             for one in (index, *inner):
-                for path, entry in one.modules(self.tree.kernel.release).items():
-                    found[modules.module_name(path)] = _Copy(image, entry, one is not index, stripped)
+                copies = {modules.module_name(path): entry for path, entry in one.modules(self.release).items()}
+                for name, path in self.outside.items():
+                    linked = one.find(self.tree.path(path)) if name not in copies else None
+                    if linked is not None and linked.is_file:
+                        copies[name] = linked
+                found.update({name: _Copy(image, entry, one is not index, stripped) for name, entry in copies.items()})
         return found
 
     @cached_property
@@ -120,7 +125,7 @@ class _Look:
     def image(self) -> str:
         """The image that has the modules, else the last one."""
         images = self.case.images
-        with_modules = [path for path, index in images if index.modules(self.tree.kernel.release)]
+        with_modules = [path for path, index in images if index.modules(self.release)]
         return (with_modules or [path for path, _ in images])[-1]
 
 
@@ -233,7 +238,7 @@ def _unlike(look: _Look) -> Iterator[Finding]:
                 yield (blocker if may_block else warning)(
                     "dkms.initramfs-misfit",
                     image,
-                    f"The kernel {look.tree.kernel.release} cannot load {_names(several)}, which the root file system "
+                    f"The kernel {look.release} cannot load {_names(several)}, which the root file system "
                     f"needs, from the initramfs image {image}: {useless[several[0]]}.",
                     _NO_ROOT,
                     evidence=[f"{name}: {useless[name]}" for name in several[:_CAP]],

@@ -307,6 +307,23 @@ def test_bytes_that_no_checksum_vouches_for(tmp_path: Path) -> None:
     assert finding.id == "dkms.initramfs-stale" and "no checksum" in finding.evidence[0]
 
 
+@pytest.mark.parametrize("build", ["2.2", "2.1"])
+def test_a_weak_module_is_a_link_to_that_of_another_release(tmp_path: Path, build: str) -> None:
+    weak, real = "weak-updates/zfs/zfs.ko", "lib/modules/6.1.0-40-amd64/extra/zfs/zfs.ko"
+    disk = {path: data for path, data in DISK.items() if not path.endswith("zfs.ko")}
+    files: dict[str, initrd.Content] = {
+        **TOOLS,
+        "lib": "usr/lib",
+        **{f"usr/lib/modules/{RELEASE}/{path}": ZFS[path] for path in ("kernel/lib/own.ko", "updates/dkms/spl.ko")},
+        f"usr/{real}": zfs(build),
+        f"usr/lib/modules/{RELEASE}/{weak}": f"/{real}",
+    }
+    more: dict[str, Content] = {f"/{real}": zfs(), f"{MODULES}/{weak}": Link(f"/{real}")}
+    made = initrd.compress("gzip", initrd.archive(files))
+    asked = world(tmp_path, made, disk=disk, dep=DEP.replace("updates/dkms/zfs.ko", weak), more=more)
+    assert told(asked) == ([] if build == "2.2" else [("warning", "initramfs-stale")])
+
+
 def test_the_kernels_own_driver_of_that_name_in_the_image(tmp_path: Path) -> None:
     held = {path: data for path, data in ZFS.items() if not path.endswith("zfs.ko")}
     held["kernel/fs/zfs.ko"] = zfs("0.1")
