@@ -1,276 +1,101 @@
-"""DKMS: what its tree below /var/lib/dkms holds, and how each package stands for a kernel (dkms(8)).
+"""DKMS: the modules that its packages were to bring for a kernel, and what became of them (dkms(8)).
 
-`dkms status` exits 0 on a broken tree and trusts a link: here the files themselves are looked at.
+`dkms autoinstall` and its hooks end with 0 after failures, leave nothing behind where headers are missing or a package
+is not for a kernel, and keep one log a package: what it says counts only for the kernel that it names.
 """
 
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import BinaryIO, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
-from safeupdate.formats import bash, dkms_conf, make_log, modules
+from safeupdate import kernels
+from safeupdate.builders import Brought, Fault, State, World, dkms_tree, units
+from safeupdate.builders.dkms_tree import Build, BuiltModule, Package
+from safeupdate.errors import Missing, Unreadable
+from safeupdate.formats import bash, dkms_conf, make_log
 from safeupdate.formats.dkms_conf import DkmsConf
+from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
+from safeupdate.module_tree import IN_TREE
+from safeupdate.report import Remedy
 
-State = Literal["absent", "added", "built", "installed", "differs", "weak"]
-Kind = Literal["headers", "compiler", "build", "sign", "never", "excluded"]
+Kind = Literal["headers", "compiler", "build", "sign", "depends", "never"]
 
-_RELEASE = re.compile(r"\d+\.")
-"""How the name of a kernel's directory begins, for dkms too (module_status_built)."""
-
-_NO_VERSION = re.compile(r"original_module$|kernel-.*-|\.")
-
-_PACKAGE_LIMIT = 4096
-"""Packages that are looked at: a machine has a handful."""
-
-_CONF_LIMIT = 1 << 20
 _HEAD = 4 << 10
 _TAIL = 256 << 10
 """Bytes of a log that are read at its beginning, where the kernel is named, and at its end: a compiler's last errors
-take a few KB, and after the first one make goes on with the files that others of its jobs have begun."""
+take a few KB, and after the first one make goes on with what others of its jobs have begun."""
 
-_WHOLE = 1 << 20
-_ENDS = 64 << 10
-"""Modules up to this size are compared whole, larger ones by both ends: after another build the build id, near the
-beginning, and the signature, at the end, are others."""
+_LIST_LIMIT = 16 << 20
+"""Bytes of a kernel's modules.dep: some 1 MB."""
 
-
-@dataclass(frozen=True)
-class BuiltModule:
-    """One module of a package: the kernel's name for it, the file that dkms built, the file in /lib/modules/R.
-
-    `same`: both have the same content, aside from compression; None where that was not compared.
-    """
-
-    name: str
-    built: str | None = None
-    installed: str | None = None
-    same: bool | None = None
-
-
-@dataclass(frozen=True)
-class Build:
-    """How a package stands for one kernel.
-
-    `absent`: it is not registered whole, and cannot be built. `added`: nothing was built. `built`: not installed.
-    `installed`: each of its modules is in /lib/modules/R as it was built. `differs`: dkms says installed, and a module
-    is not there, or another one. `weak`: another kernel's modules are linked there. `cut_off` is the directory of a
-    build that was interrupted: dkms 3.0 and earlier refuse to build again until it is removed.
-    """
-
-    release: str
-    architecture: str
-    state: State
-    modules: tuple[BuiltModule, ...] = ()
-    cut_off: str | None = None
+_ARCHITECTURES = {
+    "CONFIG_X86_64": "x86_64",
+    "CONFIG_X86_32": "i686",
+    "CONFIG_ARM64": "aarch64",
+    "CONFIG_PPC64": "ppc64le",
+    "CONFIG_S390": "s390x",
+}
+"""What uname(1) says with a kernel that has the option, as far as distributions with DKMS packages have it."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no build: the log's last errors, or the file that is missing, and which log that was."""
+    """Why there is no build: the log's lines that tell, or the file that is missing, and which log that was."""
 
     kind: Kind
     lines: tuple[str, ...] = ()
     log: str | None = None
 
 
-@dataclass(frozen=True)
-class Framework:
-    """Where dkms works (framework.conf), and the files of /etc/dkms that may override a package's dkms.conf."""
+def look(world: World) -> Iterator[Brought]:
+    """Every module of every package, for the kernel that is judged. Raises `Unreadable`.
 
-    tree: str = "/var/lib/dkms"
-    sources: str = "/usr/src"
-    modules: str = "/lib/modules"
-    sign_file: str | None = ""
-    overrides: frozenset[str] = frozenset()
-    no_autoinstall: bool = False
-
-
-@dataclass(frozen=True)
-class Package:
-    """One package in one version. `releases` are those that it has a directory for: there it was built once, or tried.
-
-    `newest`: no other version of it sorts higher; dkms builds that one alone by itself.
+    Of several versions of a package the one that is installed for this kernel counts, or the one that dkms would build.
     """
-
-    name: str
-    version: str
-    releases: tuple[str, ...]
-    newest: bool
-    machine: Machine = field(repr=False, compare=False)
-    framework: Framework = field(repr=False, compare=False)
-    _trees: dict[str, _Tree] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def directory(self) -> str:
-        """Where dkms keeps it."""
-        return f"{self.framework.tree}/{self.name}/{self.version}"
-
-    @cached_property
-    def conf(self) -> DkmsConf | None:
-        """What its dkms.conf says of every kernel; None where `problem` says why it cannot be read."""
-        return self._read[0]
-
-    @cached_property
-    def problem(self) -> str | None:
-        """Why dkms cannot build it for any kernel, with the file; None where nothing is wrong."""
-        return self._read[1]
-
-    @cached_property
-    def _read(self) -> tuple[DkmsConf | None, str | None]:
-        source = f"{self.directory}/source"
-        if not self.machine.is_dir(source):
-            if self.machine.is_link(source):
-                return None, f"{source} points to {self.machine.readlink(source)}, which does not exist."
-            return None, f"{source}, the link to its source, does not exist."
-        try:
-            return self._conf(), None
-        except Missing:
-            return None, f"{source}/dkms.conf does not exist."
-        except Unreadable as error:
-            return None, f"{error}."
-        except FormatError as error:
-            return None, f"{source}/dkms.conf is no file that bash reads: {error}."
-
-    def conf_for(
-        self, release: str, architecture: str | None = None, config: Mapping[str, str] | None = None
-    ) -> DkmsConf | None:
-        """What its dkms.conf, and what overrides it in /etc/dkms, say for one kernel; None where `problem` is set."""
-        if self.problem is not None:
-            return None
-        variables = {"kernelver": release, "kernel_source_dir": f"{self.framework.modules}/{release}/build"}
-        if architecture is not None:
-            variables["arch"] = architecture
-        with suppress(Missing, Unreadable, FormatError):
-            return self._conf(variables, release, architecture, config)
-        return self.conf
-
-    def _conf(
-        self,
-        variables: Mapping[str, str] | None = None,
-        release: str | None = None,
-        architecture: str | None = None,
-        config: Mapping[str, str] | None = None,
-    ) -> DkmsConf:
-        names = [f"{self.name}.conf", f"{self.name}-{self.version}.conf"]
-        if release is not None:
-            pairs = [release] if architecture is None else [release, f"{release}-{architecture}"]
-            names += [f"{self.name}-{self.version}-{pair}.conf" for pair in pairs]
-            names += [f"{self.name}--{pair}.conf" for pair in pairs]
-        paths = [f"{self.directory}/source/dkms.conf"]
-        paths += [f"/etc/dkms/{name}" for name in names if name in self.framework.overrides]
-        given = {
-            "dkms_tree": self.framework.tree,
-            "source_tree": self.framework.sources,
-            "install_tree": self.framework.modules,
-            "module": self.name,
-            "module_version": self.version,
-            **(variables or {}),
-        }
-        return dkms_conf.parse([self.machine.read(path, limit=_CONF_LIMIT) for path in paths], given, config)
+    tree = world.tree
+    config = _config(tree.kernel)
+    architecture = _architecture(config)
+    for package in _packages(world.machine, tree.kernel.release):
+        found = dkms_tree.build(package, tree, architecture)
+        if found.state in ("installed", "differs", "built", "weak"):
+            yield from (_built(world, package, found, module, config) for module in found.modules)
+        else:
+            yield from _not_built(world, package, found, architecture, config)
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """The modules of one kernel by name: those outside its own directory, and all of them."""
-
-    machine: Machine
-    directory: str
-
-    @cached_property
-    def _files(self) -> Mapping[str, os.stat_result]:
-        return self.machine.below(self.directory)
-
-    @cached_property
-    def outside(self) -> dict[str, list[str]]:
-        return self._by_name(own=False)
-
-    @cached_property
-    def kernels(self) -> dict[str, list[str]]:
-        return self._by_name(own=True)
-
-    def _by_name(self, *, own: bool) -> dict[str, list[str]]:
-        found = defaultdict(list)
-        for path in self._files:
-            if path.startswith("kernel/") == own and modules.is_module(path):
-                found[modules.module_name(path)].append(path)
-        return found
-
-
-def packages(machine: Machine) -> tuple[Package, ...]:
-    """Every package that dkms knows, by name and version. Raises `Unreadable`."""
-    framework = _framework(machine)
-    trees: dict[str, _Tree] = {}
-    found: list[Package] = []
-    for name in machine.listdir(framework.tree):
-        versions = {}
-        for version in _versions(machine, f"{framework.tree}/{name}"):
-            directory = f"{framework.tree}/{name}/{version}"
-            entries = _names(machine, directory)
-            if entries is None or not _is_added(machine, framework, name, version, entries):
+def elsewhere(world: World) -> Mapping[str, tuple[str, ...]]:
+    """What lacks a package's modules, for a sentence, to the other installed kernels that do, though it is for them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, bytes] = {}
+    for release in kernels.module_releases(world.machine):
+        if release == world.tree.kernel.release:
+            continue
+        kernel = Kernel(release, f"/boot/vmlinuz-{release}", world.machine)
+        for package in _packages(world.machine, release):
+            if any(name.startswith(f"kernel-{release}-") for name in package.links):
                 continue
-            versions[version] = tuple(entry for entry in entries if _RELEASE.match(entry))
-        newest = None
-        for version in versions:
-            if newest is None or dkms_conf.compare(version, newest) > 0:
-                newest = version
-        found += [
-            Package(name, version, releases, version == newest, machine, framework, trees)
-            for version, releases in versions.items()
-        ]
-        if len(found) > _PACKAGE_LIMIT:
-            raise Unreadable(framework.tree, "it holds too many packages")
-    return tuple(found)
+            if release not in texts:
+                texts[release] = _module_list(world.machine, release)
+            names = dkms_tree.expected_modules(package)
+            if not names or all(_lists(texts[release], name) for name in names):
+                continue
+            config = _config(kernel)
+            if unwanted(package, release=release, architecture=_architecture(config), config=config) is None:
+                found[_provider(package)].append(release)
+    return {provider: tuple(releases) for provider, releases in found.items()}
 
 
-def build(machine: Machine, package: Package, release: str, architecture: str) -> Build:
-    """How the package stands for a kernel. Raises `Unreadable`."""
-    directory, architecture = _build_directory(machine, package, release, architecture)
-    files = _names(machine, f"{directory}/module")
-    cut_off = directory if files is None and machine.is_dir(directory) else None
-    if files is None:
-        weak = _weak(machine, package, release)
-        if weak:
-            return Build(release, architecture, "weak", weak, cut_off)
-        return Build(release, architecture, "absent" if package.problem is not None else "added", (), cut_off)
-    built = {modules.module_name(file): f"{directory}/module/{file}" for file in files if modules.is_module(file)}
-    found = tuple(
-        _module(machine, package, release, name, built.get(name))
-        for name in dict.fromkeys((*built, *(() if package.problem else expected_modules(package))))
-    )
-    if not _is_installed(machine, package, release, architecture, directory):
-        return Build(release, architecture, "built", found)
-    whole = all(module.installed is not None and module.same is not False for module in found)
-    return Build(release, architecture, "installed" if whole else "differs", found)
-
-
-def expected_modules(package: Package) -> tuple[str, ...]:
-    """The kernel's names of its modules, by dkms.conf; where bash computes them, those built for other kernels.
-
-    Empty where neither tells.
-    """
-    conf = package.conf
-    named = [] if conf is None else [module.name for module in conf.modules if module.name is not None]
-    if conf is None or not conf.lists_all_modules:
-        for release in reversed(package.releases):
-            for architecture in _names(package.machine, f"{package.directory}/{release}") or ():
-                files = _names(package.machine, f"{package.directory}/{release}/{architecture}/module") or ()
-                names = [file for file in files if modules.is_module(file)]
-                if names:
-                    return tuple(dict.fromkeys(modules.module_name(name) for name in [*named, *names]))
-    return tuple(dict.fromkeys(modules.module_name(f"{name}.ko") for name in named))
-
-
-def unwanted(package: Package, *, release: str, architecture: str, config: Mapping[str, str] | None) -> str | None:
-    """Why dkms does not build the package for this kernel by itself, in words; None where it does, or where that is
+def unwanted(
+    package: Package, *, release: str, architecture: str | None, config: Mapping[str, str] | None
+) -> str | None:
+    """Why dkms does not build the package for this kernel by itself, a sentence; None where it does, or where that is
     not known."""
     conf = package.conf_for(release, architecture, config)
     if conf is None:
@@ -279,234 +104,266 @@ def unwanted(package: Package, *, release: str, architecture: str, config: Mappi
     if excluded is not None:
         return excluded
     if package.framework.no_autoinstall:
-        return "/etc/dkms/no-autoinstall turns automatic builds off."
+        return "/etc/dkms/no-autoinstall keeps dkms from building anything by itself."
     wanted = conf.value("AUTOINSTALL")
     if wanted is not None and wanted.lower() in ("", "no"):
-        return "Its dkms.conf does not set AUTOINSTALL: it is built only by hand."
+        return "Its dkms.conf does not set AUTOINSTALL, so that it is only built by hand."
     return None
 
 
-def failure(machine: Machine, package: Package, release: str) -> Failure:
-    """Why there is no build for a kernel, by the last log, which must name that kernel, and by what a build needs.
+def failure(package: Package, release: str) -> Failure:
+    """Why there is no build for a kernel, by the log, if that names the kernel, and by what a build needs.
 
     Raises `Unreadable` only for directories that cannot be looked at.
     """
-    conf = package.conf_for(release)
-    excluded = None if conf is None else _excluded(conf, release, None, None)
-    if excluded is not None:
-        return Failure("excluded", (excluded,))
-    for path in _logs(machine, package, release):
-        log = _log(machine, path)
-        if log is not None and log.kernel == release:
-            return Failure(log.cause, log.lines, path)
+    path = f"{package.directory}/build/make.log"
+    log = _log(package.machine, path)
+    if log is not None and log.kernel == release:
+        return Failure(log.cause, log.lines, path)
     headers = f"{package.framework.modules}/{release}/build"
-    if not machine.exists(f"{headers}/include"):
-        missing = f"{headers}/include" if machine.exists(headers) else headers
-        return Failure("headers", (f"{missing} does not exist.",))
-    return Failure("never")
+    if not package.machine.exists(f"{headers}/include"):  # what dkms asks for itself
+        missing = f"{headers}/include" if package.machine.exists(headers) else headers
+        return Failure("headers", (f"{missing} does not exist",))
+    conf = package.conf_for(release)
+    needed = conf.array("BUILD_DEPENDS") if conf is not None else ()
+    lacking = [name for name in needed if name and not _is_there(package, name, release)]
+    return Failure("depends", tuple(lacking)) if lacking else Failure("never")
 
 
-def sign_file(machine: Machine, package: Package, release: str) -> str | None:
-    """The program that dkms signs with (prepare_signing), where it looks for it last; None where it is there.
-
-    Without it a build succeeds all the same, and is not signed.
-    """
-    framework = package.framework
-    if framework.sign_file is None:
-        return None
-    version = release.rpartition(".")[0]
-    places = [
-        framework.sign_file,
-        f"/usr/lib/linux-kbuild-{version}/scripts/sign-file",
-        "/usr/bin/kmodsign",
-        f"/usr/src/linux-headers-{release}/scripts/sign-file",
-        f"/usr/src/linux-{release}/scripts/sign-file",
-        f"{framework.modules}/{release}/build/scripts/sign-file",
-    ]
-    tried = places[:1] if framework.sign_file else places[1:]
-    return None if any(machine.is_file(place) for place in tried) else tried[-1]
+# -- what is there ---------------------------------------------------------------------------------------------
 
 
-# -- the tree --------------------------------------------------------------------------------------------------
+def _packages(machine: Machine, release: str) -> list[Package]:
+    """One version of each package."""
+    versions: dict[str, list[Package]] = defaultdict(list)
+    for package in dkms_tree.packages(machine):
+        versions[package.name].append(package)
+    chosen = []
+    for several in versions.values():
+        installed = [one for one in several if _has_link(one, release)] if len(several) > 1 else []
+        chosen.append(installed[0] if installed else dkms_tree.newest(several))
+    return chosen
 
 
-def _framework(machine: Machine) -> Framework:
-    names = machine.listdir("/etc/dkms")
-    paths = [f"/etc/dkms/{name}" for name in names if name == "framework.conf"]
-    extra = "/etc/dkms/framework.conf.d"
-    paths += [f"{extra}/{name}" for name in machine.listdir(extra) if name.endswith(".conf")]
-    values: Mapping[str, str | None] = {}
-    with suppress(Missing, Unreadable, FormatError):
-        values = dkms_conf.parse_framework([machine.read(path, limit=_CONF_LIMIT) for path in paths])
-    return Framework(
-        tree=values.get("dkms_tree") or Framework.tree,
-        sources=values.get("source_tree") or Framework.sources,
-        modules=values.get("install_tree") or Framework.modules,
-        sign_file=values.get("sign_file", ""),
-        overrides=frozenset(name for name in names if name.endswith(".conf")),
-        no_autoinstall="no-autoinstall" in names,
+def _has_link(package: Package, release: str) -> bool:
+    start = f"kernel-{release}-"
+    directory = f"{package.directory}/{release}"
+    return any(
+        name.startswith(start) and dkms_tree.is_installed(package, release, f"{directory}/{name[len(start) :]}")
+        for name in package.links
     )
 
 
-def _names(machine: Machine, directory: str) -> list[str] | None:
-    """What a directory holds; None for whatever is none."""
-    names = machine.listdir(directory)
-    return names if names or machine.is_dir(directory) else None
+def _built(
+    world: World, package: Package, found: Build, module: BuiltModule, config: Mapping[str, str] | None
+) -> Brought:
+    """One module of a package that dkms has built, or takes for built."""
+    tree, path = world.tree, module.installed
+    release = tree.kernel.release
+
+    def brought(state: State, fault: Fault = "", why: str = "", remedy: Remedy | None = None) -> Brought:
+        return Brought(module.name, _provider(package), state, path, fault, why, remedy=remedy or Remedy())
+
+    if path is not None and (module.same or found.state == "weak" or (module.same is None and found.state != "built")):
+        return brought("installed")
+    conf = package.conf_for(release, None, config)
+    reason = None if conf is None else _excluded(conf, release, None, config)
+    if module.built is None:
+        why = f"{found.directory}/module has no such module: the build was not whole."
+        return brought("failed", "build", why, _again(package, release, found.directory))
+    if path is None:
+        if reason is not None:
+            return brought("unwanted", why=reason)
+        if found.state == "built":
+            why = f"dkms has built {module.built}, and has not installed it."
+            return brought("built", "", why, _install(package, release))
+        why = f"dkms takes it for installed, and no file in {tree.directory} has its name."
+        return brought("built", "file", why, _install(package, release, force=True))
+    if path.startswith(IN_TREE) and module.same is not True:
+        why = f"{tree.path(path)} came with the kernel: dkms leaves in place what is as new as its own module."
+        return brought("unwanted", why=reason or why)
+    why = f"{tree.path(path)} has another content than {module.built}, which dkms has built."
+    return brought("installed", "file", why, _install(package, release, force=True))
 
 
-def _versions(machine: Machine, directory: str) -> list[str]:
-    return [name for name in _names(machine, directory) or () if not _NO_VERSION.match(name)]
+def _not_built(
+    world: World, package: Package, found: Build, architecture: str | None, config: Mapping[str, str] | None
+) -> Iterator[Brought]:
+    """The modules of a package that dkms has not built for this kernel."""
+    expected = dkms_tree.expected_modules(package)
+    # What others have put there is judged as it is.
+    lacking = [name for name in expected if all(path.startswith(IN_TREE) for path in world.tree.named(name))]
+    if expected and not lacking:
+        return
+    state, fault, why, evidence, remedy = _told(world, package, found, architecture, config)
+    for name in lacking or ("",):
+        own = next(iter(world.tree.named(name)), None)
+        yield Brought(name, _provider(package), state, own, fault, why, evidence, remedy)
 
 
-def _is_added(machine: Machine, framework: Framework, name: str, version: str, entries: list[str]) -> bool:
-    """Whether dkms knows it, be it that its source is gone: not the leftovers of one that was removed."""
-    return "source" in entries or machine.is_dir(f"{framework.sources}/{name}-{version}")
+def _told(
+    world: World, package: Package, found: Build, architecture: str | None, config: Mapping[str, str] | None
+) -> tuple[State, Fault, str, tuple[str, ...], Remedy]:
+    """What a person is told of a package that was not built: its state, what stands in the way, why, and what helps."""
+    machine, release = world.machine, world.tree.kernel.release
+    reason = unwanted(package, release=release, architecture=architecture, config=config)
+    if reason is not None:
+        return "unwanted", "", reason, (), Remedy()
+    if package.problem is not None:
+        text = f"Install {package.name} {package.version} again, or, if it is not wanted, remove {package.directory}."
+        return "absent", "source", package.problem, (), Remedy(text)
+    failed = failure(package, release)
+    if found.cut_off and failed.log is None:
+        why = f"A build was interrupted: {found.directory} has no modules, and while it is there dkms builds no more."
+        return "absent", "", why, (), _again(package, release, found.directory)
+    if failed.kind == "headers" and failed.log is None:
+        remedy = _with_headers(machine, package, release)
+        return "absent", "headers", f"{failed.lines[0]}.", (), remedy
+    if failed.log is not None:
+        remedy = _mend(machine, package, release, failed, config)
+        return "failed", _FAULTS[failed.kind], f"Its log is {failed.log}.", failed.lines, remedy
+    if failed.kind == "depends":
+        why = f"dkms builds it after {', '.join(failed.lines)}, which it has not installed for this kernel."
+        return "absent", "", why, (), _install(package, release)
+    if units.enabled(machine, "dkms.service"):
+        # Nothing asks udev or systemd-modules-load.service again for what could not be loaded before.
+        why = "Nothing has tried to; dkms.service will at the next boot, too late for what is loaded before it."
+        return "absent", "", why, (), _install(package, release)
+    return "absent", "", "Nothing has tried to.", (), _install(package, release)
 
 
-def _build_directory(machine: Machine, package: Package, release: str, architecture: str) -> tuple[str, str]:
-    """dkms names the architecture as uname(1) or the kernel's rpm package does, which may be another word."""
-    directory = f"{package.directory}/{release}"
-    if release in package.releases and not machine.is_dir(f"{directory}/{architecture}"):
-        names = [name for name in machine.listdir(directory) if not name.startswith(".")]
-        if len(names) == 1:
-            architecture = names[0]
-    return f"{directory}/{architecture}", architecture
+_FAULTS: Mapping[Kind, Fault] = {"headers": "headers", "compiler": "compiler", "build": "build", "sign": "sign"}
 
 
-def _is_installed(machine: Machine, package: Package, release: str, architecture: str, directory: str) -> bool:
-    link = f"{package.framework.tree}/{package.name}/kernel-{release}-{architecture}"
-    with suppress(Missing):
-        usual = machine.readlink(link) == f"{package.version}/{release}/{architecture}"
-        return usual or machine.resolve(link) == machine.resolve(directory)
+# -- what helps ------------------------------------------------------------------------------------------------
+
+
+def _provider(package: Package) -> str:
+    return f"the DKMS package {package.name}/{package.version}"
+
+
+def _command(package: Package, release: str, *, force: bool = False) -> tuple[str, ...]:
+    return ("dkms", "install", *(["--force"] if force else []), f"{package.name}/{package.version}", "-k", release)
+
+
+def _install(package: Package, release: str, *, force: bool = False) -> Remedy:
+    return Remedy("Have dkms build and install it.", (_command(package, release, force=force),))
+
+
+def _again(package: Package, release: str, directory: str) -> Remedy:
+    """What has a directory dkms takes for built, and what is not whole in there its `remove` passes over."""
+    text = "Remove what is left of that build, and have dkms build it again."
+    return Remedy(text, (("rm", "-r", directory), _command(package, release)))
+
+
+def _with_headers(machine: Machine, package: Package, release: str) -> Remedy:
+    command = _headers(machine, release)
+    if not command:
+        return Remedy("Install the headers of this kernel, and have dkms build it.", (_command(package, release),))
+    text = f"Install the headers of this kernel, {command[-1]}, and have dkms build it."
+    return Remedy(text, (command, _command(package, release)))
+
+
+def _headers(machine: Machine, release: str) -> tuple[str, ...]:
+    """The command that installs what modules of a kernel are built against; empty where it is not known."""
+    if _has(machine, "apt-get"):
+        kind = "linux"
+        if release.endswith("-pve"):
+            kind = "pve" if release.startswith(("4.", "5.")) else "proxmox"
+        return ("apt-get", "install", f"{kind}-headers-{release}")
+    if _has(machine, "dnf"):
+        base, _, flavour = release.partition("+")
+        flavour = flavour or ("uek" if "uek" in release else "")
+        return ("dnf", "install", f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}")
+    if _has(machine, "zypper"):
+        version, _, flavour = release.rpartition("-")
+        return ("zypper", "install", f"kernel-{flavour}-devel={version}")
+    if _has(machine, "pacman"):
+        package = machine.value(f"/usr/lib/modules/{release}/pkgbase")
+        return ("pacman", "-S", f"{package}-headers") if package else ()
+    return ()
+
+
+def _mend(
+    machine: Machine, package: Package, release: str, failed: Failure, config: Mapping[str, str] | None
+) -> Remedy:
+    """What helps after a build that failed; where the log is to be believed, first what it misses."""
+    command = _command(package, release)
+    if failed.kind == "headers":
+        return _with_headers(machine, package, release)
+    if failed.kind == "compiler":
+        compiler = (config or {}).get("CONFIG_CC_VERSION_TEXT", "")
+        named = re.match(r"(?:[\w.]+-)*?((?:gcc|clang)(?:-\d+)?)\s", compiler)
+        if named is not None and _has(machine, "apt-get"):
+            text = f"Install {named.group(1)}, which built the kernel, and have dkms build it again."
+            return Remedy(text, (("apt-get", "install", named.group(1)), command))
+    text = (
+        f"Install a version of {package.name} that is made for this kernel, or mend what the log says; then build it."
+    )
+    return Remedy(text, (command,))
+
+
+def _has(machine: Machine, program: str) -> bool:
+    with suppress(Unreadable):
+        return any(machine.exists(f"{directory}/{program}") for directory in ("/usr/bin", "/usr/sbin"))
     return False
 
 
-def _module(machine: Machine, package: Package, release: str, name: str, built: str | None) -> BuiltModule:
-    tree = _tree(machine, package, release)
-    paths = [path for path in tree.outside.get(name, ()) if not path.startswith("weak-updates/")]
-    paths = paths or tree.kernels.get(name, [])
-    if len(paths) > 1:
-        paths = sorted(paths, key=lambda path: posixpath.dirname(path) not in _locations(package, release))
-    for path in paths:
-        installed = f"{tree.directory}/{path}"
-        if machine.is_file(installed):
-            same = None if built is None else _same(machine, built, installed)
-            return BuiltModule(name, built, installed, same)
-    return BuiltModule(name, built)
+# -- whether it is wanted, and what a build has printed --------------------------------------------------------
 
 
-def _locations(package: Package, release: str) -> set[str]:
-    """The directories that dkms may have put the modules into: a distribution's own, or what dkms.conf says."""
-    conf = package.conf_for(release)
-    named = () if conf is None else (module.location for module in conf.modules)
-    return {"updates/dkms", "extra", "updates", *(posixpath.normpath(place).strip("/") for place in named if place)}
-
-
-def _tree(machine: Machine, package: Package, release: str) -> _Tree:
-    directory = f"{package.framework.modules}/{release}"
-    return package._trees.setdefault(directory, _Tree(machine, directory))
-
-
-def _weak(machine: Machine, package: Package, release: str) -> tuple[BuiltModule, ...]:
-    """The modules that weak-modules(8) has linked from another kernel, if all that the package has are linked."""
-    tree = _tree(machine, package, release)
-    if not any(path.startswith("weak-updates/") for paths in tree.outside.values() for path in paths):
-        return ()
-    found = []
-    for name in expected_modules(package):
-        link = next((path for path in tree.outside.get(name, ()) if path.startswith("weak-updates/")), None)
-        if link is None or not machine.is_file(f"{tree.directory}/{link}"):
-            return ()
-        origin = machine.resolve(f"{tree.directory}/{link}")
-        source = re.match(rf"(?:/usr)?{re.escape(package.framework.modules)}/([^/]+)/", origin)
-        built = None if source is None else _built(machine, package, source.group(1), name)
-        if built is None:
-            return ()  # another package's
-        installed = f"{tree.directory}/{link}"
-        found.append(BuiltModule(name, built, installed, _same(machine, built, installed)))
-    return tuple(found)
-
-
-def _built(machine: Machine, package: Package, release: str, name: str) -> str | None:
-    if release not in package.releases:
-        return None
-    for architecture in _names(machine, f"{package.directory}/{release}") or ():
-        directory = f"{package.directory}/{release}/{architecture}/module"
-        for file in _names(machine, directory) or ():
-            if modules.is_module(file) and modules.module_name(file) == name:
-                return f"{directory}/{file}"
+def _config(kernel: Kernel) -> Mapping[str, str] | None:
+    with suppress(Unreadable, Missing):
+        return kernel.config
     return None
 
 
-# -- comparing -------------------------------------------------------------------------------------------------
-
-
-def _same(machine: Machine, built: str, installed: str) -> bool | None:
-    """Whether two modules have the same content; None where one of them cannot be read or unpacked here."""
-    try:
-        if machine.resolve(built) == machine.resolve(installed):
-            return True
-        if built.rpartition(".ko")[2] == installed.rpartition(".ko")[2]:
-            return _same_bytes(machine, built, installed)
-        # Somebody has packed the one or unpacked the other: rare enough for the slow way.
-        from safeupdate.trust import module_files
-
-        return module_files.read(machine, built).whole == module_files.read(machine, installed).whole
-    except (Missing, Unreadable, NoDecoder, OSError):
-        return None
-
-
-def _same_bytes(machine: Machine, one: str, other: str) -> bool:
-    with machine.open(one) as first, machine.open(other) as second:
-        size = os.fstat(first.fileno()).st_size
-        if size != os.fstat(second.fileno()).st_size:
-            return False
-        if size <= _WHOLE:
-            return first.read(_WHOLE) == second.read(_WHOLE)
-        return all(_piece(first, at) == _piece(second, at) for at in (0, size - _ENDS))
-
-
-def _piece(file: BinaryIO, at: int) -> bytes:
-    file.seek(at)
-    return file.read(_ENDS)
-
-
-# -- why it was not built --------------------------------------------------------------------------------------
+def _architecture(config: Mapping[str, str] | None) -> str | None:
+    return next((name for option, name in _ARCHITECTURES.items() if (config or {}).get(option) == "y"), None)
 
 
 def _excluded(conf: DkmsConf, release: str, architecture: str | None, config: Mapping[str, str] | None) -> str | None:
-    """Which BUILD_EXCLUSIVE directive of dkms.conf keeps the package from this kernel (read_conf of dkms 3.2)."""
+    """Which directive of dkms.conf keeps the package from this kernel (read_conf of dkms 3.2, check_version_sanity of
+    those before); a sentence."""
     pattern = conf.value("BUILD_EXCLUSIVE_KERNEL")
     if pattern and bash.matches(pattern, release) is False:
-        return f'Its dkms.conf wants a kernel that "{pattern}" matches (BUILD_EXCLUSIVE_KERNEL).'
+        return f"Its dkms.conf wants a kernel that matches “{pattern}” (BUILD_EXCLUSIVE_KERNEL)."
     least = conf.value("BUILD_EXCLUSIVE_KERNEL_MIN")
     if least and dkms_conf.compare(release, least) < 0:
         return f"Its dkms.conf wants at least the kernel {least} (BUILD_EXCLUSIVE_KERNEL_MIN)."
     most = conf.value("BUILD_EXCLUSIVE_KERNEL_MAX")
     if most and dkms_conf.compare(release, most) > 0:
         return f"Its dkms.conf wants at most the kernel {most} (BUILD_EXCLUSIVE_KERNEL_MAX)."
-    replaced = conf.value("OBSOLETE_BY")
-    if most == "" and replaced and dkms_conf.compare(release, replaced) > 0:
-        return f"Its dkms.conf says that the kernel has its modules itself since {replaced} (OBSOLETE_BY)."
+    own = conf.value("OBSOLETE_BY")
+    if most == "" and own and dkms_conf.compare(release, own) > 0:
+        return f"Its dkms.conf says that the kernel has its modules itself since {own} (OBSOLETE_BY)."
     pattern = conf.value("BUILD_EXCLUSIVE_ARCH")
     if pattern and architecture is not None and bash.matches(pattern, architecture) is False:
-        return f'Its dkms.conf wants an architecture that "{pattern}" matches (BUILD_EXCLUSIVE_ARCH).'
-    for option in (conf.value("BUILD_EXCLUSIVE_CONFIG") or "").split() if config is not None else ():
-        value = config.get(option.lstrip("!"), "") if config is not None else ""
-        if (value in ("y", "m")) == option.startswith("!"):
-            name = option.lstrip("!")
-            kind = "without" if option.startswith("!") else "with"
-            return f"Its dkms.conf wants a kernel {kind} {name} (BUILD_EXCLUSIVE_CONFIG)."
+        return f"Its dkms.conf wants an architecture that matches “{pattern}” (BUILD_EXCLUSIVE_ARCH)."
+    for word in (conf.value("BUILD_EXCLUSIVE_CONFIG") or "").split() if config is not None else ():
+        option = word.lstrip("!")
+        if ((config or {}).get(option) in ("y", "m")) == word.startswith("!"):
+            kind = "without" if word.startswith("!") else "with"
+            return f"Its dkms.conf wants a kernel {kind} {option} (BUILD_EXCLUSIVE_CONFIG)."
     return None
 
 
-def _logs(machine: Machine, package: Package, release: str) -> list[str]:
-    """Where the log of a build may be: `build` is one for all kernels, and is removed when a build succeeds."""
-    paths = [f"{package.directory}/build/make.log"]
-    if release in package.releases:
-        for architecture in _names(machine, f"{package.directory}/{release}") or ():
-            paths.append(f"{package.directory}/{release}/{architecture}/log/make.log")
-    return paths
+def _is_there(package: Package, name: str, release: str) -> bool:
+    """Whether dkms has another package installed for a kernel."""
+    links = package.machine.listdir(f"{package.framework.tree}/{name}")
+    return any(link.startswith(f"kernel-{release}-") for link in links)
+
+
+def _module_list(machine: Machine, release: str) -> bytes:
+    with suppress(Unreadable):
+        return machine.read_if_there(f"/lib/modules/{release}/modules.dep", limit=_LIST_LIMIT) or b""
+    return b""
+
+
+def _lists(text: bytes, name: str) -> bool:
+    """Whether a modules.dep names a module, wherever it lies."""
+    pattern = re.escape(name).replace("_", "[-_]").encode("utf-8", "surrogateescape")
+    return re.search(rb"^(?:[^:\n]*/)?" + pattern + rb"\.ko(?:\.\w+)?:", text, re.MULTILINE) is not None
 
 
 def _log(machine: Machine, path: str) -> make_log.MakeLog | None:

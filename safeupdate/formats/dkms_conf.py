@@ -54,6 +54,11 @@ class DkmsConf:
             return self.values[name][index]
         return None if name in self.unsure else ""
 
+    def array(self, name: str) -> tuple[str, ...]:
+        """The words of a directive that names several, as far as they are known."""
+        values = self.values.get(name, {})
+        return tuple(word for index in sorted(values) for word in (values[index] or "").split())
+
     @property
     def modules(self) -> tuple[Module, ...]:
         """The modules, as dkms counts them: as many as the longest of the arrays has, with its defaults."""
