@@ -27,7 +27,7 @@ SOURCES = "/usr/src/akmods"
 RESULTS = "/var/cache/akmods"
 
 _LOCKS = ("/run/akmods/akmods.lock", "/var/lock/subsys/akmods")
-"""Held while akmods runs, by whomever it was started: since 0.5.8, and before."""
+"""Held while akmods runs, by whomever it was started: by 0.5.10, and by 0.5.6."""
 
 _PLACES = ("extra/", "updates/", "weak-updates/")
 """Where below a kernel's modules a package kmod-NAME has the directory NAME; the last has links of weak-modules."""
@@ -164,13 +164,8 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
         return "waiting", "", "akmods will build it when the machine starts.", remedy
     if not one.can_build:
         devel = _devel(release)
-        why = f"They are in the package {devel}."
-        return (
-            "absent",
-            "headers",
-            why,
-            Remedy(f"Install {devel}, and have akmods build it.", (("dnf", "install", devel), build)),
-        )
+        remedy = Remedy(f"Install {devel}, and have akmods build it.", (("dnf", "install", devel), build))
+        return "absent", "headers", f"They are in the package {devel}.", remedy
     if one.source is None:
         why = f"{SOURCES}/{one.name}-kmod.latest leads to no file."
         return "absent", "source", why, Remedy("Install it again.", (("dnf", "reinstall", f"akmod-{one.name}"), build))
