@@ -35,6 +35,9 @@ _LOADABLE = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 _ELSEWHERE_LIMIT = 20_000
 """Entries below a directory outside; a whole kernel has under 10,000."""
 
+_PLACES_LIMIT = 16
+"""Directories outside that are looked into; hardly anybody has one."""
+
 _SYMBOLS_LIMIT = 8 << 20
 """Bytes of modules.symbols, which has one."""
 
@@ -65,20 +68,23 @@ class ModuleTree:
 
     @cached_property
     def files(self) -> Mapping[str, os.stat_result]:
-        """Every file and link that is a module by its name, with its status, links not followed."""
+        """Whatever is a module by its name and no directory, with its status, links not followed."""
         found: dict[str, os.stat_result] = {}
+        links = []
         for path, status in self._machine.below(self.directory).items():
             if not modules.is_module(path):
-                if stat.S_ISLNK(status.st_mode):
-                    found.update(self._linked(path))
-            elif _is_looked_at(path) and stat.S_IFMT(status.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+                if stat.S_ISLNK(status.st_mode) and _is_looked_at(path):
+                    links.append(path)
+            elif _is_looked_at(path):
                 found[path] = status
+        for path in links[:_PLACES_LIMIT]:
+            found.update(self._linked(path))
         return found
 
     def _linked(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
         """The modules in a directory outside that a link names."""
         place = self.path(path)
-        if not _is_looked_at(path) or not self._machine.is_dir(place):
+        if not self._machine.is_dir(place):
             return
         inside, own = (f"{self._machine.resolve(one)}/" for one in (place, self.directory))
         if not inside.startswith(own) and not own.startswith(inside):
@@ -95,7 +101,8 @@ class ModuleTree:
                         yield path, entry.stat(follow_symlinks=False)
 
     @cached_property
-    def _by_name(self) -> Mapping[str, tuple[str, ...]]:
+    def by_name(self) -> Mapping[str, tuple[str, ...]]:
+        """Every file of every module, by the name that the kernel lists it by."""
         found: dict[str, list[str]] = defaultdict(list)
         for path in (*self.files, *self._external):
             found[modules.module_name(path)].append(path)
@@ -108,15 +115,16 @@ class ModuleTree:
 
     @cached_property
     def _external_places(self) -> tuple[str, ...]:
+        externals = () if self._conf is None else self._conf.externals[:_PLACES_LIMIT]
         return tuple(
             one.directory.rstrip("/")
-            for one in (self._conf.externals if self._conf is not None else ())
+            for one in externals
             if one.directory.startswith("/") and depmod_conf.matches(one.kernel, self.kernel.release)
         )
 
     def named(self, name: str) -> tuple[str, ...]:
-        """Every file of a module, by the name that the kernel lists it by."""
-        return self._by_name.get(name.replace("-", "_"), ())
+        """Every file of one module, sorted."""
+        return self.by_name.get(name.replace("-", "_"), ())
 
     @cached_property
     def out_of_tree(self) -> tuple[str, ...]:
@@ -184,11 +192,11 @@ class ModuleTree:
     def _conf(self) -> DepmodConf | None:
         """What depmod.d says; None where not all of it can be read."""
         files: dict[str, str] = {}
-        for directory in _CONF:
-            for name in self._machine.listdir(directory):
-                if name.endswith(".conf") and not name.startswith(".") and name != ".conf":
-                    files.setdefault(name, f"{directory}/{name}")
         try:
+            for directory in _CONF:
+                for name in self._machine.listdir(directory):
+                    if name.endswith(".conf") and not name.startswith("."):
+                        files.setdefault(name, f"{directory}/{name}")
             return depmod_conf.together(depmod_conf.parse(self._read(files[name])) for name in sorted(files))
         except (FormatError, Unreadable):
             return None
