@@ -180,7 +180,7 @@ class _Facts:
             fields = line.split()
             if len(fields) >= 4:
                 users = tuple(one for one in fields[3].split(",") if one not in ("", "-") and one[0] != "[")
-                held = int(fields[2]) - len(users) if fields[2].lstrip("-").isdecimal() else None
+                held = int(fields[2]) - len(users) if re.fullmatch(r"-?[0-9]{1,9}", fields[2]) else None
                 found[fields[0]] = _Module(held, users)
         return found
 
@@ -313,9 +313,11 @@ def _place(facts: _Facts, volumes: Volumes, point: str, root: str) -> tuple[set[
 
 
 def _mounted(volumes: Volumes, point: str) -> tuple[str, str, str]:
-    """Source, device number and type of what is mounted there now, else of what fstab mounts; empty for nothing."""
+    """Source, device number and type of what is mounted there now, else of what fstab mounts; empty for nothing. What
+    systemd-sysext(8) lays over /usr does not come from the initramfs."""
     if volumes.mounts:
-        found = [(mount.source, mount.device, mount.fstype) for mount in volumes.mounts if mount.point == point]
+        at = [mount for mount in volumes.mounts if mount.point == point]
+        found = [(one.source, one.device, one.fstype) for one in at if point == "/" or one.fstype != "overlay"]
     else:
         found = [(line.spec, "", line.fstype) for line in volumes.fstab if line.point == point]
     return found[-1] if found else ("", "", "")

@@ -68,6 +68,7 @@ class _Look:
         self.case = case
         self.tree = tree
         self.release = tree.kernel.release
+        self.list = f"/lib/modules/{self.release}/modules.dep"
         self.needed = case.needs
 
     def needs_root(self, name: str) -> bool:
@@ -120,6 +121,16 @@ class _Look:
         whether it would do."""
         names = sorted(set(self.outside) & set(self.held))
         return tuple(name for name in names if self.case.is_target or self.needs_root(name))
+
+    @cached_property
+    def listed(self) -> frozenset[str] | None:
+        """What modprobe finds in early user space; None where that cannot be told."""
+        index = self.case.index
+        text = index.content(self.list) if index is not None else None
+        try:
+            return None if text is None else frozenset(map(modules.module_name, modules.parse_dep(text)))
+        except FormatError:
+            return None  # the check of the initramfs says so
 
     @cached_property
     def image(self) -> str:
@@ -218,7 +229,7 @@ class _Other:
             return None if source is not None else f"build id {build_id}, on disk {on_disk.build_id}"
         if source is not None or self.copy.stripped or _packing(entry.path) != _packing(self.path):
             return None
-        return f"{entry.size} bytes, on disk another number"
+        return f"its size is another one ({entry.size} bytes)"
 
 
 def _unlike(look: _Look) -> Iterator[Finding]:
@@ -322,6 +333,8 @@ def _contents(look: _Look, names: Iterable[str]) -> Mapping[str, ModuleSymbols |
 
 def _lacking(look: _Look, name: str) -> str | None:
     """What a module needs and the images do not hold. What is told of as missing by itself is passed over."""
+    if look.listed is not None and name not in look.listed:
+        return f"modprobe does not find it there, as the image's list of modules ({look.list}) does not have it"
     for path in look.tree.dependencies.get(look.outside[name], ()):
         needed = modules.module_name(path)
         told = needed in look.outside and look.needs_root(needed)

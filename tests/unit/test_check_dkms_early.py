@@ -265,6 +265,15 @@ def test_what_root_does_not_need_is_stale(tmp_path: Path, uses: str, level: str)
     assert finding.evidence == ("nvidia: version 0, on disk 1",)
 
 
+def test_modprobe_does_not_find_it_there(tmp_path: Path) -> None:
+    listed = {**ZFS, "modules.dep": DEP.replace("updates/dkms/zfs.ko", "updates/dkms/other.ko").encode()}
+    finding = only(world(tmp_path / "a", listed))
+    assert (finding.level, finding.id) == ("blocker", "dkms.initramfs-misfit")
+    assert "modules.dep) does not have it" in finding.problem
+    assert told(world(tmp_path / "b", {**ZFS, "modules.dep": DEP.encode()})) == []
+    assert told(world(tmp_path / "c", {**ZFS, "modules.dep": b"damaged"})) == []
+
+
 def test_of_a_fallback_only_root_is_asked(tmp_path: Path) -> None:
     held = {**ZFS, "updates/dkms/nvidia.ko": nvidia("0")}
     assert told(replace(world(tmp_path, held), is_target=False)) == []

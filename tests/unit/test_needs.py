@@ -87,6 +87,9 @@ def test_usr_apart(tmp_path: Path) -> None:
     found = of(tmp_path, dm("dm-0", "LVM-abc", ("sda1",), "vg-usr"), mounts=mounts)
     assert found["dm_mod"].kind == found["xfs"].kind == "root"
     assert found["xfs"].why == "/usr is a file system of the type xfs"
+    mounts += "29 28 0:40 / /usr ro - overlay sysext ro\n"
+    found = of(tmp_path / "b", dm("dm-0", "LVM-abc", ("sda1",), "vg-usr"), loaded="overlay 1 -", mounts=mounts)
+    assert (found["xfs"].kind, found["overlay"].kind) == ("root", "use")
 
 
 @pytest.mark.parametrize("mounts", ["27 1 0:30 / / rw - zfs rpool/ROOT/debian rw\n", ""])
@@ -308,8 +311,12 @@ def test_a_capture_without_bound_devices(tmp_path: Path) -> None:
 
 
 def test_a_line_of_modules_that_makes_no_sense(tmp_path: Path) -> None:
-    machine = tree(tmp_path, {"/proc/modules": "a\nb 1\nc 1 x y z\nd 1 -1 - Unloading 0x0\n\n\0 \0 \0 \0\n"})
-    assert kinds(needs.of(machine, Volumes(machine)))["d"] == "unclear"
+    machine = tree(
+        tmp_path,
+        {"/proc/modules": "a\nb 1\nc 1 x y z\nd 1 -1 - Unloading\n\n\0 \0 \0 \0\ne 1 --1 -\nf 1 " + "9" * 5000 + " -"},
+    )
+    found = kinds(needs.of(machine, Volumes(machine)))
+    assert {found[name] for name in "cdef"} == {"unclear"}
 
 
 def test_a_real_guest(tmp_path: Path) -> None:
