@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from safeupdate.checks.module_remedies import make_again, make_known, reboot_att
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import modules
 from safeupdate.formats.module_file import ModuleFile
+from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.remedies import install
 from safeupdate.report import Finding, NotApplicable, blocker, note, unknown, warning
 from safeupdate.trust import enforcement, firmware, keys, module_files
@@ -46,9 +47,6 @@ _BATCH = 32
 
 _BAR = 20
 """How wide the bar of progress is, in letters."""
-
-_IN_TREE = "kernel/"
-"""Where the modules lie that came with the kernel (modules_install); others go to updates, extra, weak-updates, ..."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class _Selection:
         self._judge = Judge(trust)
         # A kernel whose own modules carry no signature does not ask for any, whatever its configuration is.
         self._unsigned_tree = trust.config is None
-        self._present = case.machine.below(case.kernel.modules)
+        self._tree = case.tree or ModuleTree(case.kernel)
         self._stamps: dict[str, bytes] = {}
         self.undecoded: dict[str, NoDecoder] = {}
         self.undecoded_needed = False
@@ -154,29 +152,19 @@ class _Selection:
     @cached_property
     def _paths(self) -> dict[str, str]:
         """Every module on disk by its name, relative to the modules directory; of two the one that modprobe finds."""
-        present = self._present
         found = {}
-        for path in present:
-            if modules.is_module(path) and not path.startswith(("build/", "source/")):
-                found[modules.module_name(path)] = path
-        for path in self._dependencies:
-            if path in present:
-                found[modules.module_name(path)] = path
+        for name, paths in self._tree.by_name.items():
+            for path in (*paths, self._tree.chosen(name)):
+                if path is not None and path in self._tree.files:
+                    found[name] = path
         return found
-
-    @cached_property
-    def _dependencies(self) -> Mapping[str, tuple[str, ...]]:
-        try:
-            return modules.parse_dep(self._case.machine.read_if_there(f"{self._kernel.modules}/modules.dep") or b"")
-        except FormatError:
-            return {}
 
     @cached_property
     def _needed(self) -> frozenset[str]:
         """In use now, wanted at boot, or asked for on the command line, with what these depend on."""
         names = set(self._case.modules_in_use)
         names |= {name.replace("-", "_") for name in self._case.required_drivers or ()}
-        by_name = {modules.module_name(path): needed for path, needed in self._dependencies.items()}
+        by_name = {modules.module_name(path): needed for path, needed in self._tree.dependencies.items()}
         names |= {modules.module_name(path) for name in tuple(names) for path in by_name.get(name, ())}
         return frozenset(names)
 
@@ -193,11 +181,11 @@ class _Selection:
 
     def on_disk(self) -> Iterator[_Module]:
         """Modules that did not come with the kernel, and those that are needed; or all."""
-        has_tree = any(path.startswith(_IN_TREE) for path in self._paths.values())
+        has_tree = any(path.startswith(IN_TREE) for path in self._paths.values())
         wanted = sorted(
             path
             for name, path in self._paths.items()
-            if self._wanted(name, also=self._case.all_modules or (has_tree and not path.startswith(_IN_TREE)))
+            if self._wanted(name, also=self._case.all_modules or (has_tree and not path.startswith(IN_TREE)))
             and not self._is_known(path)
         )
         batches = [wanted[at : at + _BATCH] for at in range(0, len(wanted), _BATCH)]
@@ -247,7 +235,7 @@ class _Selection:
 
         A link is read each time, and so is everything of a tree.
         """
-        status = self._present[path]
+        status = self._tree.files[path]
         if not self._case.machine.live or stat.S_ISLNK(status.st_mode):
             return False
         stamp = self._known.stamp(status)
@@ -265,7 +253,7 @@ class _Selection:
         else:
             verdict = Verdict("unreadable", "it is not a file")
         needed = modules.module_name(path) in self._needed
-        return _Module(full, None, needed, path.startswith(_IN_TREE), ModuleFile(0, b""), verdict, unread=True)
+        return _Module(full, None, needed, path.startswith(IN_TREE), ModuleFile(0, b""), verdict, unread=True)
 
     def in_images(self) -> Iterator[_Module]:
         """Every module of this release in the images of the entry."""
@@ -348,7 +336,7 @@ class _Selection:
                 verdict = Verdict("unsupported", why, verdict.key, verdict.digest)
         elif verdict.kind == "conditional" and modules.module_name(path) in self._proven:
             verdict = Verdict("ok", "", verdict.key, verdict.digest)
-        in_tree = path.startswith(_IN_TREE)
+        in_tree = path.startswith(IN_TREE)
         if self._unsigned_tree and in_tree and verdict.kind == "unsigned":
             verdict = Verdict("ok")
         return _Module(place, image, modules.module_name(path) in self._needed, in_tree, file, verdict, sound)
