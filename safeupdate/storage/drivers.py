@@ -43,15 +43,20 @@ _TARGETS = (
     (re.compile(r"CRYPT-"), "dm_crypt"),
     (re.compile(r"mpath-"), "dm_multipath"),
     (re.compile(r"LVM-\w+-(?:tpool|tdata|tmeta)$"), "dm_thin_pool"),
-    (re.compile(r"LVM-\w+-(?:cdata|cmeta|cpool|cvol|corig)$"), "dm_cache"),
+    (re.compile(r"LVM-\w+-(?:cdata|cmeta|cpool)$"), "dm_cache"),
     (re.compile(r"LVM-\w+-(?:cow|real)$"), "dm_snapshot"),
     (re.compile(r"LVM-\w+-(?:vpool|vdata)$"), "dm_vdo"),
 )
 """By device-mapper's uuid: the module of the target. cryptsetup and multipath say first what a volume is, LVM says last
 what a hidden one is for (its lib/activate/dev_manager.c)."""
 
-_RAID = re.compile(r"_r(?:image|meta)_\d+$")
-"""LVM's names for the parts of a volume that dm_raid puts together."""
+_PARTS = (
+    (re.compile(r"_r(?:image|meta)_\d+$"), "dm_raid"),
+    (re.compile(r"_m(?:image_\d+|log)$"), "dm_mirror"),
+    (re.compile(r"_corig$"), "dm_cache"),
+    (re.compile(r"_wcorig$"), "dm_writecache"),
+)
+"""By LVM's names for the hidden parts of a volume: the module that puts it together (lvmcache(7), lvmraid(7))."""
 
 _LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 _TRANSPORTS = {"tcp": "nvme_tcp", "rdma": "nvme_rdma", "fc": "nvme_fc", "loop": "nvme_loop"}
@@ -146,10 +151,10 @@ class _Walk:
             called = self._value(f"{place}/dm/name") or name
             why = f"it makes the volume {called} ({name})"
             yield Driver("dm_mod", place, why)
-            target = next((module for pattern, module in _TARGETS if pattern.match(uuid)), None)
-            if _RAID.search(called):
-                target = "dm_raid"
-            elif target == "dm_vdo" and self._device("/sys/module/kvdo") is not None:
+            targets = [module for pattern, module in _TARGETS if pattern.match(uuid)]
+            targets += [module for pattern, module in _PARTS if pattern.search(called)]
+            target = targets[0] if targets else None
+            if target == "dm_vdo" and self._device("/sys/module/kvdo") is not None:
                 target = "kvdo"  # its name until it became a part of Linux 6.9
             if target is not None:
                 yield Driver(target, place, why)

@@ -197,6 +197,8 @@ def test_luks_on_lvm_on_an_array_of_partitions(tmp_path: Path) -> None:
         (f"LVM-{'a' * 64}-cow", "vg-snap-cow", "dm_snapshot"),
         (f"LVM-{'a' * 64}-vpool", "vg-vpool0-vpool", "dm_vdo"),
         (f"LVM-{'a' * 64}", "vg-root_rimage_0", "dm_raid"),
+        (f"LVM-{'a' * 64}", "vg-root_mlog", "dm_mirror"),
+        (f"LVM-{'a' * 64}", "vg-root_wcorig", "dm_writecache"),
     ],
 )
 def test_targets_of_device_mapper(tmp_path: Path, uuid: str, called: str, module: str) -> None:
