@@ -657,7 +657,7 @@ def catalogue() -> dict[str, list[Variant]]:
     return found
 
 
-_NO_IDS = ("fallback.efi",)
+_NO_IDS = ("fallback.efi", "dkms.service", "dkms.conf")
 """Names of files that look like one."""
 
 

@@ -1,7 +1,8 @@
 """The questions, in the order in which they are asked and reported. A new check is one file and one line.
 
 The files that are not listed hold parts of a question: `early_programs`, `early_modules` and `without_initramfs` of
-`initramfs`, `first_process` and `mount_types` of `mounts`, `module_remedies` of `module_signatures`.
+`initramfs`, `dkms_early` and `module_weight` of `dkms`, `first_process` and `mount_types` of `mounts`,
+`module_remedies` of `module_signatures`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from safeupdate.checks import (
     boot_entry,
     boot_settings,
     boot_space,
+    dkms,
     fallback,
     initramfs,
     kernel_files,
@@ -25,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     packages.CHECK,
     boot_space.CHECK,
     kernel_files.CHECK,
+    dkms.CHECK,
     module_signatures.CHECK,
     kernel_signature.CHECK,
     initramfs.CHECK,

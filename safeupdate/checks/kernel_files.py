@@ -262,10 +262,11 @@ def _listed(
     machine, directory = case.machine, kernel.modules
     gone = []
     for path in dependencies:
+        if not path.startswith(IN_TREE):
+            continue  # the check of the name dkms asks about modules from elsewhere
         size = present.get(path)
         if size is None:
-            full = path if path.startswith("/") else f"{directory}/{path}"
-            size = machine.size(full) if machine.is_file(full) else 0
+            size = machine.size(f"{directory}/{path}") if machine.is_file(f"{directory}/{path}") else 0
         if size == 0:
             gone.append(path)
     if not gone:

@@ -276,7 +276,7 @@ def test_modules_through_links(tmp_path: Path) -> None:
     dependencies: dict[str, tuple[str, ...]] = {**DEP, "weak-updates/extra/old.ko": ()}
     files = healthy(dependencies)
     files[f"{MODULES}/weak-updates/extra/old.ko"] = Link("/lib/modules/5.14.0-1/extra/old.ko")
-    assert found(tree(tmp_path / "gone", files)) == [("warning", "module-missing")]
+    assert found(tree(tmp_path / "gone", files)) == []  # the check dkms asks about modules from elsewhere
     files["/lib/modules/5.14.0-1/extra/old.ko"] = module("5.14.0-1")
     assert found(tree(tmp_path / "weak", files)) == []
     moved = {path.replace("/lib/", "/usr/lib/"): content for path, content in files.items()}

@@ -1,0 +1,286 @@
+"""Are the modules from outside the kernel there for the kernel that boots next, and will it load them?
+
+DKMS, akmods and packages of prebuilt modules (`builders/`) make them for each kernel anew, and fail in silence. What is
+wrong with a module weighs as much as this machine needs it (`needs.py`). Signatures are `module_signatures`' question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safeupdate.builders import Brought, World, akmods, dkms, packaged, weak_updates
+from safeupdate.case import Case, Check
+from safeupdate.checks.dkms_early import early
+from safeupdate.checks.module_weight import stand_in, weigh
+from safeupdate.formats import modules
+from safeupdate.kernels import Kernel
+from safeupdate.module_interface import Interface
+from safeupdate.module_tree import IN_TREE, ModuleTree
+from safeupdate.remedies import build_module
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
+
+BUILDERS = (dkms.look, akmods.look, weak_updates.look, packaged.look)
+"""Of two that name a module the first one's word counts."""
+
+_NAMES = 5
+_CAP = 8
+
+
+def check(case: Case) -> Iterator[Finding]:
+    """What was not made for this kernel, what was and will not be loaded, and what of it the initramfs has."""
+    tree, interface = case.tree, case.interface
+    if tree is None or interface is None:
+        raise NotApplicable("it is not known which kernel boots next")
+    world = World(case.machine, case.databases, tree, interface, _running(case))
+    brought = _brought(world)
+    if not brought and not _outside(tree):
+        raise NotApplicable("every module here came with its kernel")
+    lacking = [one for one in brought if one.state != "installed" or one.fault]
+    yield from _not_made(case, tree, lacking)
+    yield from _not_loaded(case, tree, interface, brought, {one.module for one in lacking})
+    yield from early(case)
+    if case.is_target:
+        yield from _elsewhere(world)
+
+
+def _running(case: Case) -> ModuleTree | None:
+    release = case.machine.running_kernel
+    if release is None or release == case.release:
+        return None
+    kernel = next((one for one in case.kernels if one.release == release), None)
+    return ModuleTree(kernel or Kernel(release, f"/boot/vmlinuz-{release}", case.machine))
+
+
+def _brought(world: World) -> list[Brought]:
+    found: dict[str, Brought] = {}
+    for look in BUILDERS:
+        for one in look(world):
+            found.setdefault(one.module or one.provider, one)
+    return list(found.values())
+
+
+def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[Finding]:
+    """What the builders have not made, or have not put where it is found; one finding for all of a provider."""
+    groups: dict[tuple[str, str, str, bool], list[Brought]] = {}
+    for one in lacking:
+        groups.setdefault((one.provider, one.state, one.fault, stand_in(tree, one.module)), []).append(one)
+    for (_provider, state, fault, replaced), several in groups.items():
+        first, release = several[0], tree.kernel.release
+        names = [one.module for one in several if one.module]
+        weight = weigh(case, names)
+        level, consequence = weight.level, weight.consequence
+        if replaced:
+            level, consequence = "warning", "The kernel's own driver of that name is loaded instead."
+        if state == "unwanted" and level != "blocker":
+            if case.is_target:
+                yield note(
+                    "dkms.not-wanted",
+                    _subject(several),
+                    f"{_what(case, several)} is not made for the kernel {release} on purpose: {first.why}",
+                    consequence,
+                    evidence=first.evidence[:_CAP],
+                )
+            continue
+        if state in ("waiting", "building") and not weight.for_root:
+            yield warning(
+                "dkms.built-later",
+                _subject(several),
+                f"{_what(case, several)} is not there yet for the kernel {release}. {first.why}",
+                "It comes into use once it is built: at the next boot what it drives may come up late.",
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+            continue
+        report = blocker if level == "blocker" else unknown if level == "unknown" else warning
+        why = first.why
+        if fault == "headers":
+            yield report(
+                "dkms.headers-missing",
+                _subject(several),
+                f"{_what(case, several)} was not built for the kernel {release}: what modules are built against, the "
+                f"kernel's headers, is not installed. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif fault == "compiler":
+            yield report(
+                "dkms.compiler-mismatch",
+                _subject(several),
+                f"{_what(case, several)} could not be built for the kernel {release} with the compiler here. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif fault == "source":
+            yield report(
+                "dkms.source-missing",
+                _subject(several),
+                f"{_what(case, several)} cannot be built for the kernel {release}: its source is not there. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif fault == "link":
+            yield report(
+                "dkms.dangling-link",
+                first.path or _subject(several),
+                f"{_what(case, several)} is not there for the kernel {release}: its link leads nowhere. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif state == "installed":
+            yield report(
+                "dkms.not-as-built",
+                _subject(several),
+                f"{_what(case, several)} is not what was built for the kernel {release}. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif state == "failed":
+            yield report(
+                "dkms.build-failed",
+                _subject(several),
+                f"{_what(case, several)} could not be built for the kernel {release}. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif state == "built":
+            yield report(
+                "dkms.not-installed",
+                _subject(several),
+                f"{_what(case, several)} was built for the kernel {release}, and is not in {tree.directory}. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        elif state == "lost" or state == "unwanted":
+            yield report(
+                "dkms.module-lost",
+                _subject(several),
+                f"{_what(case, several)} is there with the running kernel, and not with the kernel {release}. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+        else:
+            yield report(
+                "dkms.not-built",
+                _subject(several),
+                f"{_what(case, several)} was not built for the kernel {release}. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=first.remedy,
+            )
+
+
+def _not_loaded(
+    case: Case, tree: ModuleTree, interface: Interface, brought: list[Brought], lacking: set[str]
+) -> Iterator[Finding]:
+    """Of the modules that are there: which file modprobe takes, and whether the kernel takes that."""
+    if tree.index.problem is not None:
+        return  # the check of the kernel's files speaks of it
+    release = tree.kernel.release
+    depmod = Remedy(f"Write the lists of the modules of {release} anew.", (("depmod", "-a", release),))
+    meant = {one.module: one for one in brought}
+    for name in sorted(_outside(tree) - lacking):
+        weight = weigh(case, [name])
+        if not case.is_target and weight.need is None:
+            continue
+        report = blocker if weight.level == "blocker" else unknown if weight.level == "unknown" else warning
+        chosen, preferred = tree.chosen(name), tree.preferred(name)
+        if chosen not in tree.named(name):
+            if preferred is None and chosen is not None:
+                yield report(
+                    "dkms.file-missing",
+                    tree.path(chosen),
+                    f"The module {tree.path(chosen)}, which modules.dep lists, does not exist.",
+                    weight.consequence,
+                    remedy=Remedy("Build the module anew.", build_module(case.machine, release, name)),
+                )
+            if preferred is not None:
+                yield report(
+                    "dkms.not-listed",
+                    tree.path(preferred),
+                    f"The module {tree.path(preferred)} is not in the index {tree.directory}/modules.dep.bin.",
+                    f"modprobe and udev do not find it. {weight.consequence}",
+                    remedy=depmod,
+                )
+            continue
+        assert chosen is not None
+        path = tree.path(chosen)
+        own = meant[name].path if name in meant else None
+        instead = f" It is taken instead of {tree.path(own)}." if own is not None and tree.path(own) != path else ""
+        again = Remedy("Build the module anew.", build_module(case.machine, release, name))
+        misfit = interface.misfit(chosen)
+        if misfit is None:
+            if instead and own is not None:
+                yield warning(
+                    "dkms.overridden",
+                    path,
+                    f"The kernel {release} loads {path}, although {meant[name].provider} has put {tree.path(own)} "
+                    "there.",
+                    "An older or another driver is used than the one that was built for this kernel.",
+                    evidence=["depmod.d(5) and the order of the directories decide which one is taken"],
+                    remedy=depmod if preferred is not None and preferred != chosen else Remedy(),
+                )
+        elif misfit.kind == "unknown":
+            yield (unknown if weight.level in ("blocker", "unknown") else note)(
+                "dkms.undecided",
+                path,
+                f"Whether the module {path} fits the kernel {release} cannot be told: {misfit.why}.",
+                weight.consequence,
+            )
+        elif misfit.kind == "broken":
+            yield report(
+                "dkms.broken",
+                path,
+                f"The kernel {release} cannot load the module {path}: {misfit.why}.{instead}",
+                weight.consequence,
+                remedy=depmod if preferred not in (None, chosen) else again,
+            )
+        else:
+            yield report(
+                "dkms.misfit",
+                path,
+                f"The module {path} does not fit the kernel {release}: {misfit.why}.{instead}",
+                f"The kernel refuses it (“Exec format error”). {weight.consequence}",
+                remedy=depmod if preferred not in (None, chosen) else again,
+            )
+
+
+def _outside(tree: ModuleTree) -> set[str]:
+    """The modules from outside the kernel, by name: those that are there, and those that depmod has seen."""
+    listed = (path for path in tree.dependencies if not path.startswith(IN_TREE))
+    return set(map(modules.module_name, (*tree.out_of_tree, *listed)))
+
+
+def _elsewhere(world: World) -> Iterator[Finding]:
+    """Kernels that are neither started next nor judged as the fallback, and would have no such module."""
+    for provider, releases in dkms.elsewhere(world).items():
+        yield note(
+            "dkms.other-kernels",
+            provider,
+            f"{provider[0].upper()}{provider[1:]} has no module for other kernels that are installed: "
+            f"{', '.join(releases[:_NAMES])}{', …' if len(releases) > _NAMES else ''}.",
+            "Started from the boot menu, they come up without it.",
+        )
+
+
+def _what(case: Case, several: list[Brought]) -> str:
+    """Who brings which modules, the needed ones first, for the beginning of a sentence."""
+    names = sorted((one.module for one in several if one.module), key=lambda name: (name not in case.needs, name))
+    if not names:
+        return f"What {several[0].provider} brings"
+    listed = ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")
+    return f"The module{'s' if len(names) > 1 else ''} {listed} of {several[0].provider}"
+
+
+def _subject(several: list[Brought]) -> str:
+    return several[0].module or several[0].provider
+
+
+CHECK = Check("dkms", "Modules from outside the kernel are there for it", essential=True, run=check)
