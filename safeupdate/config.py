@@ -69,6 +69,8 @@ class ModuleSettings:
 
     optional: tuple[str, ...] = ()
     """Modules that this machine can do without for a while: what is wrong with one is never more than a warning."""
+    wait_seconds: int = field(default=300, metadata={"least": 0, "most": 3600})
+    """How long a check waits for akmods, where that is building modules: the largest ones take two to five minutes."""
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ def check(
     In a container or a chroot nothing booted: the kernel that runs is the host's, and a ledger would go into an image.
     """
     from safeupdate import surroundings
+    from safeupdate.builders import akmods
     from safeupdate.fingerprint import Hasher
     from safeupdate.judge import judge
     from safeupdate.ledger import reading, writing
@@ -107,6 +108,7 @@ def check(
     elsewhere = surroundings.inside(machine) if machine.live else None
     history = reading.read(machine) if elsewhere is None else reading.UNKNOWN
     hasher = Hasher(machine, history.hashes)
+    akmods.wait(machine, seconds=config.modules.wait_seconds, progress=progress)
     report = judge(
         machine,
         release=release,
