@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,7 +34,10 @@ class Shelf:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="initramfs")
+        # Each keeps two processors busy, with unpacking and with reading. With no more of them than that, the target is
+        # judged while the fallback's image is read.
+        workers = max(1, min(2, (os.cpu_count() or 1) // 2))
+        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="initramfs")
         self._images: dict[tuple[str, str | None], Future[Index]] = {}
 
     def prepare(self, path: str, section: str | None = None, *, hashed: frozenset[str] | None = None) -> Future[Index]:
