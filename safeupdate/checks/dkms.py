@@ -31,6 +31,8 @@ def check(case: Case) -> Iterator[Finding]:
     tree, interface = case.tree, case.interface
     if tree is None or interface is None:
         raise NotApplicable("it is not known which kernel boots next")
+    if not tree.files:
+        raise NotApplicable(f"the kernel {tree.kernel.release} has no modules at all, as the check of its files says")
     world = World(case.machine, case.databases, tree, interface, _running(case))
     brought = _brought(world)
     if not brought and not _outside(tree):
