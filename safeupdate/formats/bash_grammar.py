@@ -23,7 +23,8 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[((?:[^][\n]|\[[^][\n]{0,80}\]){0,80})\])?(\+)?=")
 _PLACED = re.compile(r"\[([^]\n]{1,80})\]=")
 _PLAIN = re.compile(
-    r"""([A-Za-z_]\w*)(?:\[(\d{1,4})\])?=(?:"([^"$`\\]*)"|'([^']*)'|([\w./:+@%,-]*))[ \t]*(?=\n|;(?!;)|\#|\r?\Z)"""
+    r"""([A-Za-z_]\w*)(?:\[(\d{1,4})\])?=(?:"([^"$`\\]*)"|'([^']*)'|([\w./:+@%,-]*))"""
+    r"""(?=[ \t\r]*(?:\n|;(?!;)|\Z)|[ \t]+\#)"""
 )
 """What most lines are: an assignment of a text."""
 
@@ -212,7 +213,7 @@ class _Parser:
             if found is None:
                 return any_found
             self.at = found.end()
-            if found.group().endswith("<<"):
+            if re.fullmatch(r"\d*<<", found.group()):
                 self.here_document()
             else:
                 self.skip(_BLANKS)
@@ -452,7 +453,9 @@ class _Parser:
             elif letter == "\\":
                 following = text[self.at + 1 : self.at + 2]
                 self.at += 2
-                if following != "\n":
+                if expression and following.isalnum():
+                    parts.append((False, f"\\{following}"))
+                elif following != "\n":
                     parts.append((True, following))
             elif letter == "$":
                 parts.append((False, self.dollar(quoted=False)))

@@ -20,7 +20,7 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07)")
 _ERROR = re.compile(
     r"\berror:|\berrors? generated|\*\*\* |\bERROR\b|undefined reference|undefined!|: not found$|command not found"
     r"|No such file or directory|No space left on device|Permission denied|^Killed|internal compiler error"
-    r"|Hunk #\d+ FAILED|malformed patch|configure: error|Cannot allocate memory",
+    r"|Hunk #\d+ FAILED|malformed patch|configure: error|Cannot allocate memory|auto\.conf are missing",
     re.IGNORECASE,
 )
 _IN_SOURCE = re.compile(r"\.[chS]:\d+(?::\d+)?: (?:fatal )?error: ")
