@@ -93,7 +93,8 @@ def _names(tree: ModuleTree) -> frozenset[str]:
 
 def _brought(world: World, running: ModuleTree, name: str, path: str, source: _Source | None) -> Brought:
     release, ours = world.tree.kernel.release, running.kernel.release
-    provider = f"whatever made {running.path(path)}" if source is None else f"the package {source.package.name}"
+    directory = os.path.dirname(running.path(path))
+    provider = f"whatever made {directory}" if source is None else f"the package {source.package.name}"
     state: State = "lost"
     remedy = Remedy(f"Install it for the kernel {release}, as it was installed for {ours}.")
     unit = _MADE_AT_BOOT.get(name)
@@ -102,7 +103,7 @@ def _brought(world: World, running: ModuleTree, name: str, path: str, source: _S
     elif source is None or source.wanted is None:
         place = world.machine.resolve(running.path(path))
         unlinked = weak_updates.unlinked(world.machine, world.interface, place, release)
-        why, remedy = unlinked or (f"The kernel {ours}, which is running, has it as {running.path(path)}.", remedy)
+        why, remedy = unlinked or (f"What the kernel {ours} has, which is running, lies in {directory}.", remedy)
     elif source.like is None:
         why = f"The package {source.wanted} is not installed."
         remedy = remedies.install(world.machine, source.wanted)
