@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from safeupdate.formats import make_log
@@ -45,7 +47,7 @@ CAUSES = {
     "  ERROR: Kernel configuration is invalid.\n         include/generated/autoconf.h or include/config/auto.conf are "
     "missing.": "headers",
     "/bin/sh: 1: scripts/basic/fixdep: not found": "headers",
-    "configure: error:\n\t*** Please make sure the kernel devel package for your distribution\n\t*** is installed": "headers",
+    "configure: error:\n\t*** Please make sure the kernel devel package for your\n\t*** distribution": "headers",
     "a.c:1:10: fatal error: generated/autoconf.h: No such file or directory": "headers",
     "a.c:1:10: fatal error: linux/removed.h: No such file or directory": "build",
     "/bin/sh: 1: gcc-12: not found": "compiler",
@@ -57,7 +59,7 @@ CAUSES = {
     "*** CC version check failed: gcc 12, kernel gcc 14": "compiler",
     "configure: error: C compiler cannot create executables": "compiler",
     "a.c:3:1: error: unknown type name 'x'\ncc1: note: unrecognized command-line option '-Wno-x' may": "build",
-    "warning: the compiler differs from the one used to build the kernel\nmake: *** [Makefile:1: a] Error 1": "compiler",
+    "warning: the compiler differs from the one used to build the kernel\nmake: *** [a] Error 1": "compiler",
     'ERROR: modpost: "filp_open" [/a.ko] undefined!\nmake[1]: *** [Module.symvers] Error 1': "build",
     "/bin/sh: 1: /usr/src/linux-headers/scripts/sign-file: not found\nmake: *** [a] Error 127": "sign",
     "fatal error: error writing to /tmp/a.s: No space left on device": "build",
@@ -107,7 +109,7 @@ def test_a_log_that_names_no_kernel() -> None:
 def test_whatever_a_log_holds(data: bytes) -> None:
     log = make_log.parse(data[:4096], data)
     assert len(log.lines) <= 8
-    assert all(len(line) <= 240 and line.isprintable() for line in log.lines if "\udcff" not in repr(line))
+    assert all(len(line) <= 240 and not re.search(r"[\x00-\x1f\x7f-\x9f]", line) for line in log.lines)
 
 
 def test_nothing_steers_the_terminal() -> None:
