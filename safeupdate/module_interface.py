@@ -7,6 +7,7 @@ count: RHEL's weak modules were built for another one. Without them the whole of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Literal
@@ -69,7 +70,9 @@ class Interface:
         another question. Raises nothing.
         """
         try:
-            return self.of(self._tree.symbols(path))
+            module = self._tree.symbols(path)
+            self._read[path] = module.exports
+            return self.of(module)
         except FormatError as error:
             return Misfit("broken", str(error))
         except Missing:
@@ -150,39 +153,47 @@ class Interface:
     # -- symbols -------------------------------------------------------------------------------------------
 
     def _other_symbols(self, module: ModuleSymbols) -> Misfit | None:
+        """By the list that came with the headers, the quickest to read; they may be of another build, and what speaks
+        against a module by them counts only if the kernel's image does not say otherwise."""
+        if self._by_symvers is not None:
+            found = self._unlike(module, self._by_symvers)
+            return found if found is None or self._by_image is None else self._unlike(module, self._by_image)
+        if not self._versioned:
+            return self._unlike(module, None)
+        known = self._by_image or self._by_own_modules
+        if known is None:
+            return Misfit("unknown", "nothing here tells the versions of the kernel's symbols")
+        return self._unlike(module, known)
+
+    def _unlike(self, module: ModuleSymbols, known: _Known | None) -> Misfit | None:
         versions = module.extended if module.extended is not None else module.versions
         missing, unlike = [], []
         unversioned = False
-        for name in (_LAYOUT, *sorted(module.undefined), *sorted(module.weak)):
-            offered = self._offered(name, module)
+        for name in (*([_LAYOUT] if self._versioned else []), *sorted(module.undefined), *sorted(module.weak)):
+            offered = self._offered(name, known)
             if offered is None:
                 continue
             if not offered:
                 if name in module.undefined:
                     missing.append(name)
-                continue
-            if not self._versioned or None in offered:
-                continue
-            if versions is None:
-                unversioned = True
-            elif name in versions and versions[name] not in offered:
-                unlike.append(name)
+            elif self._versioned and None not in offered:
+                if versions is None:
+                    unversioned = True
+                elif name in versions and versions[name] not in offered:
+                    unlike.append(name)
         if unlike:
             return Misfit("symbol-version", f"the kernel has other versions of {_names(unlike)}")
         if missing:
             return Misfit("symbol-missing", f"neither the kernel nor another module has {_names(missing)}")
         if unversioned and self._forces is False:
             return Misfit("symbol-version", "it has no symbol versions, and the kernel loads no such modules")
-        if versions is not None and self._versioned and self._known_to(module) is None:
-            return Misfit("unknown", "nothing here tells the versions of the kernel's symbols")
         return None
 
-    def _offered(self, name: str, module: ModuleSymbols) -> frozenset[int | None] | None:
+    def _offered(self, name: str, known: _Known | None) -> frozenset[int | None] | None:
         """The checksums under which the symbol is exported, several where modules compete; None in it takes any.
 
         Empty where nothing exports it; None where that is not known.
         """
-        known = self._known_to(module)
         if known is not None and name in known.kernel:
             return frozenset([known.kernel[name]])
         if known is not None and known.modules is not None and name in known.modules:
@@ -195,7 +206,7 @@ class Interface:
             return found
         if name == _LAYOUT or None in read or known is None or not known.complete:
             return None
-        return None if known.modules is None and self._tree.exporters is None else frozenset()
+        return None if known.modules is None and not self._tree.exporters else frozenset()
 
     def _is_from_the_kernel(self, module: str) -> bool:
         """Whether modprobe loads the kernel's own module of that name, none that was put in its place."""
@@ -224,15 +235,6 @@ class Interface:
             except (NoDecoder, Unreadable):
                 self._read[path] = None
         return self._read[path]
-
-    def _known_to(self, module: ModuleSymbols) -> _Known | None:
-        """The kernel's exports, for a module that was built with versions from the image at the worst; that costs a
-        second, once for each kernel."""
-        if self._by_symvers is not None:
-            return self._by_symvers
-        if not self._versioned or (module.versions is None and module.extended is None):
-            return None
-        return self._by_image or self._by_own_modules
 
     @cached_property
     def _by_symvers(self) -> _Known | None:
@@ -282,31 +284,31 @@ class Interface:
     def _by_own_modules(self) -> _Known | None:
         """What the kernel's own modules ask for is what it has. A few of them tell the symbols that all need."""
         found: dict[str, int | None] = {}
-        for path in self._tree.smallest:
-            try:
-                found.update(self._tree.symbols(path).versions or {})
-            except (FormatError, Missing, NoDecoder, Unreadable):
-                continue
+        for module in self._own:
+            found.update(module.extended or module.versions or {})
         return _Known(found, complete=False) if found else None
 
+    @cached_property
+    def _own(self) -> tuple[ModuleSymbols, ...]:
+        """Some of the modules that came with the kernel."""
+        found = []
+        for path in self._tree.smallest:
+            with suppress(FormatError, Missing, NoDecoder, Unreadable):
+                found.append(self._tree.symbols(path))
+        return tuple(found)
+
     def _is_ours(self, known: _Known) -> bool:
-        """Whether what is known fits one of the kernel's own modules: headers may be of another build."""
-        sample = self._tree.sample
-        if sample is None or not known.kernel:
-            return bool(known.kernel)
-        checksums = sample.extended or sample.versions or {}
-        for name in {_LAYOUT, *sample.undefined} if self._versioned else sample.undefined:
-            if name in known.kernel:
-                offered = known.kernel[name]
-            elif known.modules is not None:
-                if name not in known.modules:
+        """Whether what is known fits the kernel's own modules: headers may be of another build."""
+        offered = {**{name: one.checksum for name, one in (known.modules or {}).items()}, **known.kernel}
+        for module in self._own:
+            checksums = module.extended or module.versions or {}
+            for name in {_LAYOUT, *module.undefined} if self._versioned else module.undefined:
+                if name not in offered:
+                    if known.modules is not None:
+                        return False
+                elif offered[name] is not None and offered[name] != checksums.get(name, offered[name]):
                     return False
-                offered = known.modules[name].checksum
-            else:
-                continue
-            if offered is not None and offered != checksums.get(name, offered):
-                return False
-        return True
+        return bool(known.kernel)
 
 
 def _from_lines(lines: list[bytes] | None) -> dict[str, int | None]:
