@@ -177,7 +177,7 @@ for name in NAMES; do
     eval "for index in \"\${!$name[@]}\"; do printf '%s\t%s\t%s\0' $name \$index \"\${$name[\$index]}\"; done"
 done
 """
-CONFIGS = (
+CONFIGS: tuple[dict[str, str], ...] = (
     {},
     {
         f"CONFIG_{name}": "y"
