@@ -65,6 +65,7 @@ case = Case(machine=machine, volumes=Volumes(machine), firmware=Firmware("unknow
             kernel=kernel_at(machine, image), shelf=Shelf(machine), hasher=Hasher(machine), all_modules=True)
 start = time.perf_counter()
 found = list(CHECK.run(case))
+case.cache.save()
 seconds = time.perf_counter() - start
 with open("/proc/self/status") as file:
     peak = next(line.split()[1] for line in file if line.startswith("VmHWM:"))
