@@ -15,6 +15,7 @@ from tests.fuzz.targets import LIMIT, WORLDS, member
 from tests.unit import efi, elves, initrd, layouts, signed_efi, signing
 from tests.unit.test_efi_signatures import SHA256, X509, siglist
 from tests.unit.test_ledger_reading import BOOT, CHECK, ledger
+from tests.unit.test_module_symbols import ko, vmlinux
 from tests.unit.trees import dep_index, index, x86_image
 
 DATA = Path(__file__).parents[1] / "data"
@@ -131,7 +132,11 @@ def made() -> Seeds:
     seeds["depmod-conf"].append(
         b"# a\nsearch updates \\\n extra built-in\noverride a ^6[.]1 b\nexternal * /a\nexclude b\n"
     )
-    seeds["module-symbols"] += [layouts.module("a", release), elves.program()]
+    seeds["module-symbols"] += [
+        ko(versions={"a": 1}, extended={"b": 2}, exports={"c": 3, "d": None}, undefined=["a", "b"], weak=["e"]),
+        ko(exports={"c": 3}, checksums="constants", bits=32, order=">"),
+        *(vmlinux({"a": 1, "b": 2}, layout=layout, relative=True) for layout in ("distances", "pointers")),
+    ]
     seeds["symvers"].append(b"0x4c9d28b0\ta\tvmlinux\tEXPORT_SYMBOL\t\n0x00000000\tb\tfs/c\tEXPORT_SYMBOL_GPL\tNS\n")
     seeds["unpacked"] += [initrd.compress(kind, image[:600]) for kind in ("gzip", "xz")] + [x86_image()]
     seeds["modules-index"] += [index(), dep_index({"a/b.ko": (), "a/c.ko.xz": ("a/b.ko",)})]
