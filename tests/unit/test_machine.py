@@ -60,6 +60,22 @@ def test_dots_do_not_climb_out_of_what_is_not_there(tmp_path: Path) -> None:
         machine.resolve("/etc/fstab/../fstab")
 
 
+def test_what_was_asked_before_changes_no_answer(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        "/usr/lib/one": "1",
+        "/usr/lib/up": Link("../share/two"),
+        "/usr/share/two": "2",
+        "/share/two": "3",
+        "/lib": Link("usr/lib"),
+    }
+    machine = tree(tmp_path, files)
+    names = ("one", "up", "..", ".", "", "missing", "../share/two", "one")
+    paths = [f"{above}/{name}" for above in ("/lib", "lib", "/lib/", "/lib/..", "/usr/lib") for name in names]
+    for follow in (True, False):
+        for path in paths:
+            assert machine.resolve(path, follow=follow) == Machine.tree(machine.root).resolve(path, follow=follow)
+
+
 def test_chains_of_links_and_loops(tmp_path: Path) -> None:
     chain = {f"/l{n}": Link(f"l{n + 1}") for n in range(39)}
     machine = tree(tmp_path, {**chain, "/l39": "end", "/long": Link("l0"), "/longer": Link("long")})
