@@ -113,9 +113,7 @@ class Interface:
 
     def _other_kind(self, module: ModuleSymbols) -> Misfit | None:
         sample = self._tree.sample
-        if sample is None:
-            return None
-        if module.machine != sample.machine:
+        if sample is not None and module.machine != sample.machine:
             built, wanted = (elf.MACHINES.get(one.machine, f"machine {one.machine}") for one in (module, sample))
             return Misfit("broken", f"it is built for {built}, and the kernel is for {wanted}")
         if module.size is None:
@@ -126,20 +124,14 @@ class Interface:
         magic, wanted = module.one("vermagic"), self._tree.vermagic
         if magic is None:
             return None if self._forces is not False else Misfit("vermagic", "it does not say which kernel it is for")
+        release, _, settings = magic.partition(" ")
+        wanted_release, _, wanted_settings = (wanted or f"{self._kernel.release} {settings}").partition(" ")
         # Extended versions alone leave the release in: the kernel asks for the section __versions.
-        release_counts = module.versions is None or not self._versioned
-        if wanted is None:
-            built, release = magic.partition(" ")[0], self._kernel.release
-            if release_counts and built != release:
-                return Misfit("vermagic", f"it is built for {built}")
-            return None
-        if release_counts and magic.partition(" ")[0] != wanted.partition(" ")[0]:
-            return Misfit("vermagic", f"it is built for {magic.partition(' ')[0]}")
-        if magic.partition(" ")[2] != wanted.partition(" ")[2]:
-            return Misfit(
-                "vermagic",
-                f"it is built for a kernel with other settings (“{magic.strip()}” instead of “{wanted.strip()}”)",
-            )
+        if release != wanted_release and (module.versions is None or not self._versioned):
+            return Misfit("vermagic", f"it is built for {release}")
+        if settings != wanted_settings:
+            other = f"“{settings.strip()}” instead of “{wanted_settings.strip()}”"
+            return Misfit("vermagic", f"it is built for a kernel with other settings: {other}")
         return None
 
     def _other_size(self, module: ModuleSymbols) -> Misfit | None:
@@ -148,7 +140,7 @@ class Interface:
         if sample is None or sample.size is None or module.size == sample.size:
             return None
         sizes = f"its struct module has {module.size} bytes, the kernel's {sample.size}"
-        return Misfit("vermagic", f"it is built for a kernel with other settings ({sizes})")
+        return Misfit("vermagic", f"it is built for a kernel with other settings: {sizes}")
 
     # -- symbols -------------------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ sets the third itself."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.$]+")
 
-_WANTED = (".modinfo", ".note.gnu.build-id", "__versions", "__version_ext_crcs", "__version_ext_names")
+_STRINGS = "__ksymtab_strings"
+_WANTED = (".modinfo", ".note.gnu.build-id", "__versions", "__version_ext_crcs", "__version_ext_names", _STRINGS)
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ def parse(file: BinaryIO) -> ModuleSymbols:
         raise FormatError("it has no symbols", "section table")
     last = max((one for one in elf.sections if one.kind not in (_NULL, _NOBITS)), key=lambda one: one.offset + one.size)
     wanted = [table._replace(name=""), elf.sections[table.link]._replace(name="strings")]
-    wanted += [elf.by_name[name] for name in _WANTED if name in elf.by_name]
-    wanted += [one for one in elf.by_name.values() if one.name.startswith("__kcrctab")]
-    wanted += [elf.by_name[name] for name in ("__ksymtab_strings",) if name in elf.by_name]
+    wanted += [one for name, one in elf.by_name.items() if name in _WANTED or name.startswith("__kcrctab")]
     found = elf.contents(wanted)
     elf.read(max(last.offset + last.size - 1, 0), 1, "last section")
 
@@ -208,16 +207,11 @@ def _extended(checksums: bytes | None, names: bytes | None, order: str) -> dict[
     """The kernel refuses a module that has one of the two, or more checksums than names."""
     if checksums is None and names is None:
         return None
-    words = (names or b"").split(b"\0")[:-1]
-    numbers = struct.unpack(
-        f"{order}{len(checksums or b'') // 4}I", (checksums or b"")[: len(checksums or b"") // 4 * 4]
-    )
+    words = [] if names is None else names.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    numbers = [] if checksums is None else struct.unpack_from(f"{order}{len(checksums) // 4}I", checksums)
     if checksums is None or names is None or len(numbers) > len(words):
         raise FormatError("its extended symbol versions have not as many names as checksums")
-    found: dict[str, int] = {}
-    for name, number in zip(words, numbers):
-        found.setdefault(name.decode("utf-8", "surrogateescape"), number)
-    return found
+    return dict(reversed([*zip(words, numbers)]))  # the first of a name counts
 
 
 def _build_id(data: bytes, order: str) -> str | None:
@@ -231,11 +225,7 @@ def _build_id(data: bytes, order: str) -> str | None:
 def _exports(elf: _File, symbols: list[_Symbol], found: Mapping[str, bytes]) -> dict[str, int | None]:
     """By the names that the build gives the entries, which are there as long as modules are only stripped of debugging
     information. Without them every text beside the table may be a name, whose checksum is not known."""
-    tables = {
-        number
-        for number, one in enumerate(elf.sections)
-        if one.name.startswith("__ksymtab") and "_strings" not in one.name
-    }
+    tables = {number for number, one in enumerate(elf.sections) if _is_table(one.name)}
     if not tables:
         return {}
     has_checksums = any(name.startswith("__kcrctab") for name in found)
@@ -243,7 +233,7 @@ def _exports(elf: _File, symbols: list[_Symbol], found: Mapping[str, bytes]) -> 
         name[10:]: 0 if has_checksums else None for name, _, section, _ in symbols if section in tables
     }
     if not exports:
-        texts = found.get("__ksymtab_strings", b"").split(b"\0")
+        texts = found.get(_STRINGS, b"").split(b"\0")
         return {text.decode("utf-8", "surrogateescape"): None for text in texts if text}
     for name, _, section, value in symbols:
         if not name.startswith("__crc_") or name[6:] not in exports:
@@ -260,6 +250,10 @@ def _exports(elf: _File, symbols: list[_Symbol], found: Mapping[str, bytes]) -> 
     return exports
 
 
+def _is_table(section: str) -> bool:
+    return section.startswith("__ksymtab") and section != _STRINGS
+
+
 def of_kernel(file: BinaryIO, *, relative: bool = False) -> dict[str, int | None]:
     """What a kernel exports, by its unpacked image (`vmlinux`, stripped or not) in a seekable reader.
 
@@ -267,11 +261,8 @@ def of_kernel(file: BinaryIO, *, relative: bool = False) -> dict[str, int | None
     arm64's, or no tables that fit together.
     """
     elf = _File(file)
-    names = [
-        one.name for one in elf.by_name.values() if one.name.startswith("__ksymtab") and "_strings" not in one.name
-    ]
-    pairs = {name: name.replace("ksymtab", "kcrctab") for name in names}
-    strings = elf.by_name.get("__ksymtab_strings")
+    pairs = {name: name.replace("ksymtab", "kcrctab") for name in elf.by_name if _is_table(name)}
+    strings = elf.by_name.get(_STRINGS)
     if not pairs or strings is None:
         raise FormatError("it has no table of exported symbols", "section table")
     wanted = [strings, *(elf.by_name[name] for pair in pairs.items() for name in pair if name in elf.by_name)]
