@@ -474,8 +474,8 @@ def _loaded(facts: _Facts) -> Iterator[Need]:
     """The rest of what is loaded."""
     for name, module in facts.loaded.items():
         if module.held is None:
-            yield Need(name, "unclear", "it is loaded, and this kernel does not count its uses")
+            yield Need(name, "unclear", "this kernel does not count its uses")
         elif not facts.bound and (name in facts.with_driver or not facts.with_driver):
-            yield Need(name, "unclear", "it is loaded, and which devices it drives is not known")
+            yield Need(name, "unclear", "which devices it drives is not known")
         else:
-            yield Need(name, "loaded", "it is loaded, and nothing here shows a use of it")
+            yield Need(name, "loaded", "nothing here shows a use of it")

@@ -25,6 +25,11 @@ BUILDERS = (dkms.look, akmods.look, weak_updates.look, packaged.look)
 _NAMES = 5
 _CAP = 8
 
+_WITHOUT = Remedy(
+    "Install a version of it that is made for this kernel, or stay with a kernel that it is made for. What this "
+    "machine can do without belongs to `optional` in [modules] of /etc/safeupdate/safeupdate.toml."
+)
+
 
 def check(case: Case) -> Iterator[Finding]:
     """What was not made for this kernel, what was and will not be loaded, and what of it the initramfs has."""
@@ -64,30 +69,30 @@ def _brought(world: World) -> list[Brought]:
 def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[Finding]:
     """What the builders have not made, or have not put where it is found; one finding for all of a provider."""
     groups: dict[tuple[str, str, str, bool], list[Brought]] = {}
-    for one in lacking:
+    for one in sorted(lacking, key=lambda one: one.module):
         groups.setdefault((one.provider, one.state, one.fault, stand_in(tree, one.module)), []).append(one)
     for (_provider, state, fault, replaced), several in groups.items():
-        first, release = several[0], tree.kernel.release
-        names = [one.module for one in several if one.module]
-        weight = weigh(case, names)
+        first, release, what = several[0], tree.kernel.release, _what(case, several)
+        weight = weigh(case, (one.module for one in several if one.module))
         level, consequence = weight.level, weight.consequence
         if replaced:
             level, consequence = "warning", "The kernel's own driver of that name is loaded instead."
+        if not case.is_target and level == "warning":
+            continue
         if state == "unwanted" and level != "blocker":
-            if case.is_target:
-                yield note(
-                    "dkms.not-wanted",
-                    _subject(several),
-                    f"{_what(case, several)} is not made for the kernel {release} on purpose: {first.why}",
-                    consequence,
-                    evidence=first.evidence[:_CAP],
-                )
+            yield note(
+                "dkms.not-wanted",
+                _subject(several),
+                f"There is no build of {what} for the kernel {release}, on purpose. {first.why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+            )
             continue
         if state in ("waiting", "building") and not weight.for_root:
             yield warning(
                 "dkms.built-later",
                 _subject(several),
-                f"{_what(case, several)} is not there yet for the kernel {release}. {first.why}",
+                f"There is no build of {what} for the kernel {release} yet. {first.why}",
                 "It comes into use once it is built: at the next boot what it drives may come up late.",
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -99,8 +104,8 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.headers-missing",
                 _subject(several),
-                f"{_what(case, several)} was not built for the kernel {release}: what modules are built against, the "
-                f"kernel's headers, is not installed. {why}",
+                f"There is no build of {what} for the kernel {release}: what modules are built against, the kernel's "
+                f"headers, is not installed. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -109,7 +114,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.compiler-mismatch",
                 _subject(several),
-                f"{_what(case, several)} could not be built for the kernel {release} with the compiler here. {why}",
+                f"The compiler here could not build {what} for the kernel {release}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -118,7 +123,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.source-missing",
                 _subject(several),
-                f"{_what(case, several)} cannot be built for the kernel {release}: its source is not there. {why}",
+                f"There can be no build of {what} for the kernel {release}: the source is not there. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -126,8 +131,8 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
         elif fault == "link":
             yield report(
                 "dkms.dangling-link",
-                first.path or _subject(several),
-                f"{_what(case, several)} is not there for the kernel {release}: its link leads nowhere. {why}",
+                _subject(several),
+                f"The kernel {release} has of {what} a link that leads nowhere. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -136,7 +141,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.not-as-built",
                 _subject(several),
-                f"{_what(case, several)} is not what was built for the kernel {release}. {why}",
+                f"The kernel {release} has another file than was built of {what}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -145,7 +150,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.build-failed",
                 _subject(several),
-                f"{_what(case, several)} could not be built for the kernel {release}. {why}",
+                f"The build of {what} for the kernel {release} failed. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -154,25 +159,34 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.not-installed",
                 _subject(several),
-                f"{_what(case, several)} was built for the kernel {release}, and is not in {tree.directory}. {why}",
+                f"There is a build of {what} for the kernel {release}, and it is not in {tree.directory}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
             )
-        elif state == "lost" or state == "unwanted":
+        elif state == "lost":
             yield report(
                 "dkms.module-lost",
                 _subject(several),
-                f"{_what(case, several)} is there with the running kernel, and not with the kernel {release}. {why}",
+                f"The running kernel has {what}, and the kernel {release} has not. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
+            )
+        elif state == "unwanted":
+            yield blocker(
+                "dkms.module-lost",
+                _subject(several),
+                f"There is no build of {what} for the kernel {release}, on purpose. {why}",
+                consequence,
+                evidence=first.evidence[:_CAP],
+                remedy=_WITHOUT,
             )
         else:
             yield report(
                 "dkms.not-built",
                 _subject(several),
-                f"{_what(case, several)} was not built for the kernel {release}. {why}",
+                f"There is no build of {what} for the kernel {release}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -273,12 +287,12 @@ def _elsewhere(world: World) -> Iterator[Finding]:
 
 
 def _what(case: Case, several: list[Brought]) -> str:
-    """Who brings which modules, the needed ones first, for the beginning of a sentence."""
+    """Who brings which modules, the needed ones first, within a sentence."""
     names = sorted((one.module for one in several if one.module), key=lambda name: (name not in case.needs, name))
     if not names:
-        return f"What {several[0].provider} brings"
+        return f"what {several[0].provider} brings"
     listed = ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")
-    return f"The module{'s' if len(names) > 1 else ''} {listed} of {several[0].provider}"
+    return f"the module{'s' if len(names) > 1 else ''} {listed} of {several[0].provider}"
 
 
 def _subject(several: list[Brought]) -> str:

@@ -29,7 +29,8 @@ def weigh(case: Case, names: Iterable[str]) -> Weight:
     """What it means that the kernel of this case goes without these modules."""
     names = {name.replace("-", "_") for name in names}
     optional = {name.replace("-", "_") for name in case.config.modules.optional}
-    needs = sorted((case.needs[name] for name in names & case.needs.keys()), key=lambda one: KINDS.index(one.kind))
+    needs = [case.needs[name] for name in sorted(names) if name in case.needs]
+    needs.sort(key=lambda need: KINDS.index(need.kind))
     counted = [need for need in needs if need.module not in optional]
     if needs and not counted:
         return Weight("warning", f"modules.optional says that this machine can do without: {needs[0].why}.", needs[0])
@@ -43,8 +44,10 @@ def weigh(case: Case, names: Iterable[str]) -> Weight:
     if need.kind in ("boot", "use"):
         return Weight("blocker", f"The machine comes back without what {need.module} does: {need.why}.", need)
     if need.kind == "unclear":
-        return Weight("unknown", f"{need.module} is loaded now; no fact here tells whether it is in use.", need)
-    return Weight("warning", f"{need.module} is loaded now, and nothing uses it.", need)
+        return Weight(
+            "unknown", f"Whether {need.module}, which is loaded now, is in use cannot be told: {need.why}.", need
+        )
+    return Weight("warning", f"It may not be missed: {need.module} is loaded now, and {need.why}.", need)
 
 
 def stand_in(tree: ModuleTree, name: str) -> bool:
