@@ -123,7 +123,7 @@ def test_boot(case: Case) -> None:
 _HEAD = """# Verdicts
 
 Machines made from real packages, one thing changed in each, and what `safeupdate check` says of them. This page is
-written by `tests/verdicts/test_verdicts.py`; the machines are in `tests/verdicts/broken.py` and `odd.py`.
+written by `tests/verdicts/test_verdicts.py`; the machines are in `tests/verdicts/broken.py`, `kin.py` and `odd.py`.
 
 - **Release**: the Debian release, and the generator of its initramfs: *it* is initramfs-tools.
 - **Finding**: the one that decided; for a machine that is safe, what is worth telling of it, if anything.
