@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable
 
 from safeupdate import packages
 from safeupdate.builders import Brought, Fault, State, World, units
-from safeupdate.errors import Missing
+from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import make_log
 from safeupdate.formats.make_log import MakeLog
 from safeupdate.formats.modules import is_module, module_name
@@ -119,8 +120,14 @@ def akmods(machine: Machine, release: str) -> tuple[Akmod, ...]:
 
 
 def building(machine: Machine) -> bool:
-    """Whether akmods is at work at this moment, for whatever kernel. Only of a live machine this can be known."""
-    return machine.live and (units.at_work(machine, "akmods") or packages.locked(machine, _LOCKS) is not None)
+    """Whether akmods is at work at this moment, for whatever kernel. Only of a live machine this can be known; what
+    cannot be read tells nothing."""
+    if not machine.live:
+        return False
+    with suppress(Unreadable):
+        if units.at_work(machine, "akmods"):
+            return True
+    return packages.locked(machine, _LOCKS) is not None
 
 
 def wait(machine: Machine, *, seconds: float, progress: Callable[[str], None]) -> bool:

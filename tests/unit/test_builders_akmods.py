@@ -246,6 +246,12 @@ def test_at_work_in_its_control_group(tmp_path: Path, group: str) -> None:
     assert akmods.akmods(live, NEW)[0].state == "building"
 
 
+def test_control_groups_that_cannot_be_read(tmp_path: Path) -> None:
+    """A directory in a file's place, as a stand-in for what the kernel refuses to tell (cgroup.procs, EOPNOTSUPP)."""
+    tree(tmp_path, {"/sys/fs/cgroup/system.slice/akmods.service/cgroup.procs": None})
+    assert not akmods.building(Machine(str(tmp_path), live=True))
+
+
 def test_waiting_for_its_end(tmp_path: Path) -> None:
     processes = tmp_path / "sys/fs/cgroup/system.slice/akmods.service/cgroup.procs"
     tree(tmp_path, {str(processes.relative_to(tmp_path)): "4711\n"})
