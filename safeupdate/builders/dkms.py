@@ -190,15 +190,20 @@ def _not_built(
     world: World, package: Package, found: Build, architecture: str | None, config: Mapping[str, str] | None
 ) -> Iterator[Brought]:
     """The modules of a package that dkms has not built for this kernel."""
+    lacking, own = [], {}
     expected = dkms_tree.expected_modules(package)
-    # What others have put there is judged as it is.
-    lacking = [name for name in expected if all(path.startswith(IN_TREE) for path in world.tree.named(name))]
+    for file in expected:
+        name = package.kernel_names.get(file, file)
+        there = [*world.tree.named(file), *world.tree.named(name)]
+        if all(path.startswith(IN_TREE) for path in there):
+            lacking.append(name)
+            own[name] = next(iter(there), None)
+        # What others have put there is judged as it is.
     if expected and not lacking:
         return
     state, fault, why, evidence, remedy = _told(world, package, found, architecture, config)
     for name in lacking or ("",):
-        own = next(iter(world.tree.named(name)), None)
-        yield Brought(name, _provider(package), state, own, fault, why, evidence, remedy)
+        yield Brought(name, _provider(package), state, own.get(name), fault, why, evidence, remedy)
 
 
 def _told(

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import BinaryIO, Literal
 
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
-from safeupdate.formats import dkms_conf, unpacked
+from safeupdate.formats import dkms_conf, modsig, unpacked
 from safeupdate.formats.dkms_conf import DkmsConf
 from safeupdate.formats.modules import is_module, module_name
 from safeupdate.machine import Machine
@@ -45,18 +45,19 @@ _LOCATIONS = ("updates/dkms", "extra", "updates")
 _WHOLE = 1 << 20
 _ENDS = 64 << 10
 """Modules up to this size are compared whole, larger ones by both ends: after another build the build id, near the
-beginning, and the signature, at the end, are others."""
+beginning, is another, and mostly the length too."""
 
 
 @dataclass(frozen=True)
 class BuiltModule:
-    """One module of a package: the kernel's name for it, the file that dkms built, and the path in /lib/modules/R of
-    the file there that has its name.
+    """One module of a package: the kernel's name for it, the name that its files have (without suffix, underscores for
+    dashes), the file that dkms built, and the path in /lib/modules/R of the file there that has that name.
 
     `same`: both have the same content, aside from compression; None where that was not compared.
     """
 
     name: str
+    file: str
     built: str | None = None
     installed: str | None = None
     same: bool | None = None
@@ -115,6 +116,12 @@ class Package:
     def problem(self) -> str | None:
         """Why dkms cannot build it for any kernel, a sentence with the file; None where nothing is wrong."""
         return self._read[1]
+
+    @cached_property
+    def kernel_names(self) -> Mapping[str, str]:
+        """The names of its modules' files to the kernel's names of those that have another one."""
+        pairs = ((module.name, module.built) for module in (self.conf.modules if self.conf is not None else ()))
+        return {_plain(name): _plain(built) for name, built in pairs if name and built and name != built}
 
     @cached_property
     def _read(self) -> tuple[DkmsConf | None, str | None]:
@@ -219,7 +226,7 @@ def build(package: Package, tree: ModuleTree, architecture: str | None = None) -
     if files is None:
         return Build("added" if package.problem is None else "absent", (), directory, cut_off=True)
     built = {module_name(file): f"{directory}/module/{file}" for file in files if is_module(file)}
-    names = dict.fromkeys((*built, *(_named(package.conf) if package.conf is not None else ())))
+    names = dict.fromkeys((*built, *_named(package.conf)))
     found = tuple(_module(package, tree, name, built.get(name)) for name in names)
     if not is_installed(package, tree.kernel.release, directory):
         return Build("built", found, directory)
@@ -228,12 +235,12 @@ def build(package: Package, tree: ModuleTree, architecture: str | None = None) -
 
 
 def expected_modules(package: Package) -> tuple[str, ...]:
-    """The kernel's names of its modules, by dkms.conf; where bash computes them, also those built for other kernels.
+    """The names of its modules' files, by dkms.conf; where bash computes them, also of those built for other kernels.
 
     Empty where neither tells.
     """
     conf = package.conf
-    names = [] if conf is None else [*_named(conf)]
+    names = _named(conf)
     if conf is None or not conf.lists_all_modules:
         for release in reversed(package.releases):
             directory = _build_directory(package, release, None)
@@ -280,8 +287,13 @@ def _names(machine: Machine, directory: str) -> list[str] | None:
     return names if names or machine.is_dir(directory) else None
 
 
-def _named(conf: DkmsConf) -> list[str]:
-    return [module_name(f"{module.name}.ko") for module in conf.modules if module.name is not None]
+def _named(conf: DkmsConf | None) -> list[str]:
+    modules = () if conf is None else conf.modules
+    return [_plain(module.name) for module in modules if module.name is not None]
+
+
+def _plain(name: str) -> str:
+    return module_name(f"{name}.ko")
 
 
 def _build_directory(package: Package, release: str, architecture: str | None) -> str | None:
@@ -296,9 +308,10 @@ def _build_directory(package: Package, release: str, architecture: str | None) -
     return None if architecture is None else f"{directory}/{architecture}"
 
 
-def _module(package: Package, tree: ModuleTree, name: str, built: str | None) -> BuiltModule:
+def _module(package: Package, tree: ModuleTree, file: str, built: str | None) -> BuiltModule:
     """Of several files with that name the one that dkms would have put there counts, and the kernel's own last."""
-    paths = [path for path in tree.named(name) if not path.startswith(_WEAK)]
+    name = package.kernel_names.get(file, file)
+    paths = [path for path in tree.named(file) if not path.startswith(_WEAK)]
     if len(paths) > 1:
         places = _LOCATIONS + tuple(
             posixpath.normpath(module.location).strip("/")
@@ -309,22 +322,23 @@ def _module(package: Package, tree: ModuleTree, name: str, built: str | None) ->
     for path in paths:
         if package.machine.is_file(tree.path(path)):
             same = None if built is None else _same(package.machine, built, tree.path(path))
-            return BuiltModule(name, built, path, same)
-    return BuiltModule(name, built)
+            return BuiltModule(name, file, built, path, same)
+    return BuiltModule(name, file, built)
 
 
 def _weak(package: Package, tree: ModuleTree) -> tuple[BuiltModule, ...]:
     """The modules that weak-modules(8) has linked from another kernel, if all that the package has are linked."""
     found = []
-    for name in expected_modules(package) if package.releases else ():
-        link = next((path for path in tree.named(name) if path.startswith(_WEAK)), None)
+    for file in expected_modules(package) if package.releases else ():
+        link = next((path for path in tree.named(file) if path.startswith(_WEAK)), None)
         if link is None or not package.machine.is_file(tree.path(link)):
             return ()
         origin = package.machine.resolve(tree.path(link)).split("/")
-        built = next((one for part in origin if (one := _built(package, part, name)) is not None), None)
+        built = next((one for part in origin if (one := _built(package, part, file)) is not None), None)
         if built is None:
             return ()  # another package's
-        found.append(BuiltModule(name, built, link, _same(package.machine, built, tree.path(link))))
+        same = _same(package.machine, built, tree.path(link))
+        found.append(BuiltModule(package.kernel_names.get(file, file), file, built, link, same))
     return tuple(found)
 
 
@@ -337,39 +351,37 @@ def _built(package: Package, release: str, name: str) -> str | None:
 
 
 def _same(machine: Machine, built: str, installed: str) -> bool | None:
-    """Whether two modules have the same content; None where one of them cannot be read or unpacked here."""
+    """Whether two modules have the same content, aside from compression and signature: dkms signs before it installs,
+    and many sign what it has installed, by hand or by a hook. None where one cannot be read or unpacked here."""
     try:
-        if built.rpartition(".ko")[2] == installed.rpartition(".ko")[2]:
-            with machine.open(built) as one, machine.open(installed) as other:
-                return _same_bytes(one, other)
-        # Somebody has packed the one or unpacked the other: rare enough for the slow way.
         with machine.open(built) as one, machine.open(installed) as other:
-            return _same_stream(unpacked.module(one, built), unpacked.module(other, installed))
+            if built.rpartition(".ko")[2] == installed.rpartition(".ko")[2]:
+                first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
+                if (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino):
+                    return True
+                if first.st_size == second.st_size and _same_bytes(one, other, first.st_size):
+                    return True
+            one_unpacked, other_unpacked = unpacked.module(one, built), unpacked.module(other, installed)
+            size = _unsigned(one_unpacked)
+            return size == _unsigned(other_unpacked) and _same_bytes(one_unpacked, other_unpacked, size)
     except (Missing, Unreadable, FormatError, NoDecoder, OSError):
         return None
 
 
-def _same_bytes(one: BinaryIO, other: BinaryIO) -> bool:
-    first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
-    if (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino):
-        return True
-    size = first.st_size
-    if size != second.st_size:
-        return False
+def _unsigned(file: BinaryIO) -> int:
+    """The length of a module without its signature."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - modsig.TRAILER, 0))
+    where = modsig.parse(file.read(modsig.TRAILER), size)
+    return size if where is None else where.covered
+
+
+def _same_bytes(one: BinaryIO, other: BinaryIO, size: int) -> bool:
     if size <= _WHOLE:
-        return one.read(_WHOLE) == other.read(_WHOLE)
-    return all(_piece(one, at) == _piece(other, at) for at in (0, size - _ENDS))
+        return _piece(one, 0, size) == _piece(other, 0, size)
+    return all(_piece(one, at, _ENDS) == _piece(other, at, _ENDS) for at in (0, size - _ENDS))
 
 
-def _piece(file: BinaryIO, at: int) -> bytes:
+def _piece(file: BinaryIO, at: int, size: int) -> bytes:
     file.seek(at)
-    return file.read(_ENDS)
-
-
-def _same_stream(one: BinaryIO, other: BinaryIO) -> bool:
-    while True:
-        first, second = one.read(_WHOLE), other.read(_WHOLE)
-        if first != second:
-            return False
-        if not first:
-            return True
+    return file.read(size)

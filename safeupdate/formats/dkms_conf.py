@@ -30,8 +30,10 @@ _ARRAYS = ("BUILT_MODULE_NAME", "BUILT_MODULE_LOCATION", "DEST_MODULE_NAME", "DE
 
 
 class Module(NamedTuple):
-    """One module by its file name without suffix, and where in /lib/modules/R it is to go; None is not known."""
+    """One module: the name that it is built with, which is the kernel's, its file's, without suffix, and where in
+    /lib/modules/R that is to go; None is not known. Debian's nvidia is installed as nvidia-current."""
 
+    built: Value
     name: Value
     location: Value
 
@@ -65,12 +67,12 @@ class DkmsConf:
         count = 1 + max((index for name in _ARRAYS for index in self.values.get(name, {})), default=-1)
         found = []
         for index in range(count):
-            name: Value = self.value("BUILT_MODULE_NAME", index)
-            if name == "" and count == 1:
-                name = self.value("PACKAGE_NAME")
-            destination = self.value("DEST_MODULE_NAME", index)
-            name = name if destination == "" else destination
-            found.append(Module(name or None, self.value("DEST_MODULE_LOCATION", index)))
+            built: Value = self.value("BUILT_MODULE_NAME", index)
+            if built == "" and count == 1:
+                built = self.value("PACKAGE_NAME")
+            name = self.value("DEST_MODULE_NAME", index)
+            name = built if name == "" else name
+            found.append(Module(built or None, name or None, self.value("DEST_MODULE_LOCATION", index)))
         return tuple(found)
 
     @property

@@ -55,14 +55,14 @@ def read(*texts: bytes, kernel: Mapping[str, str] = {}, config: Mapping[str, str
 
 def test_modules_and_where_they_go() -> None:
     conf = read(TWO)
-    assert conf.modules == (Module("a", "/extra"), Module("helper", "/kernel/../misc/"))
+    assert conf.modules == (Module("a", "a", "/extra"), Module("a-helper", "helper", "/kernel/../misc/"))
     assert conf.lists_all_modules
     assert conf.value("PACKAGE_VERSION") == "1.0"
     assert conf.value("OBSOLETE_BY") == ""
 
 
 def test_one_module_has_the_packages_name() -> None:
-    assert read(b"PACKAGE_NAME=a-b\nDEST_MODULE_LOCATION=/extra\n").modules == (Module("a-b", "/extra"),)
+    assert read(b"PACKAGE_NAME=a-b\nDEST_MODULE_LOCATION=/extra\n").modules == (Module("a-b", "a-b", "/extra"),)
     conf = read(b"PACKAGE_NAME=a\nDEST_MODULE_LOCATION=(/extra /extra)\n")
     assert [module.name for module in conf.modules] == [None, None]
     assert not conf.lists_all_modules
@@ -105,11 +105,11 @@ def test_a_condition_on_the_kernels_configuration(
 def test_what_hangs_on_the_kernel_is_not_known_without_one() -> None:
     text = b"BUILT_MODULE_NAME=a-$kernelver\nDEST_MODULE_LOCATION=/extra\nAUTOINSTALL=yes\nOBSOLETE_BY=1\n"
     text += b"[ $arch = x86_64 ] && AUTOINSTALL=\n"
-    assert read(text).modules == (Module(None, "/extra"),)
+    assert read(text).modules == (Module(None, None, "/extra"),)
     assert read(text).value("AUTOINSTALL") is None
     assert read(text).value("OBSOLETE_BY") == "1"
     conf = read(text, kernel=KERNEL)
-    assert conf.modules == (Module(f"a-{RELEASE}", "/extra"),)
+    assert conf.modules == (Module(f"a-{RELEASE}", f"a-{RELEASE}", "/extra"),)
     assert conf.value("AUTOINSTALL") == ""
 
 
