@@ -164,8 +164,8 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
     if one.failed and one.built is not None:
         why = f"akmods could not install {one.built} ({one.log})."
         return "built", "", why, Remedy("Install it, and see why it cannot be.", (("dnf", "install", one.built),))
-    if one.failed and one.told is not None:
-        return "failed", one.told.cause, f"The log is {one.log}.", rebuild
+    if one.failed:
+        return "failed", one.told.cause if one.told is not None else "build", f"The log is {one.log}.", rebuild
     if one.comes_at_boot:
         remedy = Remedy("Have akmods build it now.", (build,))
         return "waiting", "", "akmods will build it when the machine starts.", remedy
@@ -261,14 +261,16 @@ def _log(machine: Machine, directory: str, version: str, release: str) -> str | 
     if failed is not None and (done is None or failed.st_mtime_ns > done.st_mtime_ns):
         return bad
     last = f"{directory}/.last.log"
-    if done is None and machine.is_file(last):
-        with machine.open(last) as file:
+    if done is None:
+        with suppress(Missing, Unreadable), machine.open(last) as file:
             # Its head has the command. It is kept under another name once that has ended.
             return last if f"--kernels {release} ".encode() in file.read(4096) else None
     return None
 
 
-def _read_log(machine: Machine, path: str) -> MakeLog:
-    with machine.open(path) as file:
+def _read_log(machine: Machine, path: str) -> MakeLog | None:
+    """What a log tells; None where it cannot be read, as in a capture."""
+    with suppress(Missing, Unreadable), machine.open(path) as file:
         file.seek(max(0, machine.size(path) - _TAIL))
         return make_log.parse(b"", _STAMP.sub(b"", file.read(_TAIL)))
+    return None

@@ -155,6 +155,16 @@ def test_what_a_person_is_told(
     assert bool(one.evidence) == (FAILED in files)
 
 
+def test_logs_that_a_capture_left_out(tmp_path: Path) -> None:
+    look(tmp_path, SERVICE, DEVEL, {FAILED: LOG, f"{CACHE}/.last.log": LOG})
+    machine = Machine.tree(str(tmp_path), left_out=frozenset({FAILED, f"{CACHE}/.last.log"}))
+    own = ModuleTree(Kernel(NEW, "", machine))
+    one = next(akmods.look(World(machine, (), own, Interface(own))))
+    assert (one.state, one.fault, one.evidence) == ("failed", "build", ())
+    (tmp_path / FAILED[1:]).unlink()
+    assert akmods.akmods(machine, NEW)[0].state == "waiting"
+
+
 def test_where_it_lies(tmp_path: Path) -> None:
     found = told(tmp_path, {f"/lib/modules/{NEW}/{place}/nvidia.ko.xz": b"" for place in ("extra/nvidia", "kernel/a")})
     assert {(one.module, one.state, one.path) for one in found.values()} == {
