@@ -72,7 +72,8 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
     for one in sorted(lacking, key=lambda one: one.module):
         groups.setdefault((one.provider, one.state, one.fault, stand_in(tree, one.module)), []).append(one)
     for (_provider, state, fault, replaced), several in groups.items():
-        first, release, what = several[0], tree.kernel.release, _what(case, several)
+        first, release = several[0], tree.kernel.release
+        these = _what(case, several)
         weight = weigh(case, (one.module for one in several if one.module))
         level, consequence = weight.level, weight.consequence
         if replaced:
@@ -83,7 +84,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield note(
                 "dkms.not-wanted",
                 _subject(several),
-                f"There is no build of {what} for the kernel {release}, on purpose. {first.why}",
+                f"There is no build of {these} for the kernel {release}, on purpose. {first.why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
             )
@@ -92,7 +93,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield warning(
                 "dkms.built-later",
                 _subject(several),
-                f"There is no build of {what} for the kernel {release} yet. {first.why}",
+                f"There is no build of {these} for the kernel {release} yet. {first.why}",
                 "It comes into use once it is built: at the next boot what it drives may come up late.",
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -104,7 +105,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.headers-missing",
                 _subject(several),
-                f"There is no build of {what} for the kernel {release}: what modules are built against, the kernel's "
+                f"There is no build of {these} for the kernel {release}: what modules are built against, the kernel's "
                 f"headers, is not installed. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
@@ -114,7 +115,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.compiler-mismatch",
                 _subject(several),
-                f"The compiler here could not build {what} for the kernel {release}. {why}",
+                f"The compiler here could not build {these} for the kernel {release}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -123,7 +124,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.source-missing",
                 _subject(several),
-                f"There can be no build of {what} for the kernel {release}: the source is not there. {why}",
+                f"There can be no build of {these} for the kernel {release}: the source is not there. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -132,7 +133,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.dangling-link",
                 _subject(several),
-                f"The kernel {release} has of {what} a link that leads nowhere. {why}",
+                f"The kernel {release} has of {these} a link that leads nowhere. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -141,7 +142,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.not-as-built",
                 _subject(several),
-                f"The kernel {release} has another file than was built of {what}. {why}",
+                f"The kernel {release} has another file than was built of {these}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -150,7 +151,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.build-failed",
                 _subject(several),
-                f"The build of {what} for the kernel {release} failed. {why}",
+                f"The build of {these} for the kernel {release} failed. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -159,7 +160,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.not-installed",
                 _subject(several),
-                f"There is a build of {what} for the kernel {release}, and it is not in {tree.directory}. {why}",
+                f"There is a build of {these} for the kernel {release}, and it is not in {tree.directory}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -168,7 +169,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.module-lost",
                 _subject(several),
-                f"The running kernel has {what}, and the kernel {release} has not. {why}",
+                f"The running kernel has {these}, and the kernel {release} has not. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -177,7 +178,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield blocker(
                 "dkms.module-lost",
                 _subject(several),
-                f"There is no build of {what} for the kernel {release}, on purpose. {why}",
+                f"There is no build of {these} for the kernel {release}, on purpose. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=_WITHOUT,
@@ -186,7 +187,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.not-built",
                 _subject(several),
-                f"There is no build of {what} for the kernel {release}. {why}",
+                f"There is no build of {these} for the kernel {release}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
