@@ -309,7 +309,8 @@ def _build_directory(package: Package, release: str, architecture: str | None) -
 
 
 def _module(package: Package, tree: ModuleTree, file: str, built: str | None) -> BuiltModule:
-    """Of several files with that name the one that dkms would have put there counts, and the kernel's own last."""
+    """Of several files with that name the one that was built counts, else one where dkms would have put it, and the
+    kernel's own last."""
     name = package.kernel_names.get(file, file)
     paths = [path for path in tree.named(file) if not path.startswith(_WEAK)]
     if len(paths) > 1:
@@ -319,11 +320,15 @@ def _module(package: Package, tree: ModuleTree, file: str, built: str | None) ->
             if module.location
         )
         paths.sort(key=lambda path: (posixpath.dirname(path) not in places, path.startswith(IN_TREE), path))
+    found = BuiltModule(name, file, built)
     for path in paths:
         if package.machine.is_file(tree.path(path)):
             same = None if built is None else _same(package.machine, built, tree.path(path))
-            return BuiltModule(name, file, built, path, same)
-    return BuiltModule(name, file, built)
+            if same or found.installed is None:
+                found = BuiltModule(name, file, built, path, same)
+            if same is not False:
+                break
+    return found
 
 
 def _weak(package: Package, tree: ModuleTree) -> tuple[BuiltModule, ...]:

@@ -158,6 +158,12 @@ def test_another_content_than_what_was_built(tmp_path: Path) -> None:
     assert brought.remedy.commands == (FORCED,)
 
 
+def test_of_several_files_the_one_that_was_built_counts(tmp_path: Path) -> None:
+    by_hand: dict[str, Content] = {f"/lib/modules/{NEW}/extra/v4l2loopback.ko": b"by hand"}
+    brought = one(tmp_path, added(), built(), installed(), by_hand)
+    assert (brought.path, brought.fault) == ("updates/dkms/v4l2loopback.ko", "")
+
+
 def test_the_kernel_was_removed_and_installed_again(tmp_path: Path) -> None:
     """The link stays, and `dkms autoinstall` believes it."""
     files = {path: content for path, content in installed().items() if "/lib/modules" not in path}
