@@ -7,7 +7,6 @@ count: RHEL's weak modules were built for another one. Without them the whole of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Literal
@@ -276,23 +275,14 @@ class Interface:
     def _by_own_modules(self) -> _Known | None:
         """What the kernel's own modules ask for is what it has. A few of them tell the symbols that all need."""
         found: dict[str, int | None] = {}
-        for module in self._own:
+        for module in self._tree.samples:
             found.update(module.extended or module.versions or {})
         return _Known(found, complete=False) if found else None
-
-    @cached_property
-    def _own(self) -> tuple[ModuleSymbols, ...]:
-        """Some of the modules that came with the kernel."""
-        found = []
-        for path in self._tree.smallest:
-            with suppress(FormatError, Missing, NoDecoder, Unreadable):
-                found.append(self._tree.symbols(path))
-        return tuple(found)
 
     def _is_ours(self, known: _Known) -> bool:
         """Whether what is known fits the kernel's own modules: headers may be of another build."""
         offered = {**{name: one.checksum for name, one in (known.modules or {}).items()}, **known.kernel}
-        for module in self._own:
+        for module in self._tree.samples:
             checksums = module.extended or module.versions or {}
             for name in {_LAYOUT, *module.undefined} if self._versioned else module.undefined:
                 if name not in offered:

@@ -281,18 +281,19 @@ class ModuleTree:
             return module_symbols.parse(content)
 
     @cached_property
-    def sample(self) -> ModuleSymbols | None:
-        """One of the kernel's own modules, the smallest that is whole; None without any that can be read."""
-        other = None
+    def samples(self) -> tuple[ModuleSymbols, ...]:
+        """Some of the kernel's own modules, the smallest that are whole; none where none of them can be read."""
+        found = []
         for path in self.smallest:
-            try:
-                found = self.symbols(path)
-            except (FormatError, Missing, NoDecoder, Unreadable):
-                continue
-            if found.one("intree") is not None:
-                return found
-            other = other or found
-        return other
+            with suppress(FormatError, Missing, NoDecoder, Unreadable):
+                found.append(self.symbols(path))
+        # Not everything below kernel/ came with the kernel. What did says so, since Linux 3.2.
+        return tuple(one for one in found if one.one("intree") is not None) or tuple(found)
+
+    @property
+    def sample(self) -> ModuleSymbols | None:
+        """One of `samples`."""
+        return next(iter(self.samples), None)
 
     @cached_property
     def smallest(self) -> tuple[str, ...]:

@@ -200,6 +200,27 @@ def test_headers_of_another_build_tell_nothing(tmp_path: Path, other: str) -> No
     assert kind(found, versions=KERNEL, undefined=["kfree", "gone"]) == "symbol-missing"
 
 
+def test_a_foreign_module_among_the_kernels_own(tmp_path: Path) -> None:
+    """Some installers copy to kernel/; what is built wrongly there says nothing of the kernel."""
+    foreign: Mapping[str, Content] = {
+        "kernel/a.ko": ko("a", versions={"module_layout": 9}, vermagic="5.10 SMP modversions ", fields=(), size=8)
+    }
+    found = interface(tmp_path, foreign, HEADERS_HERE)
+    assert kind(found, versions=KERNEL, undefined=["kfree"]) is None
+    assert kind(found, versions={**KERNEL, "gone": 1}, undefined=["gone"]) == "symbol-missing"
+    misfit = found.misfit("kernel/a.ko")
+    assert misfit is not None
+    assert misfit.kind == "vermagic"
+
+
+def test_headers_that_lag_behind_the_image(tmp_path: Path) -> None:
+    """They fit the few modules that are asked, and yet not the module: the image has the last word."""
+    old = SYMVERS.replace("0x00000033\tkfree", "0x00000099\tkfree")
+    zfs = {"versions": KERNEL, "undefined": ["kfree"]}
+    assert kind(interface(tmp_path / "1", {"build/Module.symvers": old}), **zfs) == "symbol-version"
+    assert kind(interface(tmp_path / "2", {"build/Module.symvers": old}, PACKED), **zfs) is None
+
+
 def test_an_image_that_tells_nothing(tmp_path: Path) -> None:
     for number, image in enumerate((b"", x86_image(), x86_image(payload=initrd.compress("gzip", bytes(5000))))):
         found = interface(tmp_path / str(number), {IMAGE: image})
