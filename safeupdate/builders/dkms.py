@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -172,6 +172,9 @@ def _built(
         why = f"{found.directory}/module has no such module: the build was not whole."
         return brought("failed", "build", why, _again(package, release, found.directory))
     if path is None:
+        dangling = _dangling(world, tree.named(module.file))
+        if dangling is not None:
+            return _linked(world, package, module.name, dangling)
         if reason is not None:
             return brought("unwanted", why=reason)
         if found.state == "built":
@@ -190,20 +193,39 @@ def _not_built(
     world: World, package: Package, found: Build, architecture: str | None, config: Mapping[str, str] | None
 ) -> Iterator[Brought]:
     """The modules of a package that dkms has not built for this kernel."""
-    lacking, own = [], {}
+    lacking = {}
     expected = dkms_tree.expected_modules(package)
     for file in expected:
         name = package.kernel_names.get(file, file)
         there = [*world.tree.named(file), *world.tree.named(name)]
-        if all(path.startswith(IN_TREE) for path in there):
-            lacking.append(name)
-            own[name] = next(iter(there), None)
+        dangling = _dangling(world, there)
+        if dangling is not None:
+            yield _linked(world, package, name, dangling)
+        elif all(path.startswith(IN_TREE) for path in there):
+            lacking[name] = there[0] if there else None
         # What others have put there is judged as it is.
     if expected and not lacking:
         return
     state, fault, why, evidence, remedy = _told(world, package, found, architecture, config)
-    for name in lacking or ("",):
-        yield Brought(name, _provider(package), state, own.get(name), fault, why, evidence, remedy)
+    for name, path in (lacking or {"": None}).items():
+        yield Brought(name, _provider(package), state, path, fault, why, evidence, remedy)
+
+
+def _dangling(world: World, paths: Iterable[str]) -> str | None:
+    """Of the files of a module that did not come with the kernel a link that leads nowhere, if there is no other."""
+    outside = [path for path in paths if not path.startswith(IN_TREE)]
+    if any(world.machine.exists(world.tree.path(path)) for path in outside):
+        return None
+    return next(iter(outside), None)
+
+
+def _linked(world: World, package: Package, module: str, path: str) -> Brought:
+    """With `symlink_modules` dkms puts links to its own tree into /lib/modules."""
+    link = world.tree.path(path)
+    target = world.machine.readlink(link)
+    why = f"{link} leads to {target}, which does not exist."
+    remedy = _install(package, world.tree.kernel.release, force=True)
+    return Brought(module, _provider(package), "absent", path, "link", why, remedy=remedy)
 
 
 def _told(

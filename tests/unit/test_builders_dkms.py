@@ -123,6 +123,15 @@ def test_modules_as_links_into_dkms_own_tree(tmp_path: Path) -> None:
     assert one(tmp_path, added(), built(), files).state == "installed"
 
 
+def test_such_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    target = f"{VERSION}/{NEW}/x86_64/module/v4l2loopback.ko"
+    files = {**installed(), f"/lib/modules/{NEW}/updates/dkms/v4l2loopback.ko": Link(target)}
+    brought = one(tmp_path, added(), files)
+    assert (brought.state, brought.fault, brought.path) == ("absent", "link", "updates/dkms/v4l2loopback.ko")
+    assert target in brought.why
+    assert brought.remedy.commands == (FORCED,)
+
+
 def test_compressed_by_somebody_else(tmp_path: Path) -> None:
     packed = installed(content=gzip.compress(b"module"), name="v4l2loopback.ko.gz")
     assert one(tmp_path, added(), built(), packed).state == "installed"
@@ -229,7 +238,8 @@ def test_links_to_another_kernels_modules(tmp_path: Path) -> None:
     brought = one(tmp_path, added(), built(OLD), files)
     assert (brought.state, brought.path) == ("installed", "weak-updates/v4l2loopback.ko")
     (tmp_path / f"lib/modules/{OLD}/extra/v4l2loopback.ko").unlink()
-    assert [brought.state for brought in dkms.look(_again(tmp_path))] == []  # what dangles is weak_updates' to tell
+    (brought,) = dkms.look(_again(tmp_path))
+    assert (brought.state, brought.fault, brought.path) == ("absent", "link", "weak-updates/v4l2loopback.ko")
 
 
 # -- what was not --------------------------------------------------------------------------------------------------
