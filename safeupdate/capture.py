@@ -81,8 +81,7 @@ _CONFIGURATION = (
     "/etc/systemd/system.conf.d",
     "/usr/lib/systemd/system.conf",
     "/usr/lib/systemd/system.conf.d",
-    "/etc/dkms/framework.conf",
-    "/etc/dkms/framework.conf.d",
+    "/etc/dkms",
     "/etc/safeupdate/safeupdate.toml",
     "/etc/safeupdate/safeupdate.toml.d",
     f"{dpkg.DIRECTORY}/status",
@@ -113,6 +112,10 @@ _NAMES = (
     "/sbin",
     f"{dpkg.STATUS}-old",
     "/var/lib/dkms",
+    "/usr/src/akmods",
+    "/var/cache/akmods",
+    "/usr/lib/module-init-tools",
+    "/run/ostree-booted",
 )
 """Names, links and sizes: whether a unit, a program or a module of DKMS is there, not what it says."""
 
@@ -124,6 +127,10 @@ _SIGNED_PROGRAMS = ("/usr/lib/shim", "/usr/lib/grub/x86_64-efi-signed", "/usr/li
 
 _UNIT_WITH_CONTENT = re.compile(r"\.(mount|automount|swap|target)$")
 """Units that name file systems. Services may hold passwords in their environment."""
+
+_BUILD_LOG = re.compile(r"/var/(?:lib/dkms/.*/make\.log|cache/akmods/.*\.log)$")
+_BUILD_LOG_LIMIT = 1 << 20
+"""Bytes of a log that goes in with its content; a build that fails writes some 10 KB."""
 
 _PROGRAMS = (
     "/sbin/init",
@@ -291,7 +298,8 @@ class _Copy:
         self._packages()
         self._programs()
         for path in _NAMES:
-            self._tree(path, content=lambda path: bool(_UNIT_WITH_CONTENT.search(path)))
+            self._tree(path, content=self._wanted)
+        self._builders()
         self._proc()
         self._sys()
         self._efi()
@@ -323,6 +331,25 @@ class _Copy:
             self._tree(path, content=lambda _: self._boot)
         for path in _SIGNED_PROGRAMS:
             self._tree(path, content=lambda path: posixpath.basename(path).startswith(("shim", "grub")))
+
+    def _wanted(self, path: str) -> bool:
+        """Of which files in `_NAMES` the content tells something."""
+        if _BUILD_LOG.search(path):
+            return self._machine.size(path) <= _BUILD_LOG_LIMIT
+        return bool(_UNIT_WITH_CONTENT.search(path))
+
+    def _builders(self) -> None:
+        """What DKMS is to build, and for which kernels it could: whether their headers are there."""
+        for name in self._list("/var/lib/dkms"):
+            for version in self._list(f"/var/lib/dkms/{name}"):
+                self._file(f"/var/lib/dkms/{name}/{version}/source/dkms.conf")
+        for release in self._list("/lib/modules"):
+            for place in (f"/lib/modules/{release}/build", f"/usr/src/kernels/{release}"):
+                headers = self._follow(place)
+                if headers is not None and self._is(headers, stat.S_ISDIR):
+                    self._entry(f"{headers}/Makefile", content=False)
+                    if self._is(f"{headers}/include", stat.S_ISDIR, follow=True):
+                        self._directory(f"{headers}/include")
 
     def _programs(self) -> None:
         files = MachineFiles(self._machine)

@@ -211,18 +211,20 @@ def _not_loaded(
         chosen, preferred = tree.chosen(name), tree.preferred(name)
         if chosen not in tree.named(name):
             if preferred is None and chosen is not None:
+                path = tree.path(chosen)
                 yield report(
                     "dkms.file-missing",
-                    tree.path(chosen),
-                    f"The module {tree.path(chosen)}, which modules.dep lists, does not exist.",
+                    path,
+                    f"The module {path}, which modules.dep lists, does not exist.",
                     weight.consequence,
                     remedy=Remedy("Build the module anew.", build_module(case.machine, release, name)),
                 )
             if preferred is not None:
+                path = tree.path(preferred)
                 yield report(
                     "dkms.not-listed",
-                    tree.path(preferred),
-                    f"The module {tree.path(preferred)} is not in the index {tree.directory}/modules.dep.bin.",
+                    path,
+                    f"The module {path} is not in the index {tree.directory}/modules.dep.bin.",
                     f"modprobe and udev do not find it. {weight.consequence}",
                     remedy=depmod,
                 )

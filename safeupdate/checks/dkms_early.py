@@ -246,11 +246,12 @@ def _unlike(look: _Look) -> Iterator[Finding]:
         for may_block in (True, False):
             several = [name for name in lost if look.may_block(name) == may_block]
             if several:
+                why = useless[several[0]]
                 yield (blocker if may_block else warning)(
                     "dkms.initramfs-misfit",
                     image,
                     f"The kernel {look.release} cannot load {_names(several)}, which the root file system "
-                    f"needs, from the initramfs image {image}: {useless[several[0]]}.",
+                    f"needs, from the initramfs image {image}: {why}.",
                     _NO_ROOT,
                     evidence=[f"{name}: {useless[name]}" for name in several[:_CAP]],
                     remedy=build_again(look.case, image),

@@ -106,6 +106,17 @@ def machine(tmp_path: Path) -> Machine:
             "/root/mok/MOK.der": b"0\x82public",
             "/root/notes": "secret",
             "/etc/dkms/framework.conf": "export KBUILD_SIGN_PIN=secret\n",
+            "/etc/dkms/zfs.conf": "AUTOINSTALL=yes\n",
+            "/var/lib/dkms/zfs/2.1/source": Link("/usr/src/zfs-2.1"),
+            "/usr/src/zfs-2.1/dkms.conf": "PACKAGE_NAME=zfs\n",
+            "/usr/src/zfs-2.1/zfs.c": "secret",
+            "/var/lib/dkms/zfs/2.1/build/make.log": "error: x\n",
+            "/var/cache/akmods/acme/1.0-1-for-6.1.0.failed.log": "error: y\n",
+            "/var/cache/akmods/acme/kmod-acme.rpm": b"secret",
+            "/usr/src/akmods/acme-kmod.latest": Link("acme-kmod-1.0-1.fc40.src.rpm"),
+            "/usr/src/akmods/acme-kmod-1.0-1.fc40.src.rpm": b"secret",
+            "/usr/src/linux/Makefile": "secret",
+            "/usr/src/linux/include/config/auto.conf": "secret",
             "/etc/safeupdate/safeupdate.toml": "[ledger]\nkeep_days = 9\n",
             "/var/lib/safeupdate/ledger.db": b"secret of the ledger",
             "/var/lib/dpkg/status": f"Package: linux-image-{RELEASE}\nStatus: install ok unpacked\nVersion: 1\n",
@@ -183,6 +194,10 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
         "/sys/devices/pci0000:00/0000:00:01.0/modalias",
         "/sys/devices/virtual/dmi/id/sys_vendor",
         "/sys/devices/platform/snd_aloop.0/modalias",
+        "/etc/dkms/zfs.conf",
+        "/usr/src/zfs-2.1/dkms.conf",
+        "/var/lib/dkms/zfs/2.1/build/make.log",
+        "/var/cache/akmods/acme/1.0-1-for-6.1.0.failed.log",
         f"/sys/firmware/efi/efivars/BootOrder-{GUID}",
         f"/sys/firmware/efi/efivars/LoaderInfo-{GUID}",
         "/etc/systemd/system/data.mount",
@@ -226,8 +241,13 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
         ("/dev/vg/home", "../dm-0"),
         ("/etc/default/grub", "../shared/grub"),
         (f"{MODULES}/build", "/usr/src/linux"),
+        ("/var/lib/dkms/zfs/2.1/source", "/usr/src/zfs-2.1"),
+        ("/usr/src/akmods/acme-kmod.latest", "acme-kmod-1.0-1.fc40.src.rpm"),
     ):
         assert os.readlink(f"{place}{path}") == target
+    for path in ("/usr/src/akmods/acme-kmod-1.0-1.fc40.src.rpm", "/usr/src/linux/Makefile"):
+        assert Path(f"{place}{path}").is_file()
+    assert Path(f"{place}/usr/src/linux/include").is_dir()
     assert Path(f"{place}/etc/shared/grub").read_text() == "GRUB_DEFAULT=0\n"
     assert "kernel.panic = 10\n" in Path(f"{place}/etc/sysctl.conf").read_text()
     assert "RuntimeWatchdogSec=60\n" in Path(f"{place}/etc/systemd/system.conf").read_text()
