@@ -92,27 +92,26 @@ def _names(tree: ModuleTree) -> frozenset[str]:
 
 
 def _brought(world: World, running: ModuleTree, name: str, path: str, source: _Source | None) -> Brought:
-    release, ours = world.tree.kernel.release, running.kernel.release
-    directory = os.path.dirname(running.path(path))
-    provider = f"whatever made {directory}" if source is None else f"the package {source.package.name}"
+    machine, release, path = world.machine, world.tree.kernel.release, running.path(path)
+    provider = f"the package {source.package.name}" if source is not None else f"whatever made {os.path.dirname(path)}"
     state: State = "lost"
-    remedy = Remedy(f"Install it for the kernel {release}, as it was installed for {ours}.")
+    remedy = Remedy(f"Install it for the kernel {release}, as it was installed for {running.kernel.release}.")
     unit = _MADE_AT_BOOT.get(name)
-    if unit and units.enabled(world.machine, unit) and world.machine.is_file(world.tree.path("build/Makefile")):
+    if unit is not None and units.enabled(machine, unit) and machine.is_file(world.tree.path("build/Makefile")):
         state, why, remedy = "waiting", f"{unit} builds it when it starts.", Remedy()
     elif source is None or source.wanted is None:
-        place = world.machine.resolve(running.path(path))
-        unlinked = weak_updates.unlinked(world.machine, world.interface, place, release)
-        why, remedy = unlinked or (f"What the kernel {ours} has, which is running, lies in {directory}.", remedy)
+        why = "No package that is known here brought it." if source is None else "That package is for no other kernel."
+        link = weak_updates.unlinked(machine, world.interface, machine.resolve(path), release)
+        why, remedy = link if link is not None else (why, remedy)
     elif source.like is None:
         why = f"The package {source.wanted} is not installed."
-        remedy = remedies.install(world.machine, source.wanted)
+        remedy = remedies.install(machine, source.wanted)
     elif source.like.state == "half-installed":
         why = f"The package {source.wanted} was not unpacked to the end, or not removed to the end."
-        remedy = _again(world.machine, source)
-    elif name in _modules(source.database.files(source.like, release)):
+        remedy = _again(machine, source)
+    elif _is_in(source.database, source.like, release, name):
         why = f"The package {source.wanted} brought it, and its file is gone."
-        remedy = _again(world.machine, source)
+        remedy = _again(machine, source)
     else:
         why = f"The package {source.wanted} is installed, and does not bring it."
     return Brought(name, provider, state, why=why, remedy=remedy)
@@ -171,6 +170,12 @@ def _like(world: World, running: ModuleTree, package: Package, database: Databas
     else:
         return None, None
     return wanted, database.named(wanted)
+
+
+def _is_in(database: Database, package: Package, release: str, name: str) -> bool:
+    with suppress(FormatError, ProgramFailed, Unreadable):
+        return name in _modules(database.files(package, release))
+    return False
 
 
 def _modules(files: Iterable[PackedFile]) -> frozenset[str]:

@@ -153,7 +153,7 @@ def test_debians_kernel_on_proxmox_has_no_zfs(tmp_path: Path) -> None:
     found = look(tmp_path, files, PVE, debian)
     assert set(found) == {"zfs", "spl"}
     assert found["zfs"].provider == f"the package proxmox-kernel-{PVE}-signed"
-    assert found["zfs"].why == f"What the kernel {PVE} has, which is running, lies in /lib/modules/{PVE}/zfs."
+    assert found["zfs"].why == "That package is for no other kernel."
     assert found["zfs"].remedy.commands == ()
 
 

@@ -53,19 +53,19 @@ UNIT = "/usr/lib/systemd/system/akmods.service"
 CACHE = "/var/cache/akmods/acme"
 
 
-def akmod(tree: Tree, *, service: bool = True, devel: bool = True) -> None:
-    """akmod-acme, built for the running kernel, whose module is in use."""
-    tree.write("/usr/src/akmods/acme-kmod-1.0-1.fc40.src.rpm", b"\xed\xab\xee\xdb")
-    tree.link("acme-kmod-1.0-1.fc40.src.rpm", "/usr/src/akmods/acme-kmod.latest")
+def akmod(tree: Tree, name: str = "acme", *, service: bool = True, devel: bool = True) -> None:
+    """A package akmod-NAME, built for the running kernel, whose module is in use."""
+    tree.write(f"/usr/src/akmods/{name}-kmod-1.0-1.fc40.src.rpm", b"\xed\xab\xee\xdb")
+    tree.link(f"{name}-kmod-1.0-1.fc40.src.rpm", f"/usr/src/akmods/{name}-kmod.latest")
     tree.write("/usr/sbin/akmods", "#!/usr/bin/bash\n")
     tree.write(UNIT, "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/sbin/akmods --from-init\n")
     if service:
         tree.link(UNIT, "/etc/systemd/system/multi-user.target.wants/akmods.service")
     if devel:
         tree.write(f"/usr/src/kernels/{tree.newest}/Makefile", "VERSION = 6\n")
-    bring(tree, tree.older, "extra/acme/acme")
+    bring(tree, tree.older, f"extra/{name}/{name}")
     depmod(tree, tree.older)
-    loaded(tree, "acme")
+    loaded(tree, name)
 
 
 _AKMODS = "akmods' files as its script and its units make them"
@@ -293,17 +293,8 @@ def _vboxdrv_at_boot(tree: Tree) -> None:
     loaded(tree, "vboxdrv")
 
 
-@broken(
-    "zfs-root",
-    "debian12",
-    "the root is on ZFS, and the newest kernel, of another package, has no such module",
-    "dkms.module-lost",
-    note="zfs in the package of the kernel and beside its modules, as Proxmox has it",
-)
-def _zfs_root(tree: Tree) -> None:
-    for name, like in (("zfs", "drivers/net/dummy"), ("spl", "drivers/net/bonding/bonding")):
-        bring(tree, tree.older, f"zfs/{name}", like)
-    depmod(tree, tree.older)
+def on_zfs(tree: Tree) -> None:
+    """The root on ZFS, and a /boot of its own that GRUB can read."""
     layouts.separate_boot(tree)
     tree.edit("/etc/fstab", rf"^UUID={tree.uuid} .*\n", "")
     devices = [
@@ -315,5 +306,31 @@ def _zfs_root(tree: Tree) -> None:
     mounts = ["0:25 / / zfs rpool/ROOT/pve-1", "254:1 / /boot ext4 /dev/vda1"]
     layouts.facts(tree, devices, mounts, cmdline=f"BOOT_IMAGE=/vmlinuz-{tree.older} {root} ro")
     tree.edit(MENU, r"root=UUID=\S+", root)
+
+
+@broken(
+    "akmods-root",
+    "debian12",
+    "the root is on ZFS, and akmods will build that at the next boot: too late",
+    "dkms.not-built",
+    note=_AKMODS,
+)
+def _akmods_root(tree: Tree) -> None:
+    on_zfs(tree)
+    akmod(tree, "zfs")
+
+
+@broken(
+    "zfs-root",
+    "debian12",
+    "the root is on ZFS, and the newest kernel, of another package, has no such module",
+    "dkms.module-lost",
+    note="zfs in the package of the kernel and beside its modules, as Proxmox has it",
+)
+def _zfs_root(tree: Tree) -> None:
+    on_zfs(tree)
+    for name, like in (("zfs", "drivers/net/dummy"), ("spl", "drivers/net/bonding/bonding")):
+        bring(tree, tree.older, f"zfs/{name}", like)
+    depmod(tree, tree.older)
     loaded(tree, "zfs", marks="(POE)")
     loaded(tree, "spl", marks="(OE)")
