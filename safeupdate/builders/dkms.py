@@ -254,9 +254,11 @@ def _told(
         return "absent", "", why, (), _install(package, release)
     if units.enabled(machine, "dkms.service"):
         # Nothing asks udev or systemd-modules-load.service again for what could not be loaded before.
-        why = "Nothing has tried to; dkms.service will at the next boot, too late for what is loaded before it."
+        why = (
+            "No build of it was tried. At the next boot dkms.service makes one, too late for what is loaded before it."
+        )
         return "absent", "", why, (), _install(package, release)
-    return "absent", "", "Nothing has tried to.", (), _install(package, release)
+    return "absent", "", "No build of it was tried.", (), _install(package, release)
 
 
 _FAULTS: Mapping[Kind, Fault] = {"headers": "headers", "compiler": "compiler", "build": "build", "sign": "sign"}

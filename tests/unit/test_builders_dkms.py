@@ -344,7 +344,7 @@ def test_it_waits_for_another_package(tmp_path: Path) -> None:
     (tmp_path / f"var/lib/dkms/other/1/{NEW}").mkdir(parents=True)
     (tmp_path / f"var/lib/dkms/other/kernel-{NEW}-x86_64").symlink_to("1")
     (brought,) = dkms.look(_again(tmp_path))
-    assert brought.why == "Nothing has tried to."
+    assert brought.why == "No build of it was tried."
 
 
 @pytest.mark.parametrize("source", [Link("/usr/src/gone-1"), None])
