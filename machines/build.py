@@ -20,7 +20,7 @@ from machines.namespace import private_mounts
 from machines.recipes import RECIPES, WHEELS_FOR, Recipe
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_SCRIPTS = (os.path.join(_HERE, "prepare.sh"), os.path.join(_HERE, "customize.sh"))
+_PREPARE, _CUSTOMIZE, _MODULES = (os.path.join(_HERE, name) for name in ("prepare.sh", "customize.sh", "modules.sh"))
 _UNUSED = ("doc", "doc-base", "man", "locale", "info", "lintian", "bash-completion", "zsh", "bug")
 """Below /usr/share: a third of the files, and none that a boot reads."""
 
@@ -50,8 +50,12 @@ def names() -> tuple[str, ...]:
 
 def path(name: str) -> str:
     """Where the root of this recipe is, or will be."""
-    digest = hashlib.sha256(repr((RECIPES[name], _UNUSED)).encode())
-    for script in _SCRIPTS if not RECIPES[name].wheels else ():
+    recipe = RECIPES[name]
+    digest = hashlib.sha256(repr((recipe, _UNUSED)).encode())
+    if recipe.base:
+        digest.update(os.path.basename(path(recipe.base)).encode())
+    scripts = (_MODULES,) if recipe.base else (_PREPARE, _CUSTOMIZE)
+    for script in scripts if not recipe.wheels else ():
         with open(script, "rb") as file:
             digest.update(file.read())
     return os.path.join(cache(), "machines", f"{name}-{digest.hexdigest()[:12]}")
@@ -120,7 +124,7 @@ def _root_device(recipe: Recipe, work: str) -> Iterator[str]:
 
     Empty where loop devices are not to be had: the images then lack fsck, as in any chroot.
     """
-    if recipe.wheels:
+    if recipe.wheels or recipe.base:
         yield ""
         return
     image = os.path.join(work, "disk")
@@ -148,20 +152,26 @@ def _wheels(recipe: Recipe, work: str) -> str:
 
 
 def _mmdebstrap(recipe: Recipe, directory: str, device: str, wheels: str) -> None:
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
-    command += [f"--components={','.join(recipe.components)}", f"--include={','.join(recipe.packages)}"]
+    command = ["mmdebstrap", "--mode=root", "--format=directory", f"--components={','.join(recipe.components)}"]
     command += ["--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNUSED]
-    if not recipe.wheels:
-        prepare, customize = _SCRIPTS
-        command += [f'--essential-hook={prepare} "$1"', f'--customize-hook={customize} "$1"']
+    if recipe.base:
+        command += [
+            "--variant=custom",
+            f'--setup-hook=cp -a --reflink=auto {shlex.quote(root(recipe.base))}/. "$1"',
+            f'--customize-hook={_MODULES} "$1" {shlex.join(recipe.packages)}',
+        ]
     else:
+        command += ["--variant=minbase", f"--include={','.join(recipe.packages)}"]
+    if recipe.wheels:
         install = f"/venv/bin/pip install --quiet --no-index --find-links=/wheels {shlex.join(recipe.wheels)}"
         command += [
             f"--customize-hook=copy-in {shlex.quote(wheels)} /",
             f'--customize-hook=chroot "$1" sh -c {shlex.quote(f"python3 -m venv /venv && {install}")}',
             '--customize-hook=rm -r "$1/wheels"',
         ]
+    elif not recipe.base:
+        command += [f'--essential-hook={_PREPARE} "$1"', f'--customize-hook={_CUSTOMIZE} "$1"']
     environment = {
         "MACHINE": recipe.name,
         "ROOT_UUID": recipe.root_uuid,

@@ -1,8 +1,8 @@
-"""What the machines are made of. A change here, or in the two scripts beside, makes a new tree."""
+"""What the machines are made of. A change here, or in the scripts beside, makes a new tree."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _BOOTABLE = (
     "systemd-sysv",
@@ -17,6 +17,8 @@ _BOOTABLE = (
     "systemd-boot-efi",
 )
 _INITRAMFS_TOOLS = ("initramfs-tools", "busybox")
+# openssl makes the key that dkms signs with; it is not among what dkms depends on, but most machines have it.
+_DKMS = ("openssl", "dkms", "v4l2loopback-dkms", "dm-writeboost-dkms")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Recipe:
     """A Debian release, and the packages that a machine has beside the kernels and what is always there.
 
     `root_disk` is virtio's `vda` or `sda` behind AHCI; the root file system is ext4 on its one partition. A recipe
-    with `wheels` has no kernels: it is a Python with these packages in /venv.
+    with `wheels` has no kernels: it is a Python with these packages in /venv. One with a `base` is a copy of that
+    machine, with the headers of its kernels, and the packages installed after them.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Recipe:
     root_uuid: str = ""
     root_disk: str = "vda"
     wheels: tuple[str, ...] = ()
+    base: str = field(default="", repr=False)  # counts in the hash by its own
 
 
 RECIPES = {
@@ -65,6 +69,23 @@ RECIPES = {
             "trixie",
             (*_BOOTABLE, "dracut"),
             root_uuid="5afe0bda-0013-4000-8000-00000000000d",
+        ),
+        # Modules from outside the kernel's package, built for both kernels.
+        Recipe(
+            "debian12-dkms",
+            "bookworm",
+            _DKMS,
+            root_uuid="5afe0bda-0012-4000-8000-000000000001",
+            base="debian12",
+        ),
+        Recipe(
+            "debian13-dkms",
+            "trixie",
+            _DKMS,
+            components=("main", "non-free-firmware"),
+            root_uuid="5afe0bda-0013-4000-8000-000000000001",
+            root_disk="sda",
+            base="debian13",
         ),
         # The oldest Python and the oldest cryptography that pyproject.toml promises.
         Recipe(
