@@ -41,13 +41,10 @@ class Misfit:
 
 @dataclass(frozen=True)
 class _Known:
-    """Checksums of what the kernel exports; by symvers, of what its own modules do too, None without that file.
+    """What the kernel exports. `with_modules`: what its own modules do, too. `complete`: nothing else is exported."""
 
-    `complete`: what is not in it is not exported.
-    """
-
-    kernel: Mapping[str, int | None]
-    modules: Mapping[str, Exported] | None = None
+    exports: Mapping[str, Exported]
+    with_modules: bool = False
     complete: bool = True
 
 
@@ -185,24 +182,22 @@ class Interface:
 
         Empty where nothing exports it; None where that is not known.
         """
-        if known is not None and name in known.kernel:
-            return frozenset([known.kernel[name]])
-        if known is not None and known.modules is not None and name in known.modules:
-            exported = known.modules[name]
-            if self._is_from_the_kernel(modules.module_name(exported.module)):
-                return frozenset([exported.checksum])
+        one = None if known is None else known.exports.get(name)
+        if one is not None and (one.module == symvers.KERNEL or self._is_from_the_kernel(one.module)):
+            return frozenset([one.checksum])
         read = [*self._of_modules(name)]
         found = frozenset(exports[name] for exports in read if exports is not None and name in exports)
         if found:
             return found
         if name == _LAYOUT or None in read or known is None or not known.complete:
             return None
-        return None if known.modules is None and not self._tree.exporters else frozenset()
+        return frozenset() if known.with_modules or self._tree.exporters else None
 
-    def _is_from_the_kernel(self, module: str) -> bool:
+    def _is_from_the_kernel(self, path: str) -> bool:
         """Whether modprobe loads the kernel's own module of that name, none that was put in its place."""
-        chosen = self._tree.chosen(module)
-        return any(path.startswith(IN_TREE) for path in (self._tree.named(module) if chosen is None else (chosen,)))
+        name = modules.module_name(path)
+        chosen = self._tree.chosen(name)
+        return any(one.startswith(IN_TREE) for one in (self._tree.named(name) if chosen is None else (chosen,)))
 
     def _of_modules(self, name: str) -> Iterator[Mapping[str, int | None] | None]:
         """What modules export that may have the symbol: those that depmod says, else every one from elsewhere."""
@@ -238,13 +233,9 @@ class Interface:
                 with self._machine.open(place) as file:
                     plain = not place.endswith((".gz", ".xz", ".zst"))
                     content = file if plain else unpacked.of(file, xz=place.endswith(".xz"))
-                    found = symvers.parse(content.read(_SYMVERS_LIMIT))
+                    known = _Known(symvers.parse(content.read(_SYMVERS_LIMIT)), with_modules=True)
             except (FormatError, Missing, NoDecoder, Unreadable, OSError):
                 continue
-            known = _Known(
-                {name: one.checksum for name, one in found.items() if one.module == symvers.KERNEL},
-                {name: one for name, one in found.items() if one.module != symvers.KERNEL},
-            )
             if self._is_ours(known):
                 return known
         return None
@@ -254,7 +245,7 @@ class Interface:
         section = ".linux" if self._embedded else None
         try:
             with kernels.part(self._machine, self._kernel.image, section) as (file, size):
-                known = _Known(self._of_image(file, size))
+                known = _Known(_of_kernel(self._of_image(file, size)))
         except (FormatError, Missing, NoDecoder, Unreadable, OSError):
             return None
         return known if self._is_ours(known) else None
@@ -277,20 +268,21 @@ class Interface:
         found: dict[str, int | None] = {}
         for module in self._tree.samples:
             found.update(module.extended or module.versions or {})
-        return _Known(found, complete=False) if found else None
+        return _Known(_of_kernel(found), complete=False) if found else None
 
     def _is_ours(self, known: _Known) -> bool:
         """Whether what is known fits the kernel's own modules: headers may be of another build."""
-        offered = {**{name: one.checksum for name, one in (known.modules or {}).items()}, **known.kernel}
         for module in self._tree.samples:
             checksums = module.extended or module.versions or {}
             for name in {_LAYOUT, *module.undefined} if self._versioned else module.undefined:
-                if name not in offered:
-                    if known.modules is not None:
-                        return False
-                elif offered[name] is not None and offered[name] != checksums.get(name, offered[name]):
+                one = known.exports.get(name)
+                if known.with_modules if one is None else one.checksum != checksums.get(name, one.checksum):
                     return False
-        return bool(known.kernel)
+        return bool(known.exports)
+
+
+def _of_kernel(exports: Mapping[str, int | None]) -> dict[str, Exported]:
+    return {name: Exported(checksum or 0, symvers.KERNEL) for name, checksum in exports.items()}
 
 
 def _from_lines(lines: list[bytes] | None) -> dict[str, int | None]:

@@ -25,12 +25,9 @@ def parse(data: bytes) -> dict[str, Exported]:
         raise FormatError("the last line was cut", f"line {data.count(bytes([10])) + 1}")
     found = {}
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n")[:-1], 1):
-        columns = line.split("\t", 3)
         try:
-            checksum, name, module = columns[:3]
-            if not name or not module:
-                raise ValueError
-            found[name] = Exported(int(checksum, 16) & 0xFFFFFFFF, module)
+            checksum, name, module, *_ = line.split("\t", 3)
+            found[name] = Exported(int(checksum, 16), module)
         except ValueError:
             raise FormatError("a line that names no symbol", f"line {number}") from None
     return found

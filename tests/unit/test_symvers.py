@@ -27,7 +27,7 @@ def test_one_that_was_cut(cut: int) -> None:
         symvers.parse(TEXT[:cut])
 
 
-@pytest.mark.parametrize("line", [b"\n", b"0x1\ta\n", b"x\ta\tb\n", b"0x1\t\tb\n", b"0x1\ta\t\tc\n"])
+@pytest.mark.parametrize("line", [b"\n", b"0x1\ta\n", b"x\ta\tb\n", b"0x\ta\tb\n"])
 def test_other_lines(line: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         symvers.parse(TEXT + line)
