@@ -3,7 +3,8 @@
 A package (kmod-NAME, NAME-kmp-FLAVOUR) has its modules in /lib/modules/OTHER/extra or updates. When it or a kernel is
 installed, weak-modules (of kmod's packaging on RHEL; SUSE's is weak-modules2, of suse-module-tools) makes links to them
 in /lib/modules/R/weak-updates of every kernel whose symbols they fit, and takes away those that do not fit. So what
-does not fit has no link, rather than one that is wrong.
+does not fit has no link, rather than one that is wrong; but weak-modules does not notice where a kernel's release has a
+plus in it (`+rt`, `+debug`), which its patterns take for something else.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Weak links, made from what makes them: weak-modules of RHEL 9's package kmod, weak-modules2 of suse-module-tools. No
-machine of theirs could be had. DKMS's own weak links have the same form (dkms(8))."""
+"""Weak links, made from what makes them: weak-modules of RHEL 7's package kmod 20, weak-modules2 of suse-module-tools.
+
+No machine of theirs could be had; the former, run on Debian's kernels, made the same link. DKMS's own weak links have
+the same form (dkms(8)).
+"""
 
 from __future__ import annotations
 
