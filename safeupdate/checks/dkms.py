@@ -7,12 +7,14 @@ wrong with a module weighs as much as this machine needs it (`needs.py`). Signat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from safeupdate.builders import Brought, World, akmods, dkms, packaged, weak_updates
 from safeupdate.case import Case, Check
 from safeupdate.checks.dkms_early import early
-from safeupdate.checks.module_weight import stand_in, weigh
-from safeupdate.formats import modules
+from safeupdate.checks.module_weight import Weight, stand_in, weigh
+from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
+from safeupdate.formats import elf, modules
 from safeupdate.kernels import Kernel
 from safeupdate.module_interface import Interface
 from safeupdate.module_tree import IN_TREE, ModuleTree
@@ -44,7 +46,7 @@ def check(case: Case) -> Iterator[Finding]:
         raise NotApplicable("every module here came with its kernel")
     lacking = [one for one in brought if one.state != "installed" or one.fault]
     yield from _not_made(case, tree, lacking)
-    yield from _not_loaded(case, tree, interface, brought, {one.module for one in lacking})
+    yield from _not_loaded(case, tree, interface, brought)
     yield from early(case)
     if case.is_target:
         yield from _elsewhere(world)
@@ -88,6 +90,18 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
                 consequence,
                 evidence=first.evidence[:_CAP],
             )
+            continue
+        if state == "installed":
+            # Somebody may have put a newer one there on purpose; whether it is loaded is asked of the file.
+            if case.is_target:
+                yield warning(
+                    "dkms.not-as-built",
+                    _subject(several),
+                    f"The kernel {release} has another file than was built of {these}. {first.why}",
+                    "That file is used, as far as the kernel takes it.",
+                    evidence=first.evidence[:_CAP],
+                    remedy=first.remedy,
+                )
             continue
         if state in ("waiting", "building") and not weight.for_root:
             yield warning(
@@ -134,15 +148,6 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
                 "dkms.dangling-link",
                 _subject(several),
                 f"The kernel {release} has of {these} a link that leads nowhere. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
-        elif state == "installed":
-            yield report(
-                "dkms.not-as-built",
-                _subject(several),
-                f"The kernel {release} has another file than was built of {these}. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,
@@ -194,22 +199,23 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             )
 
 
-def _not_loaded(
-    case: Case, tree: ModuleTree, interface: Interface, brought: list[Brought], lacking: set[str]
-) -> Iterator[Finding]:
+def _not_loaded(case: Case, tree: ModuleTree, interface: Interface, brought: list[Brought]) -> Iterator[Finding]:
     """Of the modules that are there: which file modprobe takes, and whether the kernel takes that."""
     if tree.index.problem is not None:
         return  # the check of the kernel's files speaks of it
     release = tree.kernel.release
     depmod = Remedy(f"Write the lists of the modules of {release} anew.", (("depmod", "-a", release),))
-    meant = {one.module: one for one in brought}
+    # A file may have another name than the module in it: Debian's nvidia-current.ko.
+    meant = {modules.module_name(one.path): one for one in brought if one.path is not None}
+    lacking = {one.module for one in brought if one.state != "installed"}
     for name in sorted(_outside(tree) - lacking):
-        weight = weigh(case, [name])
-        if not case.is_target and weight.need is None:
+        module = meant[name].module if name in meant else name
+        if not case.is_target and weigh(case, [module]).need is None:
             continue
-        report = blocker if weight.level == "blocker" else unknown if weight.level == "unknown" else warning
         chosen, preferred = tree.chosen(name), tree.preferred(name)
         if chosen not in tree.named(name):
+            weight = _weight(case, tree, module, preferred)
+            report = blocker if weight.level == "blocker" else unknown if weight.level == "unknown" else warning
             if preferred is None and chosen is not None:
                 path = tree.path(chosen)
                 yield report(
@@ -217,7 +223,7 @@ def _not_loaded(
                     path,
                     f"The module {path}, which modules.dep lists, does not exist.",
                     weight.consequence,
-                    remedy=Remedy("Build the module anew.", build_module(case.machine, release, name)),
+                    remedy=Remedy("Build the module anew.", build_module(case.machine, release, module)),
                 )
             if preferred is not None:
                 path = tree.path(preferred)
@@ -233,7 +239,6 @@ def _not_loaded(
         path = tree.path(chosen)
         own = meant[name].path if name in meant else None
         instead = f" It is taken instead of {tree.path(own)}." if own is not None and tree.path(own) != path else ""
-        again = Remedy("Build the module anew.", build_module(case.machine, release, name))
         misfit = interface.misfit(chosen)
         if misfit is None:
             if instead and own is not None:
@@ -246,7 +251,11 @@ def _not_loaded(
                     evidence=["depmod.d(5) and the order of the directories decide which one is taken"],
                     remedy=depmod if preferred is not None and preferred != chosen else Remedy(),
                 )
-        elif misfit.kind == "unknown":
+            continue
+        weight = _weight(case, tree, module, chosen)
+        report = blocker if weight.level == "blocker" else unknown if weight.level == "unknown" else warning
+        again = Remedy("Build the module anew.", build_module(case.machine, release, module))
+        if misfit.kind == "unknown":
             yield (unknown if weight.level in ("blocker", "unknown") else note)(
                 "dkms.undecided",
                 path,
@@ -269,6 +278,15 @@ def _not_loaded(
                 f"The kernel refuses it (“Exec format error”). {weight.consequence}",
                 remedy=depmod if preferred not in (None, chosen) else again,
             )
+
+
+def _weight(case: Case, tree: ModuleTree, module: str, path: str | None) -> Weight:
+    """The weight of a module that something is wrong with, by the name that it has in itself if no other is needed."""
+    weight = weigh(case, [module])
+    if weight.need is None and path is not None:
+        with suppress(FormatError, Missing, NoDecoder, Unreadable), tree.open(path) as file:
+            return weigh(case, [elf.module(file).one("name") or module])
+    return weight
 
 
 def _outside(tree: ModuleTree) -> set[str]:

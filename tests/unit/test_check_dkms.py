@@ -222,9 +222,24 @@ def test_it_was_built_and_not_installed(tmp_path: Path) -> None:
 
 
 def test_another_file_than_was_built(tmp_path: Path) -> None:
+    listed = ("updates/dkms/acme.ko",)
     other: dict[str, Content] = {f"{MODULES}/updates/dkms/acme.ko": module("other")}
-    finding = only(machine(tmp_path, READY, installed("acme"), other, listed=("updates/dkms/acme.ko",)))
-    assert (finding.level, finding.id) == ("blocker", "dkms.not-as-built")
+    finding = only(machine(tmp_path / "a", READY, installed("acme"), other, listed=listed))
+    assert (finding.level, finding.id) == ("warning", "dkms.not-as-built")
+    misfit: dict[str, Content] = {f"{MODULES}/updates/dkms/acme.ko": module("other", layout=0x12)}
+    found = told(machine(tmp_path / "b", READY, installed("acme"), misfit, listed=listed))
+    assert found == [("warning", "not-as-built"), ("blocker", "misfit")]
+
+
+def test_a_file_with_another_name_than_the_module_in_it(tmp_path: Path) -> None:
+    """As Debian's nvidia-current.ko."""
+    files: dict[str, Content] = {
+        f"{MODULES}/updates/dkms/nvidia-current.ko": ko("nvidia", versions={"module_layout": 1})
+    }
+    listed = ("updates/dkms/nvidia-current.ko",)
+    finding = only(machine(tmp_path, HEADERS, files, listed=listed, loaded="nvidia 1 5 - Live 0x0 (OE)\n"))
+    assert (finding.level, finding.id) == ("blocker", "dkms.misfit")
+    assert "without what nvidia does" in finding.consequence
 
 
 NOT_WANTED = {**registered("acme", conf='BUILD_EXCLUSIVE_KERNEL="^5\\."\n'), **HEADERS}
