@@ -27,6 +27,8 @@ from safeupdate.report import Remedy
 SOURCES = "/usr/src/akmods"
 RESULTS = "/var/cache/akmods"
 
+_LINK = re.compile(r"(\w[\w.+-]*)-kmod\.latest")
+
 _LOCKS = ("/run/akmods/akmods.lock", "/var/lock/subsys/akmods")
 """Held while akmods runs, by whomever it was started: by 0.5.10, and by 0.5.6."""
 
@@ -107,8 +109,8 @@ def look(world: World) -> Iterator[Brought]:
 
 def akmods(machine: Machine, release: str) -> tuple[Akmod, ...]:
     """Every akmod on this machine, for one kernel, by name. Raises `Unreadable`."""
-    links = [name for name in machine.listdir(SOURCES) if name.endswith("-kmod.latest")]
-    if not links:
+    names = [found[1] for name in machine.listdir(SOURCES) if (found := _LINK.fullmatch(name)) is not None]
+    if not names:
         return ()
     busy = building(machine)
     at_boot = units.enabled(machine, "akmods.service") and not machine.exists("/run/ostree-booted")
@@ -116,7 +118,7 @@ def akmods(machine: Machine, release: str) -> tuple[Akmod, ...]:
         machine.is_file(f"{place}/Makefile")
         for place in (f"/usr/src/kernels/{release}", f"/lib/modules/{release}/build")
     )
-    return tuple(_akmod(machine, release, link, busy, at_boot, can_build) for link in links)
+    return tuple(_akmod(machine, release, name, busy, at_boot, can_build) for name in names)
 
 
 def building(machine: Machine) -> bool:
@@ -188,10 +190,9 @@ def _devel(release: str) -> str:
     return f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}"
 
 
-def _akmod(machine: Machine, release: str, link: str, busy: bool, at_boot: bool, can_build: bool) -> Akmod:
-    name = link[: -len("-kmod.latest")]
+def _akmod(machine: Machine, release: str, name: str, busy: bool, at_boot: bool, can_build: bool) -> Akmod:
     try:
-        source = machine.resolve(f"{SOURCES}/{link}")
+        source = machine.resolve(f"{SOURCES}/{name}-kmod.latest")
     except Missing:
         source = ""
     match = re.fullmatch(r".+-([^-]+-[^-]+)\.src\.rpm", source)
