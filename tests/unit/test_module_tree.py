@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from safeupdate.errors import FormatError, Missing
 from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
 from safeupdate.module_tree import ModuleTree
@@ -88,6 +89,35 @@ def test_what_depmod_wrote(tmp_path: Path) -> None:
     found = made(tmp_path / "cut", files)
     assert found.index.problem is not None and found.text.problem is None
     assert found.chosen("a_b") == "updates/a-b.ko"
+
+
+def test_what_is_in_the_modules(tmp_path: Path) -> None:
+    own = ko("own", vermagic="6.1 SMP ", exports={"one": 1})
+    found = made(
+        tmp_path,
+        {
+            "kernel/cut.ko": own[:-200],
+            "kernel/foreign.ko": ko("f", vermagic="5.10 SMP ", fields=(), size=8),
+            "kernel/own.ko.xz": lzma.compress(own + bytes(20_000)),
+            "kernel/z.ko": b"",
+            "updates/a.ko": ko("a", vermagic="4.19 SMP "),
+        },
+    )
+    assert found.smallest == ("kernel/own.ko.xz", "kernel/foreign.ko", "kernel/cut.ko")
+    assert [sample.one("name") for sample in found.samples] == ["own"]
+    assert found.vermagic == "6.1 SMP "
+    assert found.symbols("kernel/own.ko.xz").exports == {"one": 1}
+    with found.open("kernel/own.ko.xz") as content:
+        assert content.read(len(own)) == own
+    with pytest.raises(FormatError):
+        found.symbols("kernel/cut.ko")
+    with pytest.raises(Missing):
+        found.symbols("kernel/none.ko")
+
+
+def test_modules_that_do_not_say_that_they_came_with_the_kernel(tmp_path: Path) -> None:
+    found = made(tmp_path, {"kernel/foreign.ko": ko("f", vermagic="5.10 SMP ", fields=())})
+    assert found.vermagic == "5.10 SMP "
 
 
 # -- depmod.d --------------------------------------------------------------------------------------------------
