@@ -390,7 +390,7 @@ class _Copy:
             self._attribute(f"/sys/devices/platform/{name}/modalias")
         for module in self._list("/sys/module"):
             self._directory(f"/sys/module/{module}")
-            for name in ("initstate", "version", "srcversion", "taint", "parameters/sig_enforce"):
+            for name in ("initstate", "refcnt", "version", "srcversion", "taint", "parameters/sig_enforce"):
                 self._attribute(f"/sys/module/{module}/{name}")
         for name in ("btrfs", "bcachefs", "virtiofs"):
             self._attributes(f"/sys/fs/{name}", depth=3)

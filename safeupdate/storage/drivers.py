@@ -50,6 +50,9 @@ _TARGETS = (
 """By device-mapper's uuid: the module of the target. cryptsetup and multipath say first what a volume is, LVM says last
 what a hidden one is for (its lib/activate/dev_manager.c)."""
 
+_LINEAR = ("LVM-", "part", "DMRAID-", "stratis-")
+"""The beginnings of uuids of volumes that need no target besides those of dm_mod, where nothing above says so."""
+
 _PARTS = (
     (re.compile(r"_r(?:image|meta)_\d+$"), "dm_raid"),
     (re.compile(r"_m(?:image_\d+|log)$"), "dm_mirror"),
@@ -158,14 +161,26 @@ class _Walk:
                 target = "kvdo"  # its name until it became a part of Linux 6.9
             if target is not None:
                 yield Driver(target, place, why)
+            elif not uuid.startswith(_LINEAR):
+                for module in self._targets_in_use():
+                    yield Driver(module, place, f"{called} ({name}) is a volume of an unknown kind, which it may make")
         elif level is not None:
             yield Driver("md_mod", place, f"it makes the array {name}")
             if level.startswith("raid"):
                 yield Driver(_LEVELS.get(level, level), place, f"it makes the array {name}")
         else:
-            module = _MAKERS.get(name.rstrip("0123456789"))
-            if module is not None:
-                yield Driver(module, place, f"it makes {name}")
+            maker = _MAKERS.get(name.rstrip("0123456789"))
+            if maker is not None:
+                yield Driver(maker, place, f"it makes {name}")
+
+    def _targets_in_use(self) -> Iterator[str]:
+        """Loaded modules of device-mapper that something holds: dmsetup(8) makes volumes that say nothing of their
+        kind."""
+        for module in self._names("/sys/module"):
+            if module.startswith("dm_") and module != "dm_mod":
+                references = self._value(f"/sys/module/{module}/refcnt")
+                if references not in (None, "0"):
+                    yield module
 
     def _controllers(self, name: str, place: str) -> Iterator[Driver]:
         """An NVMe disk with several paths hangs on a subsystem that has links to its controllers; one that is reached

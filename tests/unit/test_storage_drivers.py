@@ -206,6 +206,19 @@ def test_targets_of_device_mapper(tmp_path: Path, uuid: str, called: str, module
     assert names(machine, "dm-0") == ["dm_mod", module, "sd_mod", "ahci"]
 
 
+def test_a_volume_of_dmsetup_says_nothing_of_its_kind(tmp_path: Path) -> None:
+    modules: dict[str, Content] = {
+        "/sys/module/dm_writeboost/refcnt": "1\n",
+        "/sys/module/dm_crypt/refcnt": "0\n",
+        "/sys/module/dm_mod/refcnt": "3\n",
+        "/sys/module/ext4/refcnt": "3\n",
+    }
+    machine = tree(tmp_path / "a", {**sata("sda"), **dm("dm-0", "", ("sda1",), "wbdev"), **modules})
+    assert names(machine, "dm-0") == ["dm_mod", "dm_writeboost", "sd_mod", "ahci"]
+    linear = tree(tmp_path / "b", {**sata("sda"), **dm("dm-0", "LVM-abc", ("sda1",)), **modules})
+    assert names(linear, "dm-0") == ["dm_mod", "sd_mod", "ahci"]
+
+
 def test_vdo_has_another_name_where_it_is_no_part_of_the_kernel(tmp_path: Path) -> None:
     files = {**dm("dm-0", f"LVM-{'a' * 64}-vpool", ()), "/sys/module/kvdo/initstate": "live\n"}
     assert names(tree(tmp_path, files), "dm-0") == ["dm_mod", "kvdo"]
