@@ -31,6 +31,13 @@ _MATCHES = 50
 _DEPTH_LIMIT = 40
 """Parentheses inside one another."""
 
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_SETS = re.compile(r"(?<![=!<>])=(?!=)|\+\+|--")
+"""What in an expression of numbers sets a variable."""
+
+_EXPANDS = re.compile(r"[*?{]|\[[^]]*\]")
+"""What in a word that is not quoted may make several of it: names of files, braces."""
+
 DECLARATIONS = ("export", "declare", "typeset", "local", "readonly")
 
 Value = Optional[str]
@@ -102,6 +109,9 @@ class Shell:
         if index is None or not 0 <= index < _INDEX_LIMIT:
             self.unsure.add(name)
             self._may_be(name, value)
+            for place in array:  # it may be any of them
+                self._may_be(name, array[place])
+                array[place] = None
         elif self.maybe and self.get(name, index) != value:
             array[index] = None
             self._may_be(name, value)
@@ -123,7 +133,11 @@ class Shell:
         for element in elements:
             place = element.at(self) if element.at is not None else following
             for value in element.values(self):
-                self.set(name, place, value)
+                if place is None and element.at is None:
+                    self.unsure.add(name)
+                    self._may_be(name, value)
+                else:
+                    self.set(name, place, value)
                 place = None if place is None or (value is None and element.splits) else place + 1
             following = place
 
@@ -178,10 +192,12 @@ class Shell:
             return self._grep(arguments)
         elif name == "unset":
             for argument in arguments:
-                if argument is None:
+                if argument is None or argument.startswith("-"):
                     self.lose()
-                elif not argument.startswith("-"):
-                    self.unset(argument.partition("[")[0])
+                elif "[" in argument:
+                    self.not_known(argument.partition("[")[0])
+                else:
+                    self.unset(argument)
         elif name in ("read", "mapfile", "readarray", "printf", "getopts", "let"):
             for argument in arguments:
                 variable = re.match(r"[A-Za-z_]\w*", argument or "")
@@ -212,6 +228,10 @@ class Shell:
     def arithmetic(self, text: str) -> int | None:
         """The value of an expression of sums, with what it sets; None where it is not known."""
         changed = re.match(r"\s*(?:(\+\+|--)\s*)?([A-Za-z_]\w*)\s*(\+\+|--|[-+]?=(?!=))?(.*)$", text, re.DOTALL)
+        if _SETS.search(text if changed is None else changed.group(4)):
+            for name in _NAME.findall(text):
+                self.not_known(name)
+            return None
         if changed is not None and (changed.group(1) or changed.group(3)):
             before, name, after, rest = changed.groups()
             old = self._number(name)
@@ -257,6 +277,8 @@ class Word(NamedTuple):
 
     def text(self, shell: Shell) -> Value:
         """The word's value as one."""
+        if self.raw.startswith("~") or ":~" in self.raw:
+            return None  # somebody's home
         if len(self.parts) == 1 and isinstance(self.parts[0][1], str):
             return self.parts[0][1]
         return self._joined(shell, lambda text: text)
@@ -274,12 +296,12 @@ class Word(NamedTuple):
         value = self.text(shell)
         if not self.splits or value is None:
             return [value]
-        return [*value.split()]
+        return [None] if "IFS" in shell.values or _EXPANDS.search(value) else [*value.split()]
 
     @property
     def splits(self) -> bool:
-        """Whether an expansion may become several words, or none."""
-        return any(not quoted and not isinstance(part, str) for quoted, part in self.parts)
+        """Whether it may become several words, or none."""
+        return any(not quoted and (callable(part) or bool(_EXPANDS.search(part))) for quoted, part in self.parts)
 
     def _joined(self, shell: Shell, escape: Callable[[str], str]) -> Value:
         found: list[str] | None = []
@@ -580,7 +602,12 @@ def simple(assignments: Sequence[Command], words: Sequence[Word]) -> Command:
             for word in words:
                 fields = word.fields(shell)
                 found += fields if len(found) < _INDEX_LIMIT else ()
-            return shell.call(found) if found else None
+            if found:
+                return shell.call(found)
+        elif any(re.match("-.*[nilucA]", word.raw) for word in words):
+            shell.lose()
+            shell.maybe += 1  # what is assigned from here on becomes something else, or is no such array
+            return None
         result: Truth = True
         for assignment in assignments:
             result = _and(result, assignment(shell))
@@ -625,9 +652,12 @@ def expansion(
             value = None if at is None else shell.get(name, at)
         if not operator:
             return value
-        if value is None or operator[-1] not in "-+" or argument is None:
+        if operator[-1] == "=" and not value:
+            shell.not_known(name)
             return None
-        if operator == ":-":
+        if value is None or operator[-1] not in "-+=" or argument is None:
+            return None
+        if operator in (":-", ":="):
             return value or argument.text(shell)
         if operator == ":+":
             return argument.text(shell) if value else ""

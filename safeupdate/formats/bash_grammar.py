@@ -274,9 +274,12 @@ class _Parser:
             if self.word_is(("in",)):
                 self.at += 2
                 self.skip(_BLANKS)
-                while self.at < len(self.text) and self.text[self.at] not in ";\n":
+                while self.at < len(self.text) and self.text[self.at] not in ";\n#":
+                    before = self.at
                     self.word()
                     self.skip(_BLANKS)
+                    if self.at == before:
+                        raise self.error(f"an unexpected {self.text[self.at]}")
         self.skip(_SPACE)
         if self.text.startswith("{", self.at):
             return bash.loop(self.body("{", "}"), None, name)

@@ -120,6 +120,8 @@ KNOWN = {
     "function f { A=1; }\ng() {\n  A=2\n}\nB=1": {"B[0]": "1"},
     "A=1\nreturn 0\nA=2": {"A[0]": "1"},
     "A=1 env; B=$A": {"B[0]": ""},
+    "A=1 $empty": {"A[0]": "1"},
+    "A=${arch:=x}": {"A[0]": "x86_64"},
 }
 """Files of which everything is told, and what they set."""
 
@@ -144,7 +146,18 @@ NOT_KNOWN: dict[str, dict[str, Value]] = {
     "i=0; while [ $i -lt 3 ]; do A[$i]=x; i=$((i+1)); done": {"A[0]": None, "A[?]": None, "i[0]": None},
     "A=(a $(echo b c) d)": {"A[0]": "a", "A[1]": None, "A[?]": None},
     'A=(a "$(echo b c)" d)': {"A[0]": "a", "A[1]": None, "A[2]": "d"},
-    "i=$(echo 2); A[0]=x; A[$i]=y": {"i[0]": None, "A[0]": "x", "A[?]": None},
+    "i=$(echo 2); A[0]=x; A[$i]=y": {"i[0]": None, "A[0]": None, "A[?]": None},
+    "i=$(echo 0); A[0]=x; A[$i]=y; A[1]=z": {"i[0]": None, "A[0]": None, "A[1]": "z", "A[?]": None},
+    "A=(x{1,2} y); B=x{1,2}": {"A[0]": None, "A[?]": None, "B[0]": "x{1,2}"},
+    "A=(/etc/pass* y); B=/etc/pass*": {"A[0]": None, "A[?]": None, "B[0]": "/etc/pass*"},
+    "A=~/x; B=x:~; C=1~2": {"A[0]": None, "B[0]": None, "C[0]": "1~2"},
+    "IFS=:; B=a:b; A=($B c)": {"B[0]": "a:b", "A[0]": None, "A[?]": None},
+    "A=1; (( 1 && (A = 3) ))": {"A[?]": None},
+    "A=1; B=$(( C = 2, 3 ))": {"A[0]": "1", "B[0]": None, "C[0]": None},
+    "A=${B:=x}; C=${A:=y}": {"B[?]": None, "C[0]": None, "A[?]": None},
+    "declare -i A; A=1+2": {"A[0]": None, "A[?]": None, "B[?]": None, "C[?]": None, "i[?]": None},
+    "A=(1 2 3); unset 'A[1]'": {"A[?]": None},
+    "f() { :; }; f=1; A=1; unset -f f": {"A[?]": None, "B[?]": None, "C[?]": None, "i[?]": None},
     "A=1; eval A=2; B=3": {"A[?]": None, "B[?]": None, "C[?]": None, "i[?]": None, "B[0]": "3"},
     "f() { A=2; }; A=1; f; B=3": {"A[?]": None, "B[?]": None, "C[?]": None, "i[?]": None, "B[0]": "3"},
     "A=1; read A B < /dev/null; C=1": {"A[?]": None, "B[?]": None, "C[0]": "1"},
@@ -219,6 +232,7 @@ def test_possible_values_are_kept() -> None:
         ("fi\n", 1),
         ("A=1 )\n", 1),
         ("[[ a = b\n", 2),
+        ("A=1\nfor i in a | b; do A=2; done\n", 2),
         ("case a in\nb) A=1\n", 3),
     ],
 )
