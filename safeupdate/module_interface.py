@@ -19,7 +19,7 @@ from safeupdate.formats.symvers import Exported
 from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.trust.cache import Cache, content_key
 
-Kind = Literal["broken", "vermagic", "symbol-missing", "symbol-version", "unknown"]
+Kind = Literal["broken", "vermagic", "symbol-missing", "symbol-version", "symbol-twice", "unknown"]
 
 _LAYOUT = "module_layout"
 """The symbol whose checksum covers the kernel's own structures for modules (check_modstruct_version)."""
@@ -175,7 +175,8 @@ class Interface:
             return Misfit("symbol-missing", f"neither the kernel nor another module has {_names(missing)}")
         if unversioned and self._forces is False:
             return Misfit("symbol-version", "it has no symbol versions, and the kernel loads no such modules")
-        return None
+        twice = [] if known is None or not known.complete else _twice(module, known)
+        return Misfit("symbol-twice", f"it exports {_names(twice)}, as the kernel itself does") if twice else None
 
     def _offered(self, name: str, known: _Known | None) -> frozenset[int | None] | None:
         """The checksums under which the symbol is exported, several where modules compete; None in it takes any.
@@ -279,6 +280,12 @@ class Interface:
                 if known.with_modules if one is None else one.checksum != checksums.get(name, one.checksum):
                     return False
         return bool(known.exports)
+
+
+def _twice(module: ModuleSymbols, known: _Known) -> list[str]:
+    """What the kernel has by itself, and no module may bring once more (verify_exported_symbols)."""
+    exports = known.exports
+    return sorted(name for name in module.exports if name in exports and exports[name].module == symvers.KERNEL)
 
 
 def _of_kernel(exports: Mapping[str, int | None]) -> dict[str, Exported]:

@@ -175,6 +175,15 @@ def test_without_what_depmod_wrote(tmp_path: Path) -> None:
     assert kind(found, versions={**OWN, "jbd2_start": 0x55}, undefined=["jbd2_start"]) is None
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_the_kernel_has_itself_by_now(tmp_path: Path, source: str) -> None:
+    found = interface(tmp_path, SOURCES[source])
+    assert kind(found, versions=OWN, exports={"kfree": 0x33}) == (None if source == "own modules" else "symbol-twice")
+    assert kind(found, versions=OWN, exports={"jbd2_start": 0x55}) is None, (
+        "which of two modules is loaded is not known"
+    )
+
+
 # -- what the kernel has ---------------------------------------------------------------------------------------
 
 
