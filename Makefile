@@ -4,7 +4,9 @@
 # make bench    time and memory, beside their limits
 # make docs     the pages that are made from the code and from what the tests find
 # make fuzz     every parser and whole trees, for a minute each (docs/fuzzing.md)
-# make lab      the tests that boot virtual machines (needs QEMU)
+# make lab      every verdict held against a real boot, in virtual machines (docs/lab.md; needs QEMU)
+# make lab-smoke  eight of them
+# make vm       the other tests that boot virtual machines
 # make setup    install what is missing; part of all of these
 
 PYTHON = .venv/bin/python
@@ -12,7 +14,7 @@ PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
 SHELL_FILES = .ci/run tools/*.sh machines/*.sh
 
-.PHONY: setup run test lint bench docs fuzz lab
+.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm
 
 setup:
 	@tools/setup.sh
@@ -48,4 +50,10 @@ fuzz: setup
 	@$(AS_ROOT) $(PYTHON) -m tests.fuzz $(FUZZ)
 
 lab: setup
+	@$(AS_ROOT) $(PYTHON) -m tests.lab run; status=$$?; $(PYTHON) -m tests.lab page; exit $$status
+
+lab-smoke: setup
+	@$(AS_ROOT) $(PYTHON) -m tests.lab run --tag smoke
+
+vm: setup
 	$(AS_ROOT) $(PYTEST) -m vm

@@ -58,10 +58,11 @@ def arguments(hardware: Hardware, accelerator: str) -> list[str]:
     machine = f"q35,graphics=off,smm={'on' if secure else 'off'}"
     words = ["-machine", machine, "-accel", accelerator, "-cpu", processor]
     words += ["-smp", str(hardware.processors), "-m", str(hardware.memory), "-display", "none", "-nic", "none"]
-    words += ["-no-user-config", "-rtc", "base=utc"]
-    if hardware.firmware is not None:
-        # Without a screen OVMF is faster. GRUB for BIOS waits where there is none.
-        words += ["-vga", "none"]
+    words += ["-no-user-config", "-nodefaults", "-rtc", "base=utc"]
+    if hardware.firmware is None:
+        # GRUB waits where there is no screen. OVMF is faster without.
+        words += ["-vga", "std"]
+    else:
         code = CODE_SECURE_BOOT if secure else CODE
         words += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(code)}"]
         words += ["-drive", f"if=pflash,unit=1,format=raw,file={_escaped(hardware.firmware.variables)}"]

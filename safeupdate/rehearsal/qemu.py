@@ -128,9 +128,9 @@ class Guest:
             else:
                 self.ended = True
         if second in ready:
-            self.port += self._second.recv(65536)
+            self.port += _received(self._second)
         if monitor in ready:
-            self._listen(self._monitor.recv(65536))
+            self._listen(_received(self._monitor))
         return not self.ended
 
     def _listen(self, data: bytes) -> None:
@@ -204,3 +204,11 @@ class Guest:
         """The end of what QEMU itself printed."""
         self._errors.seek(0)
         return self._errors.read(1 << 20).decode("utf-8", "replace").strip()[-2000:]
+
+
+def _received(line: socket.socket) -> bytes:
+    """What QEMU wrote; nothing once it has ended, which its console tells."""
+    try:
+        return line.recv(65536)
+    except ConnectionResetError:
+        return b""

@@ -1,0 +1,1 @@
+"""The lab: machines that judge themselves, and are then started for real. See docs/lab.md."""

@@ -1,0 +1,265 @@
+"""The base machines: RELEASE-GENERATOR-ROOT-FIRMWARE, what is on their disks, and how their boot loader is installed.
+
+An install script runs in a guest as process 1, on the machine's own root, as an installer does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from tests.lab.disks import ESP, ROOT, Part
+
+_GRUB = """
+cat > /etc/default/grub <<END
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=1
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX_DEFAULT=
+GRUB_CMDLINE_LINUX="console=ttyS0,115200"
+END
+"""
+_BIOS_GRUB = f"{_GRUB}\ngrub-install /dev/vda\nupdate-grub\n"
+_UEFI_GRUB = f"{_GRUB}\ngrub-install --target=x86_64-efi\nupdate-grub\n"
+
+_OLDER_ONCE = """
+id=$(sed -n 's/^submenu .*\\(gnulinux-advanced-[^ ]*\\)'"'"' {.*/\\1/p' /boot/grub/grub.cfg)
+older=$(ls /lib/modules | sort -V | head -n 1)
+entry=$(sed -n "s/^.*menuentry_id_option '\\(gnulinux-$older-advanced-[^']*\\)'.*/\\1/p" /boot/grub/grub.cfg)
+grub-reboot "$id>$entry"
+"""
+"""The saved state runs the older kernel, as a machine does after an update: the newest is what comes next."""
+
+_SYSTEMD_BOOT = """
+echo 3 > /etc/kernel/tries
+bootctl --make-entry-directory=yes install
+echo 'timeout 1' > "$(bootctl -p)/loader/loader.conf"
+echo "root=UUID=$ROOT_UUID ro console=ttyS0,115200" > /etc/kernel/cmdline
+for release in $(ls /lib/modules); do
+	kernel-install add "$release" "/boot/vmlinuz-$release" "/boot/initrd.img-$release"
+done
+bootctl list --no-pager
+"""
+
+
+_STAGED = """
+# No udevd runs here that the device mapper could wait for.
+export DM_DISABLE_UDEV=1
+@CREATE@
+mkfs.ext4 -q -F -U $ROOT_UUID $root
+mkdir -p /dev/disk/by-uuid
+ln -sf $(realpath $root) /dev/disk/by-uuid/$ROOT_UUID
+mount $root /mnt
+if [ -e $boot ]; then mkdir -p /mnt/boot; mount $boot /mnt/boot; fi
+cp -ax / /mnt
+rm /mnt/root/lab-install.sh
+for name in dev proc sys run; do mount --bind /$name /mnt/$name; done
+cat > /mnt/root/rest.sh <<'OUTER'
+@REST@
+update-initramfs -u -k all
+OUTER
+chroot /mnt sh -eux /root/rest.sh
+rm /mnt/root/rest.sh
+umount /mnt/boot || true
+for name in dev proc sys run; do umount /mnt/$name; done
+umount /mnt
+"""
+
+_VOLUME_GROUP = """
+pvcreate -y -ff $physical
+vgcreate vg0 $physical
+lvcreate -y -Wn -n root -l 90%FREE vg0
+root=/dev/vg0/root
+boot=/dev/vda1
+"""
+
+_CONTAINER = """
+printf secret > /run/key
+cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid $LUKS_UUID /dev/vda2 /run/key
+cryptsetup open --key-file /run/key /dev/vda2 vda2_crypt
+"""
+
+_ARRAY = """
+mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/vda1 /dev/vdb1
+root=/dev/md0
+boot=/nowhere
+"""
+
+
+def _staged(create: str, rest: str) -> str:
+    return _STAGED.replace("@CREATE@", create).replace("@REST@", rest)
+
+
+@dataclass(frozen=True)
+class Base:
+    """One machine. `tree` is a root tree of machines/; `parts` are in the order of the disk, the root with the mount
+    point `/`. `packages` come to those of the tree, `purge` go.
+
+    `staged`: the root is made in the guest, where there is a device mapper, from a copy on a disk that is there for
+    that only; `parts` then holds what it lies on, without a file system. `disks` all have the same parts.
+    """
+
+    name: str
+    tree: str
+    packages: tuple[str, ...]
+    parts: tuple[Part, ...]
+    install: str
+    purge: tuple[str, ...] = ()
+    root_flags: str = ""
+    options: str = "defaults"
+    subvolumes: tuple[tuple[str, str], ...] = ()
+    staged: Part | None = None
+    root_source: str = ""
+    crypttab: str = ""
+    disks: int = 1
+    answers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def firmware(self) -> str:
+        """`bios`, `uefi`, `uefisb` or `sdboot`."""
+        return self.name.rpartition("-")[2]
+
+    @property
+    def uefi(self) -> bool:
+        """Whether the firmware is UEFI."""
+        return self.firmware != "bios"
+
+    @property
+    def secure_boot(self) -> bool:
+        """Whether the firmware checks signatures."""
+        return self.firmware == "uefisb"
+
+    @property
+    def root(self) -> Part:
+        """The partition of the root file system, or the disk that it is copied from."""
+        return self.staged or next(part for part in self.parts if part.point == "/")
+
+    @property
+    def fstab(self) -> str:
+        """As an installer writes it."""
+        root = self.root
+        source = self.root_source or f"UUID={root.uuid}"
+        lines = [f"{source} / {root.fstype} {self.options} 0 {int(root.fstype == 'ext4')}"]
+        lines += [f"{source} {point} {root.fstype} defaults,subvol={name} 0 0" for name, point in self.subvolumes]
+        for part in self.parts:
+            if part.point == "/":
+                continue
+            if part.fstype == "vfat":
+                lines.append(f"UUID={part.uuid} {part.point} vfat umask=0077 0 1")
+            elif part.point:
+                lines.append(f"UUID={part.uuid} {part.point} {part.fstype} defaults 0 2")
+        return "\n".join(lines) + "\n"
+
+
+def _uuid(base: str, point: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{base} {point}"))
+
+
+def _esp(base: str, size: int = 200) -> Part:
+    serial = _uuid(base, "/boot/efi")[:8].upper()
+    return Part(size, "vfat", f"{serial[:4]}-{serial[4:]}", "/boot/efi", ESP)
+
+
+def _bases() -> tuple[Base, ...]:
+    ext4 = "errors=remount-ro"
+    efi_grub = ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed", "efibootmgr", "dosfstools", "mokutil")
+    bios = "debian12-initramfstools-ext4-bios"
+    uefi = "debian13-initramfstools-ext4-uefi"
+    dracut = "debian12-dracut-xfs-bios"
+    signed = "debian13-initramfstools-btrfs-uefisb"
+    sdboot = "debian13-initramfstools-ext4-sdboot"
+    lvm = "debian12-initramfstools-lvm-bios"
+    luks = "debian12-initramfstools-lukslvm-bios"
+    array = "debian13-initramfstools-md-bios"
+    return (
+        Base(
+            bios,
+            "debian12-dkms",
+            (),
+            (Part(4096, "ext4", _uuid(bios, "/"), "/"),),
+            _BIOS_GRUB + _OLDER_ONCE,
+            options=ext4,
+        ),
+        Base(
+            uefi,
+            "debian13-dkms",
+            efi_grub,
+            (_esp(uefi), Part(4096, "ext4", _uuid(uefi, "/"), "/", ROOT)),
+            _UEFI_GRUB + _OLDER_ONCE,
+            purge=("grub-pc",),
+            options=ext4,
+        ),
+        Base(
+            dracut,
+            "debian12-dracut",
+            ("xfsprogs", "openssl", "dkms", "v4l2loopback-dkms"),
+            (
+                Part(512, "ext4", _uuid(dracut, "/boot"), "/boot"),
+                Part(4096, "xfs", _uuid(dracut, "/"), "/"),
+            ),
+            _BIOS_GRUB + _OLDER_ONCE,
+        ),
+        Base(
+            signed,
+            "debian13-dkms",
+            ("btrfs-progs", *efi_grub),
+            (_esp(signed), Part(4096, "btrfs", _uuid(signed, "/"), "/", ROOT)),
+            # GRUB cannot write to btrfs: a kernel that is to start once would start always.
+            _UEFI_GRUB,
+            purge=("grub-pc",),
+            root_flags="rootflags=subvol=@",
+            options="defaults,subvol=@",
+            subvolumes=(("@home", "/home"),),
+        ),
+        Base(
+            sdboot,
+            "debian13-dkms",
+            ("dosfstools", "systemd-boot", "efibootmgr"),
+            (_esp(sdboot, 500), Part(4096, "ext4", _uuid(sdboot, "/"), "/", ROOT)),
+            _SYSTEMD_BOOT,
+            purge=("grub-pc", "grub-pc-bin", "grub2-common", "grub-common"),
+            options=ext4,
+        ),
+        Base(
+            lvm,
+            "debian12-dkms",
+            ("lvm2",),
+            (Part(512, "ext4", _uuid(lvm, "/boot"), "/boot"), Part(4400)),
+            _staged("physical=/dev/vda2" + _VOLUME_GROUP, _BIOS_GRUB + _OLDER_ONCE),
+            options=ext4,
+            staged=Part(4096, "ext4", _uuid(lvm, "/")),
+            root_source="/dev/mapper/vg0-root",
+        ),
+        Base(
+            luks,
+            "debian12-dkms",
+            ("lvm2", "cryptsetup-initramfs"),
+            (Part(512, "ext4", _uuid(luks, "/boot"), "/boot"), Part(4400)),
+            _staged(
+                f"LUKS_UUID={_uuid(luks, 'container')}{_CONTAINER}physical=/dev/mapper/vda2_crypt{_VOLUME_GROUP}",
+                _BIOS_GRUB + _OLDER_ONCE,
+            ),
+            options=ext4,
+            staged=Part(4096, "ext4", _uuid(luks, "/")),
+            root_source="/dev/mapper/vg0-root",
+            crypttab=f"vda2_crypt UUID={_uuid(luks, 'container')} none luks,discard\n",
+            answers=(("Please unlock disk vda2_crypt", "secret\n"),),
+        ),
+        Base(
+            array,
+            "debian13-dkms",
+            ("mdadm",),
+            (Part(4400),),
+            # GRUB cannot write to an array.
+            _staged(
+                _ARRAY,
+                f"/usr/share/mdadm/mkconf > /etc/mdadm/mdadm.conf\n{_BIOS_GRUB}\ngrub-install /dev/vdb\n",
+            ),
+            options=ext4,
+            staged=Part(4096, "ext4", _uuid(array, "/")),
+            disks=2,
+        ),
+    )
+
+
+BASES = {base.name: base for base in _bases()}

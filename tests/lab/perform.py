@@ -1,0 +1,159 @@
+"""One scenario: resume the machine, do to it what happens to people, have it judge itself, and start it anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from safeupdate.rehearsal import boot, report
+from safeupdate.rehearsal.agent import DIRECTORY, Agent
+from safeupdate.rehearsal.outcome import Outcome, of
+from safeupdate.rehearsal.qemu import Guest, GuestError, start
+from tests.lab import saved
+from tests.lab.programs import LabError
+from tests.lab.saved import Saved
+from tests.lab.scenario import Scenario
+
+INJECT_LIMIT = 900.0
+CHECK_LIMIT = 600.0
+OFF_LIMIT = 300.0
+"""Seconds. Building an initramfs takes two minutes in a guest, a check one, and systemd may wait 90 seconds for a
+service to stop."""
+
+
+_POWER_OFF = """
+sync
+systemctl poweroff --no-block && exit
+# What broke has broken systemctl, too: as a person does then, by the SysRq key.
+echo u > /proc/sysrq-trigger
+(sleep 5; echo o > /proc/sysrq-trigger) > /dev/null 2>&1 &
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the machine said, and what became of it. `problem`: the lab failed, which says nothing of the machine."""
+
+    verdict: str = ""
+    target: str = ""
+    findings: tuple[tuple[str, str, str, str], ...] = ()
+    outcome: str = ""
+    stage: str = ""
+    line: str = ""
+    kernel: str = ""
+    seconds: dict[str, int] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def decisive(self) -> str:
+        """The finding that made the verdict: its id."""
+        of_level = {level: name for level, name, _, _ in reversed(self.findings)}
+        return of_level.get("blocker") or of_level.get("unknown") or ""
+
+
+def perform(scenario: Scenario, state: Saved, *, keep: bool = False) -> Result:
+    """Run the scenario in a directory of its own, which holds the consoles afterwards; with `keep`, the disk too."""
+    work = os.path.join(saved.directory(), "runs", scenario.name)
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    clock = _Clock()
+    document: dict[str, Any] = {}
+    try:
+        saved.room()
+        machine = state.onto(os.path.join(work, "disk"))
+        with start(machine, os.path.join(work, "before.console"), saved=state.memory) as guest:
+            agent = Agent(guest)
+            agent.hello()
+            before = _report(agent, work, "before")
+            clock.lap("resume")
+            _inject(agent, scenario, work)
+            clock.lap("inject")
+            document = _check(agent, work)
+            clock.lap("check")
+            _power_off(guest, agent)
+            clock.lap("power off")
+        with start(scenario.next_boot(machine), os.path.join(work, "console")) as guest:
+            ending = boot.watch(guest, answers=dict(scenario.base.answers))
+            clock.lap("boot")
+            after = _report(Agent(guest), work, "after") if ending == "up" else None
+            outcome = of(guest.console.text(), ending, before, after)
+        if not keep:
+            for disk in machine.disks:
+                os.unlink(disk.image)
+    except (LabError, GuestError, OSError) as error:
+        return _result(document, Outcome("failed", ""), "", clock.laps, problem=str(error))
+    return _result(document, outcome, after.kernel if after is not None else "", clock.laps)
+
+
+def _result(
+    document: dict[str, Any], outcome: Outcome, kernel: str, seconds: dict[str, int], problem: str = ""
+) -> Result:
+    findings = [
+        (finding["level"], finding["id"], finding["subject"], finding["problem"])
+        for check in document.get("checks", ())
+        for finding in check["findings"]
+    ]
+    return Result(
+        verdict=document.get("verdict", ""),
+        target=document.get("target", {}).get("kernel") or "",
+        findings=tuple(findings),
+        outcome="" if problem else outcome.state,
+        stage=outcome.stage,
+        line=outcome.line,
+        kernel=kernel,
+        seconds=seconds,
+        problem=problem,
+    )
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.laps: dict[str, int] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last)
+        self._last = now
+
+
+def _report(agent: Agent, work: str, name: str) -> report.Report:
+    text = agent.run(report.SCRIPT, limit=180).output
+    said = report.parse(text)
+    if said is None:
+        raise LabError(f"the machine does not say how it is: {text[-500:]}")
+    with open(os.path.join(work, f"{name}.json"), "w", encoding="utf-8") as file:
+        json.dump(asdict(said), file, indent=1, default=sorted)
+    return said
+
+
+def _inject(agent: Agent, scenario: Scenario, work: str) -> None:
+    done = agent.run(f"set -e\n{scenario.inject}", INJECT_LIMIT)
+    with open(os.path.join(work, "inject.log"), "w", encoding="utf-8") as file:
+        file.write(done.output)
+    if done.code != 0:
+        raise LabError(f"inject ended with {done.code}: {done.output[-500:].strip()}")
+
+
+def _check(agent: Agent, work: str) -> dict[str, Any]:
+    done = agent.run(f"safeupdate check --json 2> {DIRECTORY}/errors; echo; cat {DIRECTORY}/errors", CHECK_LIMIT)
+    with open(os.path.join(work, "check.json"), "w", encoding="utf-8") as file:
+        file.write(done.output)
+    try:
+        document, _ = json.JSONDecoder().raw_decode(done.output)
+    except ValueError:
+        raise LabError(f"the check printed no report: {done.output[-1000:].strip()}") from None
+    assert isinstance(document, dict)
+    return document
+
+
+def _power_off(guest: Guest, agent: Agent) -> None:
+    agent.run(_POWER_OFF)
+    began = guest.seconds
+    while guest.poll(1.0):
+        if guest.seconds - began > OFF_LIMIT:
+            raise LabError("the machine does not power off")
