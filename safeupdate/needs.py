@@ -16,14 +16,13 @@ missed. Modules that early user space loads and nothing uses afterwards are amon
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from safeupdate.errors import FormatError, Missing, Unreadable
+from safeupdate.errors import FormatError, Unreadable
 from safeupdate.formats import cmdline, modules
 from safeupdate.machine import Machine
 from safeupdate.storage import drivers
@@ -165,13 +164,6 @@ class _Facts:
         except Unreadable:
             return False
 
-    def leads_to(self, path: str) -> str:
-        """The last part of where a link points, nothing without one."""
-        try:
-            return posixpath.basename(self.machine.readlink(path))
-        except (Missing, Unreadable):
-            return ""
-
     @cached_property
     def loaded(self) -> Mapping[str, _Module]:
         """What is loaded now (proc_modules(5)): name, size, references, their holders."""
@@ -219,29 +211,34 @@ class _Facts:
     @cached_property
     def bound(self) -> tuple[tuple[str, str, str], ...]:
         """Modules with the bus and the name of every device that one of their drivers is bound to."""
-        found = []
-        for bus, driver, module in self._drivers:
-            place = f"/sys/bus/{bus}/drivers/{driver}"
-            for name in self.names(place):
-                if name not in _OF_DRIVERS and self.is_link(f"{place}/{name}"):
-                    found.append((module, bus, name))
-        return tuple(found)
+        return tuple(
+            (module, bus, device)
+            for bus, driver, module in self._drivers
+            if module is not None and module in self.loaded
+            for device in self._bound_to(f"/sys/bus/{bus}/drivers/{driver}")
+        )
 
     @cached_property
-    def with_driver(self) -> frozenset[str]:
-        """Modules that have a driver which could be bound to a device."""
-        return frozenset(module for _, _, module in self._drivers)
+    def untold(self) -> frozenset[str]:
+        """Loaded modules that may drive something which sysfs, as far as it is here, does not show: an old capture has
+        all drivers, and not what is bound to them."""
+        if not self._drivers:
+            return frozenset(self.loaded)
+        if any(self._bound_to(f"/sys/bus/{bus}/drivers/{driver}") for bus, driver, _ in self._drivers):
+            return frozenset()
+        return frozenset(module for _, _, module in self._drivers if module is not None)
 
     @cached_property
-    def _drivers(self) -> tuple[tuple[str, str, str], ...]:
-        """Bus, driver and module of each driver of a module that is loaded."""
-        found = []
-        for bus in self.names("/sys/bus"):
-            for driver in self.names(f"/sys/bus/{bus}/drivers"):
-                module = drivers.module_of(self.machine, f"/sys/bus/{bus}/drivers/{driver}")
-                if module is not None and module in self.loaded:
-                    found.append((bus, driver, module))
-        return tuple(found)
+    def _drivers(self) -> tuple[tuple[str, str, str | None], ...]:
+        """Bus, name and module of each driver."""
+        return tuple(
+            (bus, driver, drivers.module_of(self.machine, f"/sys/bus/{bus}/drivers/{driver}"))
+            for bus in self.names("/sys/bus")
+            for driver in self.names(f"/sys/bus/{bus}/drivers")
+        )
+
+    def _bound_to(self, driver: str) -> list[str]:
+        return [name for name in self.names(driver) if name not in _OF_DRIVERS and self.is_link(f"{driver}/{name}")]
 
     @cached_property
     def _aliases(self) -> Mapping[str, list[str]]:
@@ -475,7 +472,7 @@ def _loaded(facts: _Facts) -> Iterator[Need]:
     for name, module in facts.loaded.items():
         if module.held is None:
             yield Need(name, "unclear", "this kernel does not count its uses")
-        elif not facts.bound and (name in facts.with_driver or not facts.with_driver):
+        elif name in facts.untold:
             yield Need(name, "unclear", "which devices it drives is not known")
         else:
             yield Need(name, "loaded", "nothing here shows a use of it")

@@ -310,6 +310,11 @@ def test_a_capture_without_bound_devices(tmp_path: Path) -> None:
     assert (found["wl"], found["crc9"]) == ("unclear", "loaded")
 
 
+def test_a_guest_whose_drivers_are_all_built_in(tmp_path: Path) -> None:
+    files: dict[str, Content] = {"/sys/bus/virtio/drivers/virtio_blk/virtio1": Link("../../../../devices/virtio1")}
+    assert kinds(of(tmp_path, files, loaded="acpi_call 0 -"))["acpi_call"] == "loaded"
+
+
 def test_a_line_of_modules_that_makes_no_sense(tmp_path: Path) -> None:
     machine = tree(
         tmp_path,
