@@ -227,7 +227,6 @@ def test_possible_values_are_kept() -> None:
         ('A=1\n\nB="x\n\n', 3),
         ("A=$(echo x\n", 2),
         ("if true; then\nA=1\n", 3),
-        ("A=(a b\n", 2),
         ("A=${B\n", 2),
         ("fi\n", 1),
         ("A=1 )\n", 1),

@@ -77,9 +77,9 @@ def test_no_modules_at_all() -> None:
 def test_modules_that_hang_on_what_only_bash_knows() -> None:
     text = b"i=0\nBUILT_MODULE_NAME[$i]=a\ni=$((i+1))\nif [ -e /b ]; then BUILT_MODULE_NAME[$i]=b; i=$((i+1)); fi\n"
     conf = read(text + b"BUILT_MODULE_NAME[$i]=c\nDEST_MODULE_LOCATION=/extra\n")
-    assert [module.name for module in conf.modules] == ["a", None]
+    assert [module.name for module in conf.modules] == [None, None]
     assert not conf.lists_all_modules
-    assert conf.possible["BUILT_MODULE_NAME"] == ("b", "c")
+    assert conf.possible["BUILT_MODULE_NAME"] == ("b", "c", "a")
 
 
 @pytest.mark.parametrize(
