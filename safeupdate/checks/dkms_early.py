@@ -233,8 +233,12 @@ class _Other:
 
 
 def _unlike(look: _Look) -> Iterator[Finding]:
-    """Copies that the kernel cannot load, or that are of another build. It is only asked of those that root needs
-    whether they can be loaded: udev tries the others again with the file on disk."""
+    """Copies that the kernel cannot load, or that are of another build.
+
+    It is only asked of those that root needs whether they can be loaded: udev tries the others again with the file on
+    disk. An old copy of one that is in use is loaded first and stays, and programs that came with the new one may not
+    work with it (nvidia's do not): a warning, whatever it is needed for.
+    """
     others = dict(_others(look))
     useless = {}
     for name in look.copied:
