@@ -31,6 +31,7 @@ _MATCHES = 50
 _DEPTH_LIMIT = 40
 """Parentheses inside one another."""
 
+_OPTION = re.compile(r"\^?(CONFIG_\w+)=(?:(\[ym\]|\[my\]|y|m)\$?)?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SETS = re.compile(r"(?<![=!<>])=(?!=)|\+\+|--")
 """What in an expression of numbers sets a variable."""
@@ -183,7 +184,7 @@ class Shell:
             return Test(self, arguments[:-1] if name == "[" else arguments, single=True).run()
         elif name in (".", "source"):
             self._source(arguments)
-        elif name in ("exit", "exec"):
+        elif name == "exit" or (name == "exec" and arguments):
             self.lose()  # whoever has the file read sees nothing of it
             raise _Stop
         elif name == "return":
@@ -216,14 +217,12 @@ class Shell:
         """A question about one option of the kernel's configuration."""
         if self.options is None or None in arguments:
             return None
-        words = [argument for argument in arguments if argument is not None and not re.match("-[a-zA-Z]+$", argument)]
-        if len(words) != 2 or words[1] not in self.option_files:
-            return None
-        asked = re.match(r"\^?(CONFIG_\w+)=(\[ym\]|\[my\]|\(y\|m\)|y|m|)\$?$", words[0])
+        words = [argument for argument in arguments if argument is not None and not re.fullmatch("-[qsE]+", argument)]
+        asked = _OPTION.fullmatch(words[0]) if len(words) == 2 and words[1] in self.option_files else None
         if asked is None:
             return None
-        value = self.options.get(asked.group(1), "")
-        return value != "" and (not asked.group(2) or value in ("y", "m")) and value in (asked.group(2) or value)
+        name, values = asked.groups()
+        return name in self.options if values is None else self.options.get(name) in (*values.strip("[]"),)
 
     def arithmetic(self, text: str) -> int | None:
         """The value of an expression of sums, with what it sets; None where it is not known."""
@@ -260,7 +259,8 @@ class Shell:
         text = word if word.isdecimal() else self.get(word)
         if text == "":
             return 0
-        return int(text) if text is not None and re.fullmatch(r"-?\d{1,9}", text) else None
+        # A zero at the beginning makes it octal.
+        return int(text) if text is not None and re.fullmatch(r"0|-?[1-9][0-9]{0,8}", text) else None
 
 
 Command = Callable[[Shell], Truth]
@@ -410,6 +410,8 @@ class Test:
             self.shell.matches += 1
             return matches(other, one) if self.shell.matches <= _MATCHES else None
         if operator in ("<", ">"):
+            if re.search(r"[^0-9.]", one + other):
+                return None  # the locale decides
             return one < other if operator == "<" else one > other
         if not all(re.fullmatch(r"-?\d{1,9}", number) for number in (one, other)):
             return None
