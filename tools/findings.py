@@ -657,13 +657,13 @@ def catalogue() -> dict[str, list[Variant]]:
     return found
 
 
-_NO_IDS = ("fallback.efi", "dkms.service", "dkms.conf")
+NO_IDS = ("fallback.efi", "dkms.service", "dkms.conf")
 """Names of files that look like one."""
 
 
 def _is_id(text: object) -> bool:
     match = re.fullmatch(r"([a-z0-9-]+)\.[a-z0-9-]+", text) if isinstance(text, str) else None
-    return match is not None and match.group() not in _NO_IDS and match[1] in {check.id for check in checks()}
+    return match is not None and match.group() not in NO_IDS and match[1] in {check.id for check in checks()}
 
 
 def levels(check: Check | None, said: list[Variant]) -> tuple[str, ...]:
