@@ -93,10 +93,13 @@ def _names(tree: ModuleTree) -> frozenset[str]:
 
 def _brought(world: World, running: ModuleTree, name: str, path: str, source: _Source | None) -> Brought:
     machine, release, path = world.machine, world.tree.kernel.release, running.path(path)
-    provider = f"the package {source.package.name}" if source is not None else f"whatever made {os.path.dirname(path)}"
+    unit, provider = _MADE_AT_BOOT.get(name), f"an unknown source (in {os.path.dirname(path)})"
+    if source is not None:
+        provider = f"the package {source.package.name}"
+    elif unit is not None:
+        provider = "VirtualBox"
     state: State = "lost"
     remedy = Remedy(f"Install it for the kernel {release}, as it was installed for {running.kernel.release}.")
-    unit = _MADE_AT_BOOT.get(name)
     if unit is not None and units.enabled(machine, unit) and machine.is_file(world.tree.path("build/Makefile")):
         state, why, remedy = "waiting", f"{unit} builds it when it starts.", Remedy()
     elif source is None or source.wanted is None:
