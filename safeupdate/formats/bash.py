@@ -70,7 +70,6 @@ class Shell:
         self.option_files = option_files
         self.values: dict[str, dict[int, Value]] = {}
         self.unsure: set[str] = set()
-        self.possible: dict[str, list[str]] = {}
         self.functions: set[str] = set()
         self.maybe = 0
         self.lost = False
@@ -108,21 +107,11 @@ class Shell:
             value = None
         array = self.values.setdefault(name, {})
         if index is None or not 0 <= index < _INDEX_LIMIT:
-            self.unsure.add(name)
-            self._may_be(name, value)
-            for place in array:  # it may be any of them
-                self._may_be(name, array[place])
-                array[place] = None
+            self.not_known(name)  # it may be any of them
         elif self.maybe and self.get(name, index) != value:
             array[index] = None
-            self._may_be(name, value)
         else:
             array[index] = value
-
-    def _may_be(self, name: str, value: Value) -> None:
-        found = self.possible.setdefault(name, [])
-        if value is not None and len(found) < _INDEX_LIMIT:
-            found.append(value)
 
     def set_array(self, name: str, elements: Sequence[Element], *, append: bool) -> None:
         """Set the elements one behind another, or where they say; behind one that may be several, at no known place."""
@@ -136,7 +125,6 @@ class Shell:
             for value in element.values(self):
                 if place is None and element.at is None:
                     self.unsure.add(name)
-                    self._may_be(name, value)
                 else:
                     self.set(name, place, value)
                 place = None if place is None or (value is None and element.splits) else place + 1

@@ -15,7 +15,7 @@ from safeupdate.formats.bash import LATER, Value
 
 DIRECTIVES = frozenset(
     (
-        *("PACKAGE_NAME", "PACKAGE_VERSION", "AUTOINSTALL", "OBSOLETE_BY", "NO_WEAK_MODULES", "BUILD_DEPENDS"),
+        *("PACKAGE_NAME", "PACKAGE_VERSION", "AUTOINSTALL", "OBSOLETE_BY", "BUILD_DEPENDS"),
         *("BUILT_MODULE_NAME", "BUILT_MODULE_LOCATION", "DEST_MODULE_NAME", "DEST_MODULE_LOCATION"),
         *("BUILD_EXCLUSIVE_KERNEL", "BUILD_EXCLUSIVE_KERNEL_MIN", "BUILD_EXCLUSIVE_KERNEL_MAX"),
         *("BUILD_EXCLUSIVE_ARCH", "BUILD_EXCLUSIVE_CONFIG"),
@@ -23,7 +23,8 @@ DIRECTIVES = frozenset(
 )
 """What is read here. dkms unsets them before it reads the file, and of several files each sees the others' values."""
 
-FRAMEWORK = frozenset(("dkms_tree", "source_tree", "install_tree", "sign_file", "mok_signing_key", "mok_certificate"))
+FRAMEWORK = frozenset(("dkms_tree", "source_tree", "install_tree"))
+"""What is read of framework.conf."""
 
 _NOT_YET = {name: LATER + name for name in ("kernelver", "kernel_source_dir", "kernel_config", "arch")}
 _ARRAYS = ("BUILT_MODULE_NAME", "BUILT_MODULE_LOCATION", "DEST_MODULE_NAME", "DEST_MODULE_LOCATION")
@@ -42,13 +43,11 @@ class Module(NamedTuple):
 class DkmsConf:
     """The directives' values by index; None where a value is not known, no index where nothing is set.
 
-    `unsure` are the directives that may hold more than stands here, `possible` the values that one of them, or one
-    that is not known, may have: those that are set under a condition which is not known.
+    `unsure` are the directives that may hold more than stands here.
     """
 
     values: Mapping[str, Mapping[int, Value]] = field(default_factory=dict)
     unsure: frozenset[str] = frozenset()
-    possible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def value(self, name: str, index: int = 0) -> Value:
         """One directive's value: empty where it is not set, None where that is not known."""
@@ -101,7 +100,6 @@ def parse(texts: Iterable[bytes], variables: Mapping[str, str], config: Mapping[
     return DkmsConf(
         {name: {index: _value(value) for index, value in shell.values[name].items()} for name in known},
         frozenset(shell.unsure & DIRECTIVES),
-        {name: tuple(_clean(value) for value in shell.possible[name]) for name in DIRECTIVES & set(shell.possible)},
     )
 
 
