@@ -162,7 +162,8 @@ def _left_behind(world: World, running: ModuleTree) -> Iterator[_Source]:
 def _like(world: World, running: ModuleTree, package: Package, database: Database) -> tuple[str | None, Package | None]:
     """What a package would be called for the other kernel, and the package of that name as far as it is there.
 
-    The release is in the name (Debian, akmods), or is the version (Fedora); else one package is for several kernels.
+    The release is in the name (Debian, akmods), or is the version (Fedora), or what that begins with, without the
+    flavour (SUSE, where all that is built together has one version); else one package is for several kernels.
     """
     ours, other = running.kernel.release, world.tree.kernel.release
     if ours in package.name:
@@ -170,6 +171,11 @@ def _like(world: World, running: ModuleTree, package: Package, database: Databas
         wanted = package.name.replace(ours, other).replace("linux-objects-nvidia-", "linux-modules-nvidia-")
     elif f"{package.version}.{package.architecture}" == ours.partition("+")[0]:
         wanted = f"{package.name}-{other.partition('+')[0]}"
+    elif f"{package.version}.".startswith(f"{ours.rpartition('-')[0]}."):
+        versions = [one.version for one in database.of_kernel(other) if one.role == "kernel"]
+        if not versions:
+            return None, None
+        wanted = f"{package.name}-{versions[-1]}"
     else:
         return None, None
     return wanted, database.named(wanted)

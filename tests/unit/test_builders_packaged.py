@@ -4,6 +4,7 @@
   packages.ubuntu.com of linux-objects-nvidia-535-open-R and linux-modules-nvidia-535-open-R;
 - Proxmox: pve-kernel's debian/rules and debian/control.in (zfs beside kernel/, in the package of the kernel);
 - Fedora: kernel.spec's kernel-modules-extra, whose version is the release;
+- SUSE: kernel-default-extra, whose version begins with it;
 - Arch: archzfs' PKGBUILD and nvidia's, in extramodules/;
 - VirtualBox: its installer's vboxdrv.sh, in misc/.
 """
@@ -218,13 +219,13 @@ def test_a_database_that_cannot_be_read(tmp_path: Path) -> None:
 
 SPEC = """
 Name: {name}
-Version: 6.6.{number}
-Release: 200.fc39
+Version: {version}
+Release: {number}
 Summary: A kernel, or a part of it
 License: GPL-2.0-only
 BuildArch: noarch
 AutoReqProv: no
-Provides: installonlypkg(kernel)
+Provides: installonlypkg(kernel), multiversion(kernel)
 %description
 %install
 mkdir -p %buildroot/lib/modules/{release}/kernel/net
@@ -235,28 +236,57 @@ touch %buildroot/lib/modules/{release}/{file}
 
 
 @pytest.mark.skipif(shutil.which("rpmbuild") is None or shutil.which("rpm") is None, reason="there is no rpm here")
-def test_fedoras_extra_modules(tmp_path: Path) -> None:
-    """With real packages and rpm's real database: the new kernel was installed without kernel-modules-extra."""
-    old, new = "6.6.6-200.fc39.noarch", "6.6.7-200.fc39.noarch"
+@pytest.mark.parametrize(
+    ("version", "numbers", "releases", "kernel", "extra", "program"),
+    [
+        (
+            "6.6",
+            ("6.fc39", "7.fc39"),
+            ("6.6-6.fc39.noarch", "6.6-7.fc39.noarch"),
+            "kernel-core",
+            ("kernel-modules-extra", "kernel-modules-extra-6.6-7.fc39.noarch"),
+            "dnf",
+        ),
+        (
+            "6.4.0",
+            ("150600.21.3", "150600.23.7.1"),
+            ("6.4.0-150600.21-default", "6.4.0-150600.23.7-default"),
+            "kernel-default",
+            ("kernel-default-extra", "kernel-default-extra-6.4.0-150600.23.7.1"),
+            "zypper",
+        ),
+    ],
+)
+def test_extra_modules_of_rpm(
+    tmp_path: Path,
+    version: str,
+    numbers: tuple[str, str],
+    releases: tuple[str, str],
+    kernel: str,
+    extra: tuple[str, str],
+    program: str,
+) -> None:
+    """With real packages and rpm's real database: the new kernel was installed without the package of extra modules."""
     (tmp_path / "root/var/lib/rpm").mkdir(parents=True)
-    for name, number, release, file in (
-        ("kernel-core", 6, old, "kernel/ext4.ko.xz"),
-        ("kernel-modules-extra", 6, old, "kernel/net/rose.ko.xz"),
-        ("kernel-core", 7, new, "kernel/ext4.ko.xz"),
-    ):
-        spec = tmp_path / f"{name}-{number}.spec"
-        spec.write_text(SPEC.format(name=name, number=number, release=release, file=file))
-        top = tmp_path / f"build-{name}-{number}"
-        command = ["rpmbuild", "-bb", "--quiet", f"--define=_topdir {top}", "--define=debug_package %{nil}", str(spec)]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    name, wanted = extra
+    for package, at, file in ((kernel, 0, "ext4.ko.xz"), (name, 0, "net/rose.ko.xz"), (kernel, 1, "ext4.ko.xz")):
+        top = tmp_path / f"{package}-{at}"
+        top.mkdir()
+        fields = {"name": package, "version": version, "number": numbers[at], "release": releases[at]}
+        (top / "spec").write_text(SPEC.format(**fields, file=f"kernel/{file}"))
+        define = (f"--define=_topdir {top}", "--define=debug_package %{nil}")
+        subprocess.run(
+            ["rpmbuild", "-bb", "--quiet", *define, str(top / "spec")], check=True, capture_output=True, timeout=120
+        )
         rpms = [str(path) for path in top.rglob("*.rpm")]
         install = ["rpm", "--dbpath", str(tmp_path / "root/var/lib/rpm"), "--install", "--justdb", "--nodeps"]
         subprocess.run([*install, "--noscripts", *rpms], check=True, capture_output=True, timeout=120)
+    old, new = releases
     files: dict[str, Content] = {
         **files_of(old, "kernel/ext4.ko.xz", "kernel/net/rose.ko.xz"),
         **files_of(new, "kernel/ext4.ko.xz"),
-        "/usr/bin/dnf": b"",
+        f"/usr/bin/{program}": b"",
     }
     (one,) = look(tmp_path / "root", files, old, new).values()
-    assert (one.module, one.provider) == ("rose", "the package kernel-modules-extra")
-    assert one.remedy.commands == (("dnf", "install", f"kernel-modules-extra-{new}"),)
+    assert (one.module, one.provider) == ("rose", f"the package {name}")
+    assert one.remedy.commands == ((program, "install", wanted),)
