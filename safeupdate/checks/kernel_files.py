@@ -151,7 +151,7 @@ def _payload_damage(file: BinaryIO, image: KernelImage) -> str | None:
     total = 0
     view = memoryview(bytearray(1 << 18))
     try:
-        decoder = compression.unpack(source, payload.offset)
+        decoder = compression.unpack(source, payload.offset, memory=compression.KERNEL_MEMORY)
         try:
             while total <= bound and (count := decoder.readinto(view)):
                 total += count

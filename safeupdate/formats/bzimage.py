@@ -2,13 +2,14 @@
 
 x86: Documentation/arch/x86/boot.rst (the setup header at 0x1f1). arm64: Documentation/arch/arm64/booting.rst.
 RISC-V: Documentation/arch/riscv/boot-image-header.rst. LoongArch: Documentation/arch/loongarch/booting.rst.
-zImage: arch/arm/boot/compressed/head.S. zboot: drivers/firmware/efi/libstub/zboot-header.S.
+zImage: arch/arm/boot/compressed/head.S and vmlinux.lds.S. zboot: drivers/firmware/efi/libstub/zboot-header.S.
 An `Image` with an EFI stub is a PE file too (Microsoft PE/COFF specification).
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,6 +33,16 @@ _COMPRESSORS = (
     (b"\x02\x21\x4c\x18", "lz4"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
+
+_PACKED = re.compile(
+    rb"\x1f\x8b\x08\0\0{4}..|\x5d\0\0..\xff{8}|\xfd7zXZ\0\0[\x00\x01]|\x89LZO\0\r\n\x1a\n|\x02\x21\x4c\x18..[\0-\x7f]\0",
+    re.DOTALL,
+)
+"""How a packed kernel begins, in the order above, with so much of the header that the decoder's own code has nothing
+like it: the first block of lz4 has at most 8 MB (`lz4 -l`)."""
+
+_PACKED_BEFORE = 1 << 20
+"""Bytes of a zImage before the packed kernel: the code that unpacks it, 50 to 100 KB."""
 
 _PE_MACHINES = {0x014C: "i686", 0x5064: "riscv64", 0x6264: "loongarch", 0x8664: "x86_64", 0xAA64: "aarch64"}
 
@@ -82,8 +93,7 @@ def parse(file: BinaryIO) -> KernelImage:
             # image_size in this header is memory, with what the file does not hold; only PE sections tell the file's.
             return KernelImage(architecture, _pe(file, head)[1] if head[:2] == b"MZ" else 64)
     if head[0x24:0x28] == b"\x18\x28\x6f\x01":
-        start, end = struct.unpack_from("<II", head, 0x28)
-        return KernelImage("arm", max(end - start, 64))
+        return _zimage(file, head)
     if head[:4] == b"\x7fELF":
         header = elf.parse(file)
         return KernelImage({"i386": "i686"}.get(header.architecture, header.architecture), header.loaded)
@@ -147,6 +157,22 @@ def _zboot(file: BinaryIO, head: bytes) -> KernelImage:
     return KernelImage(
         _PE_MACHINES.get(machine, f"PE machine {machine:#x}"), max(extent, offset + length), payload=payload
     )
+
+
+def _zimage(file: BinaryIO, head: bytes) -> KernelImage:
+    """Of the packed kernel only the end is told, since Linux 4.15: it begins behind the code that unpacks it."""
+    start, end, _, tagged, table = struct.unpack_from("<IIIII", head, 0x28)
+    payload = None
+    if tagged == 0x45454545:
+        file.seek(table)
+        tag = file.read(12)
+        if tag[4:8] == b"KLSZ":
+            (size_at,) = struct.unpack_from("<I", tag, 8)
+            file.seek(0)
+            begins = [match.start() for match in _PACKED.finditer(file.read(min(_PACKED_BEFORE, size_at)))]
+            if begins:
+                payload = _payload(file, begins[-1], size_at + 4 - begins[-1])
+    return KernelImage("arm", max(end - start, 64), payload=payload)
 
 
 def _pe(file: BinaryIO, head: bytes) -> tuple[int, int]:

@@ -50,6 +50,10 @@ ZSTD_WINDOW_LIMIT = 128 << 20
 _LIBRARY_MEMORY = 80 << 20
 """Bytes that a decoder inside this process may take: enough for `xz -9` (64 MiB), within the program's 120 MB."""
 
+KERNEL_MEMORY = 144 << 20
+"""The same for a kernel image: since Linux 6.12 the build asks xz for a dictionary of 128 MiB (scripts/xz_wrap.sh). No
+more of it is used than is unpacked, and kernels have 20 to 60 MB."""
+
 _LZ4_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 << 20
 _LZO_BLOCK = 256 << 10
@@ -132,8 +136,8 @@ def recognise(head: bytes) -> str | None:
     return _MAGICS.get(head[:2])
 
 
-def unpack(source: Source, offset: int) -> Decoder:
-    """A decoder of the compressed segment at `offset`.
+def unpack(source: Source, offset: int, *, memory: int = _LIBRARY_MEMORY) -> Decoder:
+    """A decoder of the compressed segment at `offset`, which may take so many bytes of memory inside this process.
 
     Raises `Refused` where the kernel cannot unpack the segment although other decoders can, `NoDecoder` where this
     machine has none, `Truncated` and `FormatError` where the bytes break the format.
@@ -143,7 +147,7 @@ def unpack(source: Source, offset: int) -> Decoder:
         raise FormatError("no compressor's magic number is here", f"offset {offset}")
     if kind == LZ4_FRAME:
         raise Refused("it is in the lz4 frame format, and the kernel reads only the legacy format (lz4 -l)")
-    return _OPENERS[kind](source, offset)
+    return _open_xz(source, offset, memory) if kind == "xz" else _OPENERS[kind](source, offset)
 
 
 def end_of(source: Source, offset: int) -> int | None:
@@ -373,7 +377,7 @@ def _open_lzma(source: Source, offset: int) -> Decoder:
     return _Library(source, offset, "lzma", decompressor, (lzma.LZMAError, ValueError))
 
 
-def _open_xz(source: Source, offset: int) -> Decoder:
+def _open_xz(source: Source, offset: int, memory: int = _LIBRARY_MEMORY) -> Decoder:
     """The .xz file format 1.2, sections 2.1.1 and 3.1; what the kernel reads of it: Documentation/staging/xz.rst."""
     import lzma
 
@@ -386,7 +390,7 @@ def _open_xz(source: Source, offset: int) -> Decoder:
             kind = kinds.get(head[7], f"type {head[7]}")
             raise Refused(f"its xz integrity check is {kind}, and the kernel reads only none or CRC32 (--check=crc32)")
         _xz_filters(source.read(offset + 12, 1024))
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, _LIBRARY_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memory)
     return _Library(source, offset, "xz", decompressor, (lzma.LZMAError, ValueError))
 
 

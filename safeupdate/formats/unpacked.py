@@ -86,7 +86,7 @@ def _xz(file: BinaryIO) -> Iterator[bytes]:
 
 def _other(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     try:
-        decoder = compression.unpack(compression.Source(file, end), start)
+        decoder = compression.unpack(compression.Source(file, end), start, memory=compression.KERNEL_MEMORY)
     except compression.Refused as error:
         raise NoDecoder(str(error), "kmod") from None
     view = memoryview(bytearray(_CHUNK))

@@ -6,6 +6,7 @@ That is more than the list where revocation lists or wireless-regdb's keys are b
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -25,6 +26,9 @@ _LARGEST = 4 + 0xFFFF
 _CHUNK = 1 << 20
 _UNPACKED_LIMIT = 1 << 30
 """Bytes: no architecture maps a larger kernel image; a packed one is smaller still."""
+
+_NO_LENGTH = 64
+"""Bytes of the header of an `Image` that is no EFI program."""
 
 _CERTIFICATES_LIMIT = 256
 """Distributions build in one to five."""
@@ -78,27 +82,51 @@ def _unpacked(file: BinaryIO, size: int) -> Iterator[bytes | memoryview]:
     image = bzimage.parse(file)
     payload = image.payload
     if payload is None:
+        if image.architecture == "arm":
+            raise FormatError("where in it the packed kernel begins cannot be told")
         file.seek(0)
-        yield from iter(lambda: file.read(_CHUNK), b"")
+        yield from _unsigned(iter(lambda: file.read(_CHUNK), b""))
         return
     if payload.compressor is None:
         raise FormatError("the packed kernel begins with no compressor's mark", f"offset {payload.offset:#x}")
     try:
         decoder = compression.unpack(
-            compression.Source(file, min(size, payload.offset + payload.length)), payload.offset
+            compression.Source(file, min(size, payload.offset + payload.length)),
+            payload.offset,
+            memory=compression.KERNEL_MEMORY,
         )
     except compression.Refused as error:
         raise NoDecoder(str(error), payload.compressor) from None
+    pieces = _decoded(decoder, payload.offset)
+    # An `Image` may be packed with its signature.
+    yield from pieces if payload.offset else _unsigned(pieces)
+
+
+def _decoded(decoder: compression.Decoder, offset: int) -> Iterator[bytes | memoryview]:
     total = 0
     view = memoryview(bytearray(_CHUNK))
     try:
         while count := decoder.readinto(view):
             total += count
             if total > _UNPACKED_LIMIT:
-                raise FormatError("it unpacks to more than a kernel has", f"offset {payload.offset:#x}")
+                raise FormatError("it unpacks to more than a kernel has", f"offset {offset:#x}")
             yield view[:count]
     finally:
         decoder.close()
+
+
+def _unsigned(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The kernel without the signature behind it, which brings certificates of its own. Its headers are in the first
+    piece; those without EFI stub tell no length, and carry no signature."""
+    left = None
+    for piece in pieces:
+        if left is None:
+            extent = bzimage.parse(io.BytesIO(piece)).extent
+            left = extent if extent > _NO_LENGTH else _UNPACKED_LIMIT
+        yield piece[:left]
+        left -= len(piece)
+        if left <= 0:
+            return
 
 
 def _search(pieces: Iterator[bytes | memoryview]) -> BuiltIn:

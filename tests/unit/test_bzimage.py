@@ -56,8 +56,20 @@ def zboot(machine: int = 0xAA64, kind: bytes = b"xzkern", packed: bytes = XZ, wo
     return head.ljust(0x1000, b"\0") + (packed + word).ljust(0x400, b"\0")
 
 
-def zimage() -> bytes:
-    return bytes(0x24) + b"\x18\x28\x6f\x01" + struct.pack("<II", 0x100, 0x5100) + bytes(0x100)
+def zimage(packed: bytes | None = None) -> bytes:
+    """Arm's; with the packed kernel and its size at the end of this, behind a decoder that knows the mark, too."""
+    if packed is None:
+        return bytes(0x24) + b"\x18\x28\x6f\x01" + struct.pack("<II", 0x100, 0x5100) + bytes(0x100)
+    code = b"code \xfd7zXZ\0 code \x02\x21\x4c\x18\xff\xff\xff\xff".ljust(0x200, b"\0")
+    table = 0x40 + len(code)
+    start = table + 32
+    head = bytes(0x24) + struct.pack("<6I", 0x016F2818, 0, start + len(packed), 0x04030201, 0x45454545, table)
+    return (
+        head.ljust(0x40, b"\0")
+        + code
+        + struct.pack("<I4sI", 3, b"KLSZ", start + len(packed) - 4).ljust(32, b"\0")
+        + packed
+    )
 
 
 # -- x86 -------------------------------------------------------------------------------------------------------
@@ -169,6 +181,12 @@ def test_an_image_packed_as_a_whole() -> None:
 
 def test_zimage() -> None:
     assert parse(zimage()) == KernelImage("arm", 0x5000)
+    xz = zimage(XZ + WORD)
+    assert parse(xz) == KernelImage("arm", len(xz), payload=Payload(len(xz) - 4 - len(XZ), len(XZ), "xz", 6000))
+    packed = gzip.compress(b"kernel" * 1000, mtime=0)
+    gz = zimage(packed)
+    assert parse(gz).payload == Payload(len(gz) - len(packed), len(packed), "gzip", 6000)
+    assert parse(zimage(b"packed by nothing that is known")).payload is None
 
 
 def test_elf() -> None:
@@ -187,7 +205,15 @@ def test_no_kernel(data: bytes) -> None:
 
 # -- anything --------------------------------------------------------------------------------------------------
 
-_SEEDS = [x86_image(payload=XZ + WORD), arm64(), riscv(), loongarch(), zboot(), zimage(), gzip.compress(arm64())]
+_SEEDS = [
+    x86_image(payload=XZ + WORD),
+    arm64(),
+    riscv(),
+    loongarch(),
+    zboot(),
+    zimage(XZ + WORD),
+    gzip.compress(arm64()),
+]
 
 
 @given(st.sampled_from(_SEEDS), st.data())

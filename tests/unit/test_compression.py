@@ -231,6 +231,16 @@ def test_a_zstd_window_wider_than_the_kernels() -> None:
     assert compression.end_of(Source(io.BytesIO(data), len(data)), 0) == len(data)
 
 
+def test_a_dictionary_of_xz_as_kernels_have_it() -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 128 << 20}]
+    data = lzma.compress(b"kernel" * 1000, check=lzma.CHECK_CRC32, filters=filters)
+    view = memoryview(bytearray(10_000))
+    source = compression.Source(io.BytesIO(data), len(data))
+    with pytest.raises(NoDecoder, match="dictionary"):
+        compression.unpack(source, 0).readinto(view)
+    assert compression.unpack(source, 0, memory=compression.KERNEL_MEMORY).readinto(view) == 6000
+
+
 def test_a_zstd_dictionary() -> None:
     with pytest.raises(Refused, match="dictionary"):
         unpack(zstd_frame(1, bytes([0, 5]), (0, 1, b"x")))
