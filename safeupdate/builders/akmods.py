@@ -46,6 +46,9 @@ _STAMP = re.compile(rb"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d akmods(?:build)?: ", re.M
 _TAIL = 128 << 10
 """Bytes of a log's end that are read."""
 
+_SAID = 160
+"""Characters of a log's line that a sentence has room for."""
+
 _PAUSE = 1.0
 """Seconds between two looks at whether akmods is done; a build takes minutes."""
 
@@ -167,7 +170,10 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
         why = f"akmods could not install {one.built} ({one.log})."
         return "built", "", why, Remedy("Install it, and see why it cannot be.", (("dnf", "install", one.built),))
     if one.failed:
-        return "failed", one.told.cause if one.told is not None else "build", f"The log is {one.log}.", rebuild
+        cause: Fault = one.told.cause if one.told is not None else "build"
+        # The first error is the one that the others follow from.
+        said = f" says: {one.told.lines[0][:_SAID]}" if one.told is not None and one.told.lines else " tells why."
+        return "failed", cause, f"The log {one.log}{said}", rebuild
     if one.comes_at_boot:
         remedy = Remedy("Have akmods build it now.", (build,))
         return "waiting", "", "akmods will build it when the machine starts.", remedy

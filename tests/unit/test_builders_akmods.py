@@ -127,7 +127,7 @@ BUILD = ("akmods", "--force", "--kernels", NEW)
             {**SERVICE, **DEVEL, FAILED: LOG},
             "failed",
             "build",
-            f"The log is {FAILED}.",
+            f"The log {FAILED} says: nv-mmap.c:321:9: error: assignment of read-only member 'vm_flags'",
             (("dnf", "upgrade", "akmod-nvidia"), BUILD),
         ),
         (
@@ -160,7 +160,7 @@ def test_logs_that_a_capture_left_out(tmp_path: Path) -> None:
     machine = Machine.tree(str(tmp_path), left_out=frozenset({FAILED, f"{CACHE}/.last.log"}))
     own = ModuleTree(Kernel(NEW, "", machine))
     one = next(akmods.look(World(machine, (), own, Interface(own))))
-    assert (one.state, one.fault, one.evidence) == ("failed", "build", ())
+    assert (one.state, one.fault, one.why, one.evidence) == ("failed", "build", f"The log {FAILED} tells why.", ())
     (tmp_path / FAILED[1:]).unlink()
     assert akmods.akmods(machine, NEW)[0].state == "waiting"
 
