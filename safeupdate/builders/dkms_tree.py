@@ -34,7 +34,7 @@ _OTHER_NAMES = re.compile(r"original_module$|kernel-.*-|\.")
 _PACKAGE_LIMIT = 4096
 """Packages that are looked at: a machine has a handful."""
 
-_CONF_LIMIT = 1 << 20
+_CONF_LIMIT = 256 << 10
 """Bytes of a dkms.conf: the longest of Debian's have 12 KB."""
 
 _WEAK = "weak-updates/"

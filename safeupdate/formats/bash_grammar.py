@@ -12,7 +12,7 @@ from safeupdate.errors import FormatError
 from safeupdate.formats import bash
 from safeupdate.formats.bash import Command, Element, Index, Part, Shell, Truth, Value, Word
 
-_SIZE_LIMIT = 1 << 20
+_SIZE_LIMIT = 256 << 10
 """Bytes of a file: the longest dkms.conf of Debian's packages (dahdi, lttng-modules) have 12 KB."""
 
 _DEPTH_LIMIT = 40
@@ -46,7 +46,7 @@ _SORTED = re.compile(
 @lru_cache(maxsize=512)
 def program(data: bytes) -> Command:
     if len(data) > _SIZE_LIMIT:
-        raise FormatError(f"it is larger than {_SIZE_LIMIT >> 20} MiB")
+        raise FormatError(f"it is larger than {_SIZE_LIMIT >> 10} KiB")
     if b"\0" in data:
         raise FormatError("it holds a NUL byte", f"line {data.count(10, 0, data.index(0)) + 1}")
     parser = _Parser(data.decode("utf-8", "surrogateescape"))
@@ -116,8 +116,8 @@ class _Parser:
                 break
             found.append(self.and_or())
             self.skip(_BLANKS)
-            if self.text.startswith("&", self.at) and not self.text.startswith("&&", self.at):
-                self.at += 1
+            if self.take("&"):
+                found[-1] = bash.nothing  # a process of its own
         return bash.sequence(found)
 
     def separators(self, ends: Sequence[str]) -> None:

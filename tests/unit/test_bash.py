@@ -122,6 +122,7 @@ KNOWN = {
     "A=1\nreturn 0\nA=2": {"A[0]": "1"},
     "A=1 env; B=$A": {"B[0]": ""},
     "A=1 $empty": {"A[0]": "1"},
+    "A=1 & B=2; wait": {"B[0]": "2"},
     "A=${arch:=x}": {"A[0]": "x86_64"},
 }
 """Files of which everything is told, and what they set."""
