@@ -164,7 +164,7 @@ def _built(
     def brought(state: State, fault: Fault = "", why: str = "", remedy: Remedy | None = None) -> Brought:
         return Brought(module.name, _provider(package), state, path, fault, why, remedy=remedy or Remedy())
 
-    if path is not None and (module.same or found.state == "weak" or (module.same is None and found.state != "built")):
+    if path is not None and (module.same is not False or found.state == "weak"):
         return brought("installed")
     conf = package.conf_for(release, None, config)
     reason = None if conf is None else _excluded(conf, release, None, config)

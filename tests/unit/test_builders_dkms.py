@@ -173,6 +173,14 @@ def test_of_several_files_the_one_that_was_built_counts(tmp_path: Path) -> None:
     assert (brought.path, brought.fault) == ("updates/dkms/v4l2loopback.ko", "")
 
 
+def test_what_cannot_be_compared_is_not_said_to_differ(tmp_path: Path) -> None:
+    packed = {f"/lib/modules/{NEW}/updates/dkms/v4l2loopback.ko.xz": b"no xz"}
+    link = {path: content for path, content in installed().items() if "/lib/modules" not in path}
+    for number, rest in enumerate((link, {})):
+        brought = one(tmp_path / str(number), added(), built(), packed, rest)
+        assert (brought.state, brought.fault) == ("installed", "")
+
+
 def test_the_kernel_was_removed_and_installed_again(tmp_path: Path) -> None:
     """The link stays, and `dkms autoinstall` believes it."""
     files = {path: content for path, content in installed().items() if "/lib/modules" not in path}
