@@ -6,7 +6,7 @@
 - Fedora: kernel.spec's kernel-modules-extra, whose version is the release;
 - SUSE: kernel-default-extra, whose version begins with it;
 - Arch: archzfs' PKGBUILD and nvidia's, in extramodules/;
-- VirtualBox: its installer's vboxdrv.sh, in misc/.
+- VirtualBox: what its installer is known to leave, in misc/; no source of it was read.
 """
 
 from __future__ import annotations
