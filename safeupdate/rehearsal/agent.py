@@ -43,6 +43,7 @@ done
 
 UNIT = """[Unit]
 Description=Do what is asked over the second serial port
+Requires=multi-user.target
 After=multi-user.target
 DefaultDependencies=no
 Conflicts=shutdown.target
@@ -50,8 +51,8 @@ Before=shutdown.target
 [Service]
 ExecStart=/bin/sh {script}
 """
-"""systemd.service(5), wanted by multi-user.target. Without the default dependencies, which would have the target wait
-for it."""
+"""systemd.unit(5), wanted by multi-user.target. Without the default dependencies, which would have the target wait for
+it. What is only ordered behind a target is started, too, when that target fails."""
 
 READY = b"READY\n"
 

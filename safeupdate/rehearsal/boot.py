@@ -25,7 +25,7 @@ def watch(guest: Guest, *, answers: Mapping[str, str] | None = None, limit: floa
     seen = 0
     stopped: float | None = None
     while guest.poll(1.0):
-        if agent.ready:
+        if agent.ready and stopped is None:
             return "up"
         now = time.monotonic()
         if guest.console.size != seen:

@@ -171,7 +171,7 @@ def _customize(base: Base, tree: str) -> None:
         os.makedirs(f"{tree}/{part.point}", exist_ok=True)
     # Emulated on a busy host, udev may need more than the 90 seconds that systemd waits for a device.
     os.makedirs(f"{tree}/etc/systemd/system.conf.d", exist_ok=True)
-    _write(f"{tree}/etc/systemd/system.conf.d/slow.conf", "[Manager]\nDefaultDeviceTimeoutSec=150s\n")
+    _write(f"{tree}/etc/systemd/system.conf.d/slow.conf", "[Manager]\nDefaultDeviceTimeoutSec=120s\n")
     _write(f"{tree}{_AGENT}", agent.SCRIPT)
     unit = "/etc/systemd/system/lab-agent.service"
     os.makedirs(f"{tree}/etc/systemd/system/multi-user.target.wants", exist_ok=True)
