@@ -149,9 +149,9 @@ class Image:
 
     def unit(self, name: str) -> bool:
         """Whether systemd in the image has a unit, and it is not masked."""
-        found = (self._find(f"{directory}/{name}") for directory in _UNITS)
-        first = next((entry for entry in found if entry is not None), None)
-        return first is not None and first.is_file
+        directory = next((one for one in _UNITS if name in self.names(one)), None)
+        found = None if directory is None else self._find(f"{directory}/{name}")  # a mask leads to /dev/null
+        return found is not None and found.is_file
 
     def rule(self, pattern: str) -> bool:
         """Whether a file of udev's rules has a name like this."""
