@@ -26,6 +26,7 @@ from safeupdate.errors import FormatError, Unreadable
 from safeupdate.formats import cmdline, modules
 from safeupdate.machine import Machine
 from safeupdate.storage import drivers
+from safeupdate.storage.devices import module_of
 from safeupdate.volumes import Volumes
 
 Kind = Literal["root", "boot", "use", "unclear", "loaded"]
@@ -232,7 +233,7 @@ class _Facts:
     def _drivers(self) -> tuple[tuple[str, str, str | None], ...]:
         """Bus, name and module of each driver."""
         return tuple(
-            (bus, driver, drivers.module_of(self.machine, f"/sys/bus/{bus}/drivers/{driver}"))
+            (bus, driver, module_of(self.machine, f"/sys/bus/{bus}/drivers/{driver}"))
             for bus in self.names("/sys/bus")
             for driver in self.names(f"/sys/bus/{bus}/drivers")
         )
@@ -449,7 +450,7 @@ def _interfaces(facts: _Facts) -> Iterator[tuple[str, str]]:
     """Each network interface, and the module that drives it."""
     for interface in facts.names("/sys/class/net"):
         place = f"/sys/class/net/{interface}"
-        driver = drivers.module_of(facts.machine, f"{place}/device/driver")
+        driver = module_of(facts.machine, f"{place}/device/driver")
         if driver is not None:
             yield interface, driver
         elif kind := re.search(r"^DEVTYPE=(\w+)$", facts.text(f"{place}/uevent"), re.MULTILINE):

@@ -144,6 +144,10 @@ def made() -> Seeds:
     seeds["modules-builtin"] += [b"kernel/a-b.ko\nkernel/c.ko\n"]
     seeds["capture-manifest"] += [b'{"format": 1, "left_out": ["/a"], "unreadable": ["/b"]}']
     seeds["cmdline"] += [b'root=UUID=1 ro quiet dyndbg="file a.c +p" "b=c d"']
+    seeds["crypttab"] += [
+        b"vda2_crypt UUID=1 none luks,discard\n# c\nswap\\040a /dev/vda3 /dev/urandom swap,cipher=a\n"
+    ]
+    seeds["dm-table"] += [b"vda2_crypt: 0 39809024 crypt aes-xts-plain64 :64:logon:a 0 254:2 32768 1 allow_discards\n"]
     seeds["fstab"] += [b'UUID=1 / ext4 defaults 0 1\n/dev/a\\040b /c none bind,x="a,b"\n# d\n/swap none swap sw 0 0\n']
     seeds["mountinfo"] += [
         b"22 1 8:2 / / rw,noatime shared:1 - ext4 /dev/sda2 rw,a=b\n23 22 0:5 / /a\\040b rw - tmpfs t rw\n"

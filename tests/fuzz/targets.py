@@ -33,8 +33,10 @@ from safeupdate.formats import (
     cms,
     compression,
     cpio,
+    crypttab,
     depmod_conf,
     dkms_conf,
+    dm_table,
     dpkg_status,
     efi_signatures,
     efi_variables,
@@ -126,6 +128,10 @@ def _cmdline(data: bytes) -> None:
     for name, _ in line.parameters[:20]:
         kernel_parameters.meant(name)
         line.last(name)
+
+
+def _dm_table(data: bytes) -> None:
+    dm_table.parse(dm_table.without_keys(data))
 
 
 def _versions(data: bytes) -> None:
@@ -640,10 +646,12 @@ TARGETS: dict[str, Target] = {
     "cmdline": Target(_cmdline, (b"root=", b'"', b"rd.luks.uuid=", b"crashkernel=", b"console=ttyS0,", b"panic=")),
     "cms": Target(_cms, _DER),
     "compression": Target(_segments, _MAGICS),
+    "crypttab": Target(crypttab.parse, (b"luks,", b"UUID=", b" none ", b"\\040", b"keyscript=/"), ()),
     "depmod-conf": Target(
         _depmod_conf, (b"search ", b"override ", b" * ", b"external ", b"exclude ", b"\\\n", b"^6[.]1.*$")
     ),
     "dkms-conf": Target(_dkms_conf, _BASH),
+    "dm-table": Target(_dm_table, (b": 0 8 ", b"crypt aes-xts-plain64 ", b"\n", b" :64:logon:", b"linear 8:1 0")),
     "dpkg-status": Target(
         dpkg_status.parse, (b"Package: ", b"Status: ", b"\n\n", b"\n ", b"half-configured", b"triggers-")
     ),
