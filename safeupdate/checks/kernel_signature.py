@@ -6,20 +6,22 @@ loader, and the loader has shim or the firmware ask for the kernel's. Which prog
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from safeupdate.boot.firmware import identify
+from safeupdate.boot.firmware import EFI, VARIABLES, identify
 from safeupdate.case import Case, Check
+from safeupdate.checks.module_remedies import keep_keys, take_back
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.formats import authenticode, bzimage, certificate, sbat, shim
 from safeupdate.formats.sbat import Component, Level
 from safeupdate.formats.shim import Vendor
 from safeupdate.machine import Machine
 from safeupdate.remedies import add_kernels, install, reinstall_kernel
-from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 from safeupdate.trust import firmware, images
 from safeupdate.trust.firmware import List, Store
 from safeupdate.trust.images import Program, Verdict
@@ -41,6 +43,8 @@ class _Chain:
     store: Store
     told: set[str] = field(default_factory=set)
     """Why something could not be decided, as far as it was said already."""
+    starter: str | None = None
+    """The shim that is asked, where it is not the one that starts the loader."""
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -50,7 +54,9 @@ class _Chain:
     @cached_property
     def shim(self) -> str | None:
         """The shim that starts the loader, where its file is to be seen."""
-        return next((path for path in reversed(self.case.plan.programs) if self.kinds[path] == "shim"), None)
+        return self.starter or next(
+            (path for path in reversed(self.case.plan.programs) if self.kinds[path] == "shim"), None
+        )
 
     @property
     def through_shim(self) -> bool:
@@ -103,11 +109,18 @@ class _Chain:
     @cached_property
     def lists(self) -> tuple[List, ...]:
         """All that may decide. Raises `FormatError` where shim's own keys cannot be read."""
-        return (*self.allowed, *self.denied, self.store.db)
+        return (*self.allowed, *self.denied, self.store.db, self.store.denying)
 
     def by_shim(self, program: Program) -> Verdict:
         """What shim says of it."""
         return images.by_shim(program, allowed=self.allowed, denied=self.denied)
+
+    def by_shim_afterwards(self, program: Program) -> Verdict:
+        """What shim says of it once a person has confirmed what is pending: keys to delete, and keys to deny."""
+        if self.shim is None and self.store.resets:
+            return self.by_shim(program)  # which keys of the list are shim's own, and stay, is not to be seen
+        allowed = [self.store.lasting if one is self.store.mok else one for one in self.allowed]
+        return images.by_shim(program, allowed=allowed, denied=(*self.denied, self.store.denying))
 
     def by_firmware(self, program: Program) -> Verdict:
         """What the firmware says of it."""
@@ -124,8 +137,6 @@ def check(case: Case) -> Iterator[Finding]:
         raise NotApplicable("it is not known which kernel boots next")
     if case.firmware.kind == "bios":
         raise NotApplicable("this machine has no UEFI firmware, and so no Secure Boot")
-    if case.firmware.kind == "unknown":
-        raise NotApplicable("the firmware's facts are not to be seen here")
     if case.firmware.secure_boot is None and not case.firmware.captured:
         yield from _not_captured(case)
         return
@@ -135,7 +146,10 @@ def check(case: Case) -> Iterator[Finding]:
         raise NotApplicable("Secure Boot is off")
     for path in case.plan.programs:
         if path != case.entry.kernel.path:
-            findings = list(_loader(chain, path))
+            findings = list(_loader(chain, path, chain.kinds[path]))
+            if chain.kinds[path] == "shim" and not any(finding.level == "blocker" for finding in findings):
+                for helper, kind in _helpers(chain, path):
+                    findings += _loader(replace(chain, starter=path), helper, kind)
             yield from findings
             if any(finding.level == "blocker" for finding in findings):
                 return  # nothing after it starts, and a broken shim does not tell what it would have trusted
@@ -145,13 +159,45 @@ def check(case: Case) -> Iterator[Finding]:
 # -- the programs on the way -----------------------------------------------------------------------------------
 
 
-def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
+def _helpers(chain: _Chain, path: str) -> Iterator[tuple[str, str]]:
+    """The programs of shim's own that this shim starts on the way: MokManager where a request is pending, and the
+    fallback program where it goes from the default path to the loader that is registered in another directory."""
+    programs = chain.case.plan.programs
+    directory, _, name = path.rpartition("/")
+    suffix = re.sub(r"^(?:shim|boot)", "", name.lower())
+    names = {one.lower(): one for one in chain.case.machine.listdir(directory)}
+    following = programs[programs.index(path) + 1 :][:1]
+    wanted = []
+    if chain.store.requests and "shim" not in map(chain.kinds.get, programs[: programs.index(path)]):
+        wanted.append((f"mm{suffix}", "mokmanager.efi", _MOK_MANAGER))
+    if name.lower().startswith("boot") and following and following[0].rpartition("/")[0] != directory:
+        wanted.append((f"fb{suffix}", "fallback.efi", _FALLBACK))
+    for usual, other, kind in wanted:
+        found = names.get(usual) or names.get(other)
+        if found is not None:
+            yield f"{directory}/{found}", kind
+
+
+_MOK_MANAGER, _FALLBACK = "MokManager", "shim's fallback program"
+
+
+def _brought_by_shim(chain: _Chain, verdict: Verdict) -> bool:
+    """Whether shim was built with the certificate of the key that signed its own programs (ENABLE_SHIM_CERT)."""
+    return (
+        verdict.answer == "unknown-key"
+        and chain.shim is not None
+        and verdict.signer is not None
+        and verdict.signer in chain.case.machine.read(chain.shim, limit=_PROGRAM_LIMIT)
+    )
+
+
+def _loader(chain: _Chain, path: str, kind: str) -> Iterator[Finding]:
     """One of the programs before the kernel, and whether the one before it lets it start."""
-    case, is_shim = chain.case, chain.kinds[path] == "shim"
+    case, is_shim, is_helper = chain.case, kind == "shim", kind in (_MOK_MANAGER, _FALLBACK)
     by_shim = chain.shim is not None and not is_shim
     if by_shim and not chain.store.validating:
         return
-    name = {"shim": "shim", "grub": "GRUB"}.get(chain.kinds[path], chain.kinds[path] or "the boot loader")
+    name = {"grub": "GRUB"}.get(kind, kind or "the boot loader")
     lists = chain.lists
     with case.machine.open(path) as file:
         try:
@@ -166,6 +212,8 @@ def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
             )
             return
     verdict = chain.by_shim(program) if by_shim else chain.by_firmware(program)
+    if is_helper and _brought_by_shim(chain, verdict):
+        verdict = Verdict("accepted", "shim's own keys", verdict.who, signer=verdict.signer)
     if verdict.answer == "unknown":
         yield from _undecided(chain, path, verdict, "the boot loader")
     elif verdict.answer != "accepted":
@@ -179,6 +227,8 @@ def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
             evidence=_evidence(verdict),
             remedy=_NEW_KEYS if is_shim and _MICROSOFT_2023 in verdict.why else _loader_again(case, path),
         )
+    elif by_shim and not is_helper and chain.by_shim_afterwards(program).answer != "accepted":
+        yield _refused_afterwards(chain, path, verdict)
     elif (by_shim or is_shim) and program.components_problem is None:
         yield from _generations(chain, path, name, program, mandatory=by_shim)
     elif by_shim or is_shim:
@@ -189,7 +239,7 @@ def _loader(chain: _Chain, path: str) -> Iterator[Finding]:
             "shim refuses to start it, before the boot menu.",
             remedy=_loader_again(case, path),
         )
-    yield from _of_package(case, path, chain.kinds[path])
+    yield from _of_package(case, path, kind)
 
 
 def _generations(chain: _Chain, path: str, name: str, program: Program, *, mandatory: bool) -> Iterator[Finding]:
@@ -242,15 +292,11 @@ def _mok_manager(chain: _Chain) -> Iterator[Finding]:
         remedy=Remedy(
             "Take the request back, or put MokManager beside shim.",
             (
-                *(("mokutil", _REVOKE[name]) for name in requests if name in _REVOKE),
+                *(("mokutil", *revoke) for revoke in take_back(requests)),
                 *_loader_again(chain.case, first).commands,
             ),
         ),
     )
-
-
-_REVOKE = {"MokNew": "--revoke-import", "MokDel": "--revoke-delete"}
-"""The requests that mokutil(1) takes back."""
 
 
 def _of_package(case: Case, path: str, kind: str) -> Iterator[Finding]:
@@ -280,6 +326,22 @@ def _of_package(case: Case, path: str, kind: str) -> Iterator[Finding]:
         )
 
 
+def _refused_afterwards(chain: _Chain, path: str, verdict: Verdict) -> Finding:
+    """It starts now. Whether it still does after the next start hangs on what a person answers there."""
+    key = f"the key “{verdict.who}” in {verdict.by}" if verdict.who else f"an entry in {verdict.by}"
+    asked = " and to ".join(dict.fromkeys(map(chain.store.asks, chain.store.requests)))
+    return unknown(
+        "kernel-signature.refused-once-confirmed",
+        path,
+        f"{path} is let start because of {key}, which is not to be trusted any more once a person at the console has "
+        f"confirmed what is pending: to {asked}.",
+        "With nobody there MokManager gives up after some seconds, and all stays as it is. Once it is confirmed, shim "
+        "refuses it, and this entry does not start.",
+        evidence=_evidence(verdict),
+        remedy=keep_keys(chain.store),
+    )
+
+
 # -- the kernel ------------------------------------------------------------------------------------------------
 
 
@@ -293,18 +355,23 @@ def _kernel(chain: _Chain) -> Iterator[Finding]:
     if chain.through_shim and not chain.store.validating:
         raise NotApplicable("shim is told to start everything (mokutil --disable-validation)")
     program = _program(chain, path)
+    by_shim = chain.through_shim
     if program is None:
         verdict = Verdict("unsigned")
-    elif chain.through_shim:
+    elif by_shim:
         verdict = chain.by_shim(program)
         # systemd-boot lets the firmware have its say where shim has said no.
-        if verdict.answer != "accepted" and case.plan.loader == "systemd-boot":
+        if case.plan.loader == "systemd-boot":
             other = chain.by_firmware(program)
-            verdict = other if other.answer == "accepted" else verdict
+            if other.answer == "accepted":
+                verdict, by_shim = other, False
     else:
         verdict = chain.by_firmware(program)
     if verdict.answer == "accepted":
         assert program is not None
+        afterwards = chain.by_shim_afterwards(program) if by_shim else verdict
+        if afterwards.answer != "accepted":
+            yield _refused_afterwards(chain, path, verdict)
         yield from _kernel_generations(chain, path, program, mandatory=direct)
         return
     if verdict.answer == "unknown":
@@ -465,17 +532,23 @@ def _grub_alone(chain: _Chain, path: str, verdict: Verdict) -> Iterator[Finding]
 
 
 def _not_captured(case: Case) -> Iterator[Finding]:
-    """Without the firmware's variables: the kernel that runs tells what starts here."""
+    """Without the firmware's variables: the kernel that runs tells what starts here. In the image of a machine nothing
+    tells of the firmware that it will meet: then it is said, and decides nothing."""
     assert case.entry is not None and case.entry.kernel is not None
-    running = next((one for one in case.kernels if one.release == case.machine.running_kernel), None)
+    offline = case.firmware.kind == "unknown"
     path = case.entry.kernel.path
-    if running is None or path is None or _carries_signature(case, path) or not _carries_signature(case, running.image):
+    others = [one for one in case.kernels if one.image != path]
+    if not offline:
+        others = [one for one in others if one.release == case.machine.running_kernel]
+    signed = next((one for one in others if _carries_signature(case, one.image)), None)
+    if path is None or signed is None or _carries_signature(case, path):
         raise NotApplicable("whether Secure Boot is on is not to be seen here")
-    yield unknown(
+    where = EFI if offline else VARIABLES
+    yield (note if offline else unknown)(
         "kernel-signature.secure-boot-not-known",
         path,
-        f"{path} carries no signature, other than the kernel that runs, and whether Secure Boot is on cannot be seen: "
-        "the firmware's variables (/sys/firmware/efi/efivars) are not there.",
+        f"{path} carries no signature, other than {signed.image}, and whether Secure Boot is on cannot be seen: "
+        f"the firmware's facts ({where}) are not there.",
         "With Secure Boot on, the kernel does not start.",
         remedy=_sign(case, path),
     )

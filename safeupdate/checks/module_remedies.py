@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from safeupdate.case import Case
 from safeupdate.checks.without_initramfs import build_again
@@ -35,6 +35,27 @@ def reboot_attended(store: Store) -> Remedy:
     """What a pending enrolment waits for."""
     text = "Reboot with a person at the console, who confirms the request in MokManager with the password given to it."
     return Remedy(text, (("mokutil", "--list-new"),) if "MokNew" in store.requests else ())
+
+
+def keep_keys(store: Store) -> Remedy:
+    """What keeps the keys that a person is asked to delete, or to deny."""
+    text = "Take the request back, or answer it with “No” at the console, until nothing needs the key any more."
+    asked = ("MokDel", "MokXNew", *(("MokAuth",) if store.resets else ()))
+    options = take_back(name for name in store.requests if name in asked)
+    return Remedy(text, tuple(("mokutil", *revoke) for revoke in options))
+
+
+def take_back(requests: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """The options by which mokutil(1) withdraws requests to MokManager, where it can."""
+    return tuple(dict.fromkeys(_REVOKE[name] for name in requests if name in _REVOKE))
+
+
+_REVOKE = {
+    "MokNew": ("--revoke-import",),
+    "MokAuth": ("--revoke-import",),
+    "MokDel": ("--revoke-delete",),
+    "MokXNew": ("--revoke-import", "--mokx"),
+}
 
 
 def make_again(case: Case, path: str, image: str | None, *, in_tree: bool) -> Remedy:

@@ -12,12 +12,12 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from safeupdate import initramfs, kernels
 from safeupdate.case import Case, Check
-from safeupdate.checks.module_remedies import make_again, make_known, reboot_attended
+from safeupdate.checks.module_remedies import keep_keys, make_again, make_known, reboot_attended
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import modules
 from safeupdate.formats.module_file import ModuleFile
@@ -25,7 +25,7 @@ from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.remedies import install
 from safeupdate.report import Finding, NotApplicable, blocker, note, unknown, warning
 from safeupdate.trust import enforcement, firmware, keys, module_files
-from safeupdate.trust.firmware import REQUESTS, Store
+from safeupdate.trust.firmware import Store
 from safeupdate.trust.keys import Trust
 from safeupdate.trust.known import Known
 from safeupdate.trust.modules import IF_ENFORCED, NEVER, Judge, Verdict
@@ -121,7 +121,7 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _requests(store: Store) -> Iterator[Finding]:
     if store.requests:
-        asked = ", ".join(dict.fromkeys(REQUESTS[name] for name in store.requests))
+        asked = ", ".join(dict.fromkeys(map(store.asks, store.requests)))
         yield warning(
             "module-signatures.waits-for-person",
             "MokManager",
@@ -326,16 +326,16 @@ class _Selection:
 
     def _judged(self, path: str, image: str | None, file: ModuleFile, *, place: str) -> _Module:
         verdict = self._judge.module(file)
-        sound = verdict.kind == "ok" and not verdict.remarks
+        sound = verdict.kind == "ok" and not verdict.remarks and not verdict.leaving
         if verdict.kind == "conditional" and verdict.module is not None:
             there = self._brings(verdict.module, image)
             why = f"the kernel needs the module {verdict.module} to verify its signature, which is not there"
             if there:
-                verdict = Verdict("ok", "", verdict.key, verdict.digest, None, verdict.remarks)
+                verdict = replace(verdict, kind="ok", why="", module=None)
             else:
                 verdict = Verdict("unsupported", why, verdict.key, verdict.digest)
         elif verdict.kind == "conditional" and modules.module_name(path) in self._proven:
-            verdict = Verdict("ok", "", verdict.key, verdict.digest)
+            verdict = replace(verdict, kind="ok", why="")
         in_tree = path.startswith(IN_TREE)
         if self._unsigned_tree and in_tree and verdict.kind == "unsigned":
             verdict = Verdict("ok")
@@ -362,8 +362,9 @@ def _tell(case: Case, store: Store, trust: Trust, found: list[_Module]) -> Itera
         groups.setdefault((_fate(one, enforced), one.needed, one.image, one.in_tree), []).append(one)
     for (fate, needed, image, _), several in sorted(groups.items(), key=lambda group: (not group[0][1], str(group[0]))):
         report = blocker if needed else warning
+        leaving = unknown if needed else warning
         where = image or case.kernel.modules if case.kernel is not None else ""
-        evidence = [f"{one.path}: {one.verdict.why}" for one in several[:_CAP]]
+        evidence = [f"{one.path}: {one.verdict.why or _key(one.verdict)}" for one in several[:_CAP]]
         what, loss = _what(several, image), _loss(several, image)
         why = several[0].verdict.why
         if fate == "bad":
@@ -411,6 +412,16 @@ def _tell(case: Case, store: Store, trust: Trust, found: list[_Module]) -> Itera
                 evidence=evidence,
                 remedy=make_known(case, store, several[0].path, several[0].file, image, in_tree=several[0].in_tree),
             )
+        elif fate == "leaving":
+            yield leaving(
+                "module-signatures.refused-once-confirmed",
+                where,
+                f"The kernel {trust.release} takes {what} as long as its key is enrolled, and a person is asked at the "
+                "next start to delete that key.",
+                f"With nobody at the console the key stays. Once the deletion is confirmed, it is refused. {loss}",
+                evidence=evidence,
+                remedy=keep_keys(store),
+            )
         elif fate == "undecided" and needed:
             yield undecided(
                 "module-signatures.undecided",
@@ -449,9 +460,13 @@ def _fate(one: _Module, enforced: bool | None) -> str:
             return "taints"
         return "pending-key" if verdict.kind == "pending-key" else "refused"
     if verdict.kind == "ok":
-        return "loads"
+        return "leaving" if verdict.leaving and enforced else "loads"
     # Where nothing is enforced a key in doubt does not matter; a module that could not be read may be anything.
     return "loads" if enforced is False and not one.unread else "undecided"
+
+
+def _key(verdict: Verdict) -> str:
+    return "" if verdict.key is None else f'its key "{verdict.key.name}" is in {verdict.key.source}'
 
 
 def _series(release: str) -> list[str]:

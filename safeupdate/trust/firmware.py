@@ -7,7 +7,8 @@ What is here is what the boot that runs now was given; it holds for the next one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from safeupdate.errors import FormatError, Missing, Unreadable
@@ -43,7 +44,11 @@ REQUESTS = {
 }
 """Variables that make shim start MokManager at the next boot (shim, shim.c, check_mok_request), and what they ask."""
 
+_RESETS = {"MokAuth": ("MokNew", "delete every enrolled key"), "MokXAuth": ("MokXNew", "no longer deny any key")}
+"""What a password without the list that belongs to it asks (MokManager.c, “Reset MOK”)."""
+
 _NON_VOLATILE = 0x1
+_SIZE_LIMIT = efi_variables.SIZE_LIMIT
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Store:
     `secure_boot`: the firmware verifies what it starts; None where unknown. `validating`: shim does too; false where a
     person switched that off. `ignores_db`: shim and the kernel leave db out. `trusts_mok`: shim says that its list may
     go into the kernel's .machine keyring. `requests` are the names of the variables that make MokManager ask a person
-    at the next boot, `new` the keys that it would enrol, `deleted` those that it would delete.
+    at the next boot, `new` the keys that it would enrol, `deleted` those that it would delete, `denying` those that it
+    would deny.
     """
 
     known: bool
@@ -97,6 +103,7 @@ class Store:
     mokx: List = List("MokListXRT")
     new: List = List("MokNew")
     deleted: List = List("MokDel")
+    denying: List = List("MokXNew")
     requests: tuple[str, ...] = ()
     sbat_level: bytes | None = None
     sbat_policy: int | None = None
@@ -105,6 +112,22 @@ class Store:
     def enforcing(self) -> bool | None:
         """Whether a kernel that is started now takes itself for started by Secure Boot."""
         return False if not self.validating else self.secure_boot
+
+    def asks(self, request: str) -> str:
+        """What a person is asked to do because this variable is set."""
+        without, everything = _RESETS.get(request, (request, ""))
+        return REQUESTS[request] if without in self.requests else everything
+
+    @property
+    def resets(self) -> bool:
+        """Whether a person is asked to delete all enrolled keys."""
+        return "MokAuth" in self.requests and "MokNew" not in self.requests
+
+    @cached_property
+    def lasting(self) -> List:
+        """`mok` without what a person is asked to delete. Shim's own keys, which nobody can delete, may be missing."""
+        gone = {entry.data for entry in (self.mok if self.resets else self.deleted).entries}
+        return replace(self.mok, entries=tuple(entry for entry in self.mok.entries if entry.data not in gone))
 
 
 def read(machine: Machine) -> Store:
@@ -128,6 +151,7 @@ def read(machine: Machine) -> Store:
         mokx=variables.signatures("MokListXRT", SHIM),
         new=variables.signatures("MokNew", SHIM),
         deleted=variables.signatures("MokDel", SHIM),
+        denying=variables.signatures("MokXNew", SHIM),
         requests=tuple(name for name in REQUESTS if variables.has(name)),
         sbat_level=variables.value("SbatLevelRT", SHIM),
         sbat_policy=next(iter(variables.value("SbatPolicy", SHIM) or ()), None),
@@ -160,13 +184,13 @@ class _Variables:
         if whole is not None:
             try:
                 # Without attributes; what shim puts there does not last.
-                return whole, Variable(0, self._machine.read(whole, limit=efi_variables.SIZE_LIMIT))
+                return whole, Variable(0, self._machine.read(whole, limit=_SIZE_LIMIT))
             except (Missing, Unreadable):
                 if shown is None:
                     raise
         if shown is None:
             return None
-        return shown, efi_variables.parse(self._machine.read(shown, limit=efi_variables.SIZE_LIMIT))
+        return shown, efi_variables.parse(self._machine.read(shown, limit=_SIZE_LIMIT))
 
     def get(self, name: str, vendor: str) -> Variable | None:
         """The variable, None where it is not set or cannot be read."""
@@ -195,4 +219,23 @@ class _Variables:
         if found is None:
             return List(name, problem=None if self.there else "the firmware's variables were not captured")
         lists = efi_signatures.parse(found[1].data)
-        return List(name, found[0], lists.entries, lists.problem)
+        entries, problem = lists.entries, lists.problem
+        parts = self._parts(name) if found[0].startswith(VARIABLES) and vendor == SHIM else {}
+        if parts and name in self._mok:
+            problem = problem or f"it is in several parts, and whole in {self._mok[name]}, which cannot be read"
+        for number, path in sorted(parts.items()):
+            try:
+                part = efi_signatures.parse(efi_variables.parse(self._machine.read(path, limit=_SIZE_LIMIT)).data)
+            except (FormatError, Missing, Unreadable) as error:
+                problem = problem or f"a part of it: {error}"
+                continue
+            entries, problem = entries + part.entries, problem or part.problem
+            if number > 1 and number - 1 not in parts:
+                problem = problem or f"the part before {path} is missing"
+        return List(name, found[0], entries, problem)
+
+    def _parts(self, name: str) -> dict[int, str]:
+        """What did not fit into one variable is in others, with a number behind the name (shim, mok.c)."""
+        pattern = re.compile(rf"{name}(\d{{1,4}})-{SHIM}", re.IGNORECASE)
+        found = ((pattern.fullmatch(file), path) for file, path in self._files.items())
+        return {int(match[1]): path for match, path in found if match}

@@ -21,6 +21,9 @@ from safeupdate.trust.firmware import Store
 
 BUILT_IN, MACHINE, PLATFORM = ".builtin_trusted_keys", ".machine", ".platform"
 
+ENROLLED = "MokListRT"
+"""The source of keys that a person has enrolled, and may delete."""
+
 Support = Literal["yes", "module", "no"]
 
 _DIGEST_OPTIONS = {
@@ -75,7 +78,8 @@ class Trust:
     """What one kernel trusts.
 
     `keys` are accepted. Of `doubtful` ones it is not known whether this kernel looks where they are. `unused` are
-    enrolled, but not accepted in this boot; the text says why. `pending` waits for a person at the console.
+    enrolled, but not accepted in this boot; the text says why. `pending` waits for a person at the console; those of
+    `keys` that are in `leaving` (DER) are accepted until a person there has confirmed that they are deleted.
     `revoked` certificates and `denied` digests (SHA-256 of whole modules) stop a module. `listed` are certificates and
     digests that are denied to images, which this kernel does not look up for modules. `missing` says why keys may be
     missing here; None where all are known.
@@ -88,6 +92,7 @@ class Trust:
     doubtful: tuple[Key, ...] = ()
     unused: tuple[tuple[Key, str], ...] = ()
     pending: tuple[Key, ...] = ()
+    leaving: frozenset[bytes] = field(default=frozenset(), repr=False)
     revoked: tuple[Key, ...] = ()
     denied: frozenset[bytes] = frozenset()
     listed: frozenset[bytes] = field(default=frozenset(), repr=False)
@@ -184,7 +189,7 @@ def of(
             else:
                 doubtful.append(key)
 
-    enrolled(store.mok.certificates, "MokListRT")
+    enrolled(store.mok.certificates, ENROLLED)
     enrolled(store.db.certificates, "db")
     accepted = []
     for key in keys:
@@ -209,6 +214,7 @@ def of(
         doubtful=tuple(doubtful),
         unused=tuple(unused),
         pending=tuple(Key(one, MACHINE, "MokNew") for one in store.new.certificates),
+        leaving=frozenset(one.data for one in store.mok.entries) - {one.data for one in store.lasting.entries},
         revoked=tuple(certificates) if revokes else (),
         denied=digests if patched else frozenset(),
         listed=frozenset(key.certificate.der for key in certificates) | (frozenset() if patched else digests),

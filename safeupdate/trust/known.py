@@ -42,6 +42,8 @@ def _digest(trust: Trust) -> bytes:
     digest = hashlib.sha256(trust.release.encode("utf-8", "surrogateescape"))
     for part in (
         *(key.certificate.der for key in trust.keys),
+        b"leaving",
+        *sorted(trust.leaving),
         b"revoked",
         *(key.certificate.der for key in trust.revoked),
         b"denied",

@@ -7,7 +7,7 @@ pkcs7_trust.c. What these call ENODATA, ENOPKG and ENOKEY is forgiven where noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -18,7 +18,7 @@ from safeupdate.formats.cms import SignedData, Signer
 from safeupdate.formats.der import NotDistinguished
 from safeupdate.formats.module_file import ModuleFile
 from safeupdate.trust import verify
-from safeupdate.trust.keys import Key, Trust
+from safeupdate.trust.keys import ENROLLED, Key, Trust
 
 Kind = Literal[
     "ok",
@@ -49,6 +49,7 @@ class Verdict:
     `key` is the one that decided, where one did (the pending one for `pending-key`). `why` says the rest, as a clause
     that a sentence may end with. `digest` is that of the signature; for `conditional`, `module` is the module without
     which the kernel cannot compute it, None where the doubt is about the key. `remarks` are worth a warning, no more.
+    `leaving`: it holds only as long as nobody confirms at the console that the key is deleted.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Verdict:
     digest: str | None = None
     module: str | None = None
     remarks: tuple[str, ...] = ()
+    leaving: bool = False
 
 
 class _Rejected(Exception):
@@ -125,7 +127,21 @@ class Judge:
         verdict = self._signature(module)
         if module.broken is not None and verdict.kind not in ("bad", "denied"):
             return Verdict("unreadable", module.broken)
+        if verdict.key is not None and verdict.kind in ("ok", "conditional") and self._is_leaving(verdict.key):
+            return replace(verdict, leaving=self._afterwards._signature(module).kind != verdict.kind)
         return verdict
+
+    def _is_leaving(self, key: Key) -> bool:
+        return key.source == ENROLLED and key.certificate.der in self.trust.leaving
+
+    @cached_property
+    def _afterwards(self) -> Judge:
+        """Once every deletion that is asked for is confirmed."""
+        keys, doubtful = (
+            tuple(key for key in several if not self._is_leaving(key))
+            for several in (self.trust.keys, self.trust.doubtful)
+        )
+        return Judge(replace(self.trust, keys=keys, doubtful=doubtful, leaving=frozenset()))
 
     def _signature(self, module: ModuleFile) -> Verdict:
         try:

@@ -88,7 +88,7 @@ def _state(store: Store) -> Iterator[str]:
     if store.ignores_db:
         yield "Shim is told to leave the firmware's keys (db) out."
     for name in store.requests:
-        yield f"At the next start MokManager will ask the person at the console to {firmware.REQUESTS[name]} ({name})."
+        yield f"At the next start MokManager will ask the person at the console to {store.asks(name)} ({name})."
 
 
 def _list(title: str, entries: List, signs: str) -> Group:

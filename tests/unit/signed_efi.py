@@ -125,14 +125,16 @@ def shim(
     components: str | None = "shim,3,UEFI shim,shim,1,https://github.com/rhboot/shim\n",
     automatic: str = LEVEL,
     latest: str = LEVEL,
+    built_with: Key | None = None,
 ) -> bytes:
     """A program with shim's marks, its vendor's key, and the SBAT levels that it sets. The names are short enough for
-    a PE file without a string table."""
+    a PE file without a string table. `built_with` is a key for what belongs to shim (ENABLE_SHIM_CERT)."""
     keys = vendor.certificate if vendor is not None else b""
     table = struct.pack("<IIII", len(keys), len(denied), 16, 16 + len(keys)) + keys + denied
     first = automatic.encode() + b"\0"
     levels = struct.pack("<III", 0, 8, 8 + len(first)) + first + latest.encode() + b"\0"
     body = b"UEFI SHIM\n$Version: 15.8 $\0\\grubx64.efi"
+    body += built_with.certificate if built_with is not None else b""
     image = program((".text", body), ("/4", levels), ("/15", table), components=components)
     return _with_names(image, b".sbatlevel\0.vendor_cert\0")
 

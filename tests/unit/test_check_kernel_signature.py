@@ -52,6 +52,12 @@ def _grub() -> bytes:
 
 
 @cache
+def _helper() -> bytes:
+    """MokManager, or shim's fallback program."""
+    return sign(signed_efi.program((".text", b"x"), components="shim,4,UEFI shim,shim,1,https://s\n"), SIGNER)
+
+
+@cache
 def _kernel() -> bytes:
     return sign(PLAIN, SIGNER)
 
@@ -81,7 +87,7 @@ def machine(**lists: bytes) -> dict[str, Content]:
         "/var/lib/dpkg/status": "",
         SHIM: _shim(),
         GRUB: _grub(),
-        f"{ESP}/mmx64.efi": b"MZ",
+        f"{ESP}/mmx64.efi": _helper(),
         f"{ESP}/grub.cfg": STUB,
         "/boot/grub/grub.cfg": menu(RELEASE),
         IMAGE: _kernel(),
@@ -136,8 +142,21 @@ def test_without_uefi(tmp_path: Path) -> None:
         f"/boot/initrd.img-{RELEASE}": b"070701",
     }
     assert "no UEFI" in not_asked(tmp_path / "bios", bios)
-    bare = {path: content for path, content in bios.items() if not path.startswith(("/sys", "/run", "/proc"))}
-    assert "not to be seen" in not_asked(tmp_path / "tree", bare)
+
+
+def test_without_any_facts(tmp_path: Path) -> None:
+    """The image of a machine: what it will be started by is not known, and mostly does not matter."""
+    bare: dict[str, Content] = {
+        "/boot/grub/grub.cfg": menu(RELEASE),
+        IMAGE: PLAIN,
+        f"/boot/initrd.img-{RELEASE}": b"070701",
+    }
+    assert "not to be seen" in not_asked(tmp_path / "alone", bare)
+    both: dict[str, Content] = {**bare, f"/boot/vmlinuz-{OLD}": signed_efi.kernel(OLD)}
+    assert "not to be seen" in not_asked(tmp_path / "neither signed", both)
+    both[f"/boot/vmlinuz-{OLD}"] = sign(signed_efi.kernel(OLD), SIGNER)
+    assert found(tmp_path / "one signed", both) == [("note", "secure-boot-not-known")]
+    assert "not to be seen" in not_asked(tmp_path / "both signed", {**both, IMAGE: _kernel()})
 
 
 def test_without_the_firmwares_variables(tmp_path: Path) -> None:
@@ -336,7 +355,87 @@ def test_a_request_without_mok_manager(tmp_path: Path) -> None:
     (said,) = ask(tmp_path / "gone", files)
     assert said.id == "kernel-signature.mok-manager-missing"
     assert "MokNew, MokAuth" in said.problem
-    assert found(tmp_path / "SUSE's name", {**files, f"{ESP}/MokManager.efi": b"MZ"}) == []
+    assert found(tmp_path / "SUSE's name", {**files, f"{ESP}/MokManager.efi": _helper()}) == []
+
+
+def test_a_mok_manager_that_shim_refuses(tmp_path: Path) -> None:
+    files = {**machine(), f"{ESP}/mmx64.efi": sign(signed_efi.grub(), STRANGER)}
+    assert found(tmp_path / "not asked for", files) == []
+    files.update(variables(MokNew=entries(MOK)))
+    (said,) = ask(tmp_path / "asked for", files)
+    assert (said.level, said.id) == ("blocker", "kernel-signature.loader-refused")
+    assert "mmx64.efi (MokManager)" in said.problem
+    # Some distributions build shim with a key of its own, and sign with that what it brings along.
+    files[SHIM] = sign(signed_efi.shim(VENDOR, built_with=STRANGER), BOARD)
+    assert found(tmp_path / "shim's own key", files) == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "commands", "words"),
+    [
+        ({"MokDel": entries(MOK), "MokDelAuth": b"x" * 64}, [("mokutil", "--revoke-delete")], "delete a key"),
+        ({"MokAuth": b"x" * 64}, [("mokutil", "--revoke-import")], "delete every enrolled key"),
+        ({"MokXNew": entries(MOK)}, [("mokutil", "--revoke-import", "--mokx")], "deny a key"),
+        ({"MokXNew": entries(digest(PLAIN), kind="sha256")}, [("mokutil", "--revoke-import", "--mokx")], "deny a key"),
+    ],
+    ids=["deletion", "all", "denial", "denial by digest"],
+)
+def test_a_kernel_that_is_refused_once_a_person_confirms(
+    tmp_path: Path, lists: Mapping[str, bytes], commands: list[tuple[str, ...]], words: str
+) -> None:
+    files = {**machine(MokListRT=entries(VENDOR, MOK), **lists), IMAGE: sign(PLAIN, MOK)}
+    (said,) = ask(tmp_path / "mok", files)
+    assert (said.level, said.id) == ("unknown", "kernel-signature.refused-once-confirmed")
+    assert list(said.remedy.commands) == commands
+    assert "own key" in said.problem
+    assert words in said.problem
+    if "MokXNew" not in lists:
+        # By shim's own key, which nobody can delete, or by two keys.
+        assert found(tmp_path / "vendor", {**files, IMAGE: _kernel()}) == []
+        assert found(tmp_path / "both", {**files, IMAGE: sign(_kernel(), MOK)}) == []
+
+
+def test_a_loader_that_is_refused_once_a_person_confirms(tmp_path: Path) -> None:
+    files = {**machine(MokListRT=entries(VENDOR, MOK), MokDel=entries(MOK)), GRUB: sign(signed_efi.grub(), MOK)}
+    (said,) = ask(tmp_path, files)
+    assert (said.level, said.id, said.subject) == ("unknown", "kernel-signature.refused-once-confirmed", GRUB)
+
+
+def test_all_keys_to_be_deleted_where_shim_is_not_to_be_seen(tmp_path: Path) -> None:
+    """The list has shim's own key too, by which the distribution's kernel is signed, and that one stays."""
+    files = {path: content for path, content in machine(MokAuth=b"x").items() if not path.startswith("/boot/efi")}
+    files.update(efi.disks(esp=None))
+    files["/proc/cmdline"] = f"BOOT_IMAGE=/boot/vmlinuz-{OLD} root=/dev/sda2 ro\n"
+    assert found(tmp_path, files) == []
+
+
+def default_path(fallback: bytes) -> dict[str, Content]:
+    """No boot option: the firmware starts the default path, and shim its fallback program."""
+    return {
+        **machine(),
+        **efi.variables(order=[], options={}, secure_boot=True),
+        "/boot/efi/EFI/BOOT/BOOTX64.EFI": _shim(),
+        "/boot/efi/EFI/BOOT/fbx64.efi": fallback,
+        f"{ESP}/BOOTX64.CSV": "shimx64.efi,debian,,This is the boot entry for debian\n".encode("utf-16"),
+    }
+
+
+def test_shims_fallback_program(tmp_path: Path) -> None:
+    assert found(tmp_path / "sound", default_path(_helper())) == []
+    (said,) = ask(tmp_path / "unsigned", default_path(signed_efi.grub()))
+    assert (said.level, said.id) == ("blocker", "kernel-signature.loader-refused")
+    assert "/EFI/BOOT/fbx64.efi (shim's fallback program) carries no signature" in said.problem
+    # Where it is not on the way, nobody asks for it.
+    files = {**default_path(signed_efi.grub()), **started_by()}
+    assert found(tmp_path / "not started", files) == []
+
+
+def test_the_fallback_program_of_another_systems_shim(tmp_path: Path) -> None:
+    """It is the shim on the default path that asks, not the one that is registered."""
+    other = key("Fedora CA", authority=True)
+    files = default_path(sign(signed_efi.grub(), key("Fedora Signer", "Fedora CA")))
+    files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = sign(signed_efi.shim(other), BOARD)
+    assert found(tmp_path, files) == []
 
 
 def test_a_request_without_mok_manager_stops_shim_without_secure_boot_too(tmp_path: Path) -> None:

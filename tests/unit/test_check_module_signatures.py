@@ -20,6 +20,7 @@ from tests.unit.signing import module
 from tests.unit.test_trust_modules import (
     CODE,
     CONFIG,
+    DB,
     FILES,
     MOK,
     OFF,
@@ -213,6 +214,57 @@ def test_a_key_that_waits_for_a_person(tmp_path: Path) -> None:
     waiting = {**ON, **variable("MokNew", SHIM, lists(WAITING), attributes=7)}
     findings = told(machine(tmp_path, {DKMS: module(CODE, WAITING)}, firmware=waiting, loaded=("nvidia",)))
     assert findings == [("warning", "waits-for-person"), ("blocker", "pending-key")]
+
+
+LEAVING = {**ON, **variable("MokDel", SHIM, lists(MOK), attributes=7)}
+ALL_LEAVING = {**ON, **variable("MokAuth", SHIM, bytes(64), attributes=7)}
+
+
+@pytest.mark.parametrize(
+    ("firmware", "command"),
+    [(LEAVING, "--revoke-delete"), (ALL_LEAVING, "--revoke-import")],
+    ids=["one", "all"],
+)
+@pytest.mark.parametrize(("loaded", "level"), [(("nvidia",), "unknown"), ((), "warning")])
+def test_a_key_that_a_person_may_delete(
+    tmp_path: Path, firmware: Mapping[str, Content], command: str, loaded: tuple[str, ...], level: str
+) -> None:
+    checked = machine(tmp_path, {DKMS: module(CODE, MOK)}, firmware=firmware, loaded=loaded)
+    asked, said = CHECK.run(checked)
+    assert (asked.level, asked.id) == ("warning", "module-signatures.waits-for-person")
+    assert (said.level, said.id) == (level, "module-signatures.refused-once-confirmed")
+    assert said.remedy.commands == (("mokutil", command),)
+    assert "DKMS module signing key" in said.evidence[0]
+
+
+def test_a_key_that_a_person_may_delete_and_nothing_rests_on(tmp_path: Path) -> None:
+    asked = [("warning", "waits-for-person")]
+    twice = module(module(CODE, VENDOR), MOK)
+    for number, (data, firmware, config) in enumerate(
+        (
+            (GOOD, LEAVING, CONFIG),
+            (module(CODE, MOK), {**LEAVING, **variable("db", DB, lists(MOK))}, CONFIG),
+            (module(CODE, MOK), {**ON, **variable("MokDel", SHIM, lists(STRANGER))}, CONFIG),
+            (module(CODE, MOK), LEAVING, {**CONFIG, "CONFIG_LSM": "yama"}),
+        )
+    ):
+        checked = machine(tmp_path / str(number), {DKMS: data}, firmware=firmware, loaded=("nvidia",), config=config)
+        assert told(checked) == asked, number
+    # Of two signatures that are stacked the kernel sees the last.
+    checked = machine(tmp_path / "twice", {DKMS: twice}, firmware=LEAVING, loaded=("nvidia",))
+    assert told(checked) == [*asked, ("unknown", "refused-once-confirmed")]
+
+
+def test_a_deletion_is_asked_about_a_module_that_was_found_sound_before(tmp_path: Path) -> None:
+    long_ago = 1_600_000_000
+    checked = machine(tmp_path, {DKMS: module(CODE, MOK)}, firmware=ON, loaded=("nvidia",))
+    live = replace(checked, machine=replace(checked.machine, live=True))
+    os.utime(tmp_path / "machine" / DKMS.lstrip("/"), (long_ago, long_ago))
+    assert told(live) == []
+    tree(tmp_path / "machine", variable("MokDel", SHIM, lists(MOK), attributes=7))
+    later = [("warning", "waits-for-person"), ("unknown", "refused-once-confirmed")]
+    assert told(live) == later
+    assert told(live) == later
 
 
 def test_a_request_alone_is_told(tmp_path: Path) -> None:

@@ -102,3 +102,52 @@ def test_requests_and_what_they_are_about(tmp_path: Path) -> None:
     assert [one.common_name for one in store.new.certificates] == ["stranger"]
     assert store.dbx.digests("sha256") == {b"x" * 32}
     assert (store.sbat_level, store.sbat_policy) == (b"sbat,1,2025021800\n", 2)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["MokListRT0", "MokListRT1"])
+def test_a_list_in_several_variables(tmp_path: Path, number: int) -> None:
+    """What shim's list has room for in no one variable of this firmware, it puts into several."""
+    files = {
+        **variables(secure_boot=True),
+        **variable("MokListRT", SHIM, siglist(SHA256, bytes(32))),
+        **variable(f"MokListRT{number}", SHIM, lists(MOK)),
+        **variable(f"MokListRT{number + 1}", SHIM, lists(STRANGER)),
+    }
+    both = ["DKMS module signing key", "stranger"]
+    store = read(tmp_path / "parts", files)
+    assert ([one.common_name for one in store.mok.certificates], store.mok.problem) == (both, None)
+    whole: dict[str, Content] = {**files, f"{MOK_VARIABLES}/MokListRT": lists(STRANGER)}
+    assert [one.common_name for one in read(tmp_path / "whole", whole).mok.certificates] == ["stranger"]
+    store = read(tmp_path / "whole for root", {**files, f"{MOK_VARIABLES}/MokListRT": None})
+    assert [one.common_name for one in store.mok.certificates] == both
+    assert "cannot be read" in (store.mok.problem or "")
+
+
+def test_a_part_of_a_list_that_is_missing_or_broken(tmp_path: Path) -> None:
+    files = {
+        **variables(secure_boot=True),
+        **variable("MokListRT", SHIM, lists(MOK)),
+        **variable("MokListRT2", SHIM, lists(STRANGER)),
+    }
+    store = read(tmp_path / "missing", files)
+    assert len(store.mok.certificates) == 2
+    assert "is missing" in (store.mok.problem or "")
+    store = read(tmp_path / "broken", {**files, f"{VARIABLES}/MokListRT1-{SHIM}": b"\7"})
+    assert len(store.mok.certificates) == 2
+    assert "a part of it" in (store.mok.problem or "")
+
+
+def test_what_lasts_once_a_deletion_is_confirmed(tmp_path: Path) -> None:
+    files = {**variables(secure_boot=True), **variable("MokListRT", SHIM, lists(MOK, STRANGER))}
+    store = read(tmp_path / "none", files)
+    assert (store.lasting, store.resets) == (store.mok, False)
+    one = {**files, **variable("MokDel", SHIM, lists(MOK)), **variable("MokDelAuth", SHIM, bytes(64))}
+    store = read(tmp_path / "one", one)
+    assert [key.common_name for key in store.lasting.certificates] == ["stranger"]
+    assert {store.asks(name) for name in store.requests} == {"delete a key"}
+    store = read(tmp_path / "all", {**files, **variable("MokAuth", SHIM, bytes(64))})
+    assert (store.resets, store.lasting.entries) == (True, ())
+    assert store.asks("MokAuth") == "delete every enrolled key"
+    files.update({**variable("MokAuth", SHIM, bytes(64)), **variable("MokNew", SHIM, lists(MOK))})
+    store = read(tmp_path / "enrolment", files)
+    assert (store.resets, store.asks("MokAuth"), store.asks("MokNew")) == (False, "enrol a key", "enrol a key")

@@ -230,6 +230,17 @@ def test_a_key_that_waits_for_a_person(tmp_path: Path) -> None:
     assert verdict.key is not None and verdict.key.name == "waits for a person"
 
 
+def test_a_key_that_a_person_may_delete_counts_until_then(tmp_path: Path) -> None:
+    leaving = {**ON, **variable("MokDel", SHIM, lists(MOK)), **variable("MokDelAuth", SHIM, bytes(64))}
+    trust = machine_trust(tmp_path / "a", leaving)
+    answers = [judged(trust, data) for data in (BY_MOK, GOOD, module(CODE, EXPIRED), flipped(BY_MOK, 2000))]
+    assert [(one.kind, one.leaving) for one in answers] == [
+        ("ok", True), ("ok", False), ("ok", False), ("bad", False)
+    ]  # fmt: skip
+    both = machine_trust(tmp_path / "b", {**leaving, **variable("db", DB, lists(MOK))})
+    assert judged(both, BY_MOK) == replace(judged(trust, BY_MOK), leaving=False)
+
+
 def test_a_key_in_db_counts_only_where_the_kernel_looks_there(tmp_path: Path) -> None:
     data = module(CODE, FIRMWARE)
     assert judged(machine_trust(tmp_path / "a", ON, patched=False), data).kind == "conditional"
