@@ -254,7 +254,12 @@ def _not_loaded(case: Case, tree: ModuleTree, interface: Interface, brought: lis
             continue
         weight = _weight(case, tree, module, chosen)
         report = blocker if weight.level == "blocker" else unknown if weight.level == "unknown" else warning
-        again = Remedy("Build the module anew.", build_module(case.machine, release, module))
+        mend = Remedy("Build the module anew.", build_module(case.machine, release, module))
+        if preferred not in (None, chosen):
+            mend = depmod
+        elif instead:
+            text = f"Move {path} out of {tree.directory}, or take the line out of depmod.d that prefers it."
+            mend = Remedy(text, depmod.commands)
         if misfit.kind == "unknown":
             yield (unknown if weight.level in ("blocker", "unknown") else note)(
                 "dkms.undecided",
@@ -268,15 +273,15 @@ def _not_loaded(case: Case, tree: ModuleTree, interface: Interface, brought: lis
                 path,
                 f"The kernel {release} cannot load the module {path}: {misfit.why}.{instead}",
                 weight.consequence,
-                remedy=depmod if preferred not in (None, chosen) else again,
+                remedy=mend,
             )
         else:
             yield report(
                 "dkms.misfit",
                 path,
                 f"The module {path} does not fit the kernel {release}: {misfit.why}.{instead}",
-                f"The kernel refuses it (“Exec format error”). {weight.consequence}",
-                remedy=depmod if preferred not in (None, chosen) else again,
+                f"The kernel refuses to load it. {weight.consequence}",
+                remedy=mend,
             )
 
 
