@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from safeupdate.errors import SafeupdateError
@@ -181,9 +181,9 @@ class Guest:
         self.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
         self.ask("migrate", uri=f"exec:cat > {shlex.quote(name)}")
         self.wait_for("query-migrate", ("completed",))
-        self.ask("quit")
-        while self.poll(1.0):
-            pass
+        # It may be gone before it has answered.
+        with suppress(GuestError):
+            self.ask("quit")
         self._process.wait(MONITOR_LIMIT)
 
     def type(self, text: str) -> None:
