@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,11 +72,97 @@ def lv(name: str, number: str, group: str, volume: str, uuid: str, fstype: str, 
     return Device(name, number, uuid, fstype, mapper=mapper, dm_uuid=dm_uuid, below=below, links=(f"{group}/{volume}",))
 
 
+_PCI = "/sys/devices/pci0000:00/0000:00"
+
+# By the names of disks: where the first device on the way to them stands, and all of them: the directory below the one
+# before, bus and driver, the driver's module, the modalias. Then where the block device stands.
+_WAYS = (
+    (
+        re.compile(r"vd[a-z]$"),
+        f"{_PCI}:04.0",
+        (
+            ("", "pci/virtio-pci", "virtio_pci", "pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc80i00"),
+            ("virtio1", "virtio/virtio_blk", "virtio_blk", "virtio:d00000002v00001AF4"),
+        ),
+        "block/",
+    ),
+    (
+        re.compile(r"sd[a-z]$"),
+        f"{_PCI}:17.0",
+        (
+            ("", "pci/ahci", "ahci", "pci:v00008086d0000A102sv00001028sd000006B9bc01sc06i01"),
+            ("ata1/host0/target0:0:0/0:0:0:0", "scsi/sd", "sd_mod", "scsi:t-0x00"),
+        ),
+        "block/",
+    ),
+    (
+        re.compile(r"nvme\dn\d$"),
+        f"{_PCI}:06.0",
+        (("", "pci/nvme", "nvme", "pci:v0000144Dd0000A808sv0000144Dsd0000A801bc01sc08i02"),),
+        "nvme/nvme0/",
+    ),
+    (
+        re.compile(r"mmcblk\d$"),
+        "/sys/devices/platform/emmc2bus/fe340000.mmc",
+        (
+            ("", "platform/sdhci-iproc", "", "of:NmmcT(null)Cbrcm,bcm2711-emmc2"),
+            ("mmc_host/mmc0/mmc0:aaaa", "mmc/mmcblk", "", "mmc:block"),
+        ),
+        "block/",
+    ),
+)
+_PARTITION = re.compile(r"((?:nvme\d+n|mmcblk)\d+)p\d+$|([hsv]d[a-z])\d+$")
+
+
+def _disk(name: str) -> str:
+    """The disk of a partition; the name itself of what is none."""
+    match = _PARTITION.match(name)
+    return (match.group(1) or match.group(2)) if match else name
+
+
+def place(name: str) -> str:
+    """Where a block device stands in sysfs."""
+    disk = _disk(name)
+    for kind, top, devices, below in _WAYS:
+        if kind.match(disk):
+            directory = "/".join([top, *(device[0] for device in devices if device[0])])
+            return f"{directory}/{below}{disk}" + (f"/{name}" if name != disk else "")
+    return f"/sys/devices/virtual/block/{name}"
+
+
+def _way(disk: str) -> Files:
+    """The devices that a disk hangs on, and their drivers."""
+    files: Files = {}
+    for _, directory, devices, _ in (way for way in _WAYS if way[0].match(disk)):
+        for name, driver, module, modalias in devices:
+            directory = f"{directory}/{name}".rstrip("/")
+            bus, _, name = driver.partition("/")
+            home = f"/sys/bus/{bus}/drivers/{name}"
+            files[f"{directory}/modalias"] = f"{modalias}\n"
+            files[f"{directory}/driver"] = _link(f"{directory}/driver", home)
+            files[f"{home}/uevent"] = ""
+            if module:
+                files[f"{home}/module"] = _link(f"{home}/module", f"/sys/module/{module}")
+                files[f"/sys/module/{module}/initstate"] = "live\n"
+    return files
+
+
+def _link(path: str, target: str) -> Link:
+    return Link(os.path.relpath(target, os.path.dirname(path)))
+
+
 def facts(devices: Sequence[Device], mounts: Sequence[str], *, cmdline: str, running: str) -> Files:
     """sysfs, udev's database and links, mountinfo (`NUMBER ROOT POINT TYPE SOURCE [OPTIONS]`), the running kernel."""
     files: Files = {}
+    named = {device.name for device in devices}
+    for disk in sorted({_disk(device.name) for device in devices}):
+        files.update(_way(disk))
+        if disk not in named:
+            files[f"/sys/class/block/{disk}"] = _link(f"/sys/class/block/{disk}", place(disk))
+            files[f"{place(disk)}/size"] = "500118192\n"
     for device in devices:
-        where = f"/sys/class/block/{device.name}"
+        where = place(device.name)
+        files[f"/sys/class/block/{device.name}"] = _link(f"/sys/class/block/{device.name}", where)
         files[f"{where}/dev"] = f"{device.number}\n"
         lines = ["I:3121846"]
         pairs = {"DEVTYPE": "disk" if not device.partuuid else "partition"}
@@ -99,8 +186,9 @@ def facts(devices: Sequence[Device], mounts: Sequence[str], *, cmdline: str, run
         if device.md:
             files[f"{where}/md/level"] = "raid1\n"
         for below in device.below:
-            files[f"{where}/slaves/{below}"] = Link(f"../../{below}")
-            files[f"/sys/class/block/{below}/holders/{device.name}"] = Link(f"../../{device.name}")
+            files[f"{where}/slaves/{below}"] = _link(f"{where}/slaves/{below}", place(below))
+            holder = f"{place(below)}/holders/{device.name}"
+            files[holder] = _link(holder, where)
         for link in _links(device):
             lines.append(f"S:{link}")
             files.setdefault(
@@ -202,7 +290,28 @@ _DEP = {
     "kernel/fs/fat/vfat.ko": (),
     "kernel/fs/overlayfs/overlay.ko": (),
     "kernel/drivers/md/dm-mod.ko": (),
+    "kernel/drivers/md/dm-crypt.ko": ("kernel/drivers/md/dm-mod.ko",),
+    "kernel/drivers/md/md-mod.ko": (),
+    "kernel/drivers/md/raid1.ko": ("kernel/drivers/md/md-mod.ko",),
+    "kernel/drivers/ata/ahci.ko": ("kernel/drivers/ata/libahci.ko",),
+    "kernel/drivers/ata/libahci.ko": (),
+    "kernel/drivers/scsi/sd_mod.ko": (),
+    "kernel/drivers/block/virtio_blk.ko": (),
+    "kernel/drivers/virtio/virtio_pci.ko": (),
+    "kernel/drivers/nvme/host/nvme.ko": ("kernel/drivers/nvme/host/nvme-core.ko",),
+    "kernel/drivers/nvme/host/nvme-core.ko": (),
 }
+_ALIASES = """\
+alias fs-ext4 ext4
+alias fs-ext3 ext4
+alias fs-btrfs btrfs
+alias fs-xfs xfs
+alias pci:v*d*sv*sd*bc01sc06i01* ahci
+alias pci:v*d*sv*sd*bc01sc08i02* nvme
+alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
+alias virtio:d00000002v* virtio_blk
+alias scsi:t-0x00* sd_mod
+"""
 _BUILT_IN = (
     "fs/fat/fat",
     "fs/nls/nls_ascii",
@@ -210,6 +319,8 @@ _BUILT_IN = (
     "fs/nls/nls_iso8859-1",
     "fs/nls/nls_utf8",
     "fs/fuse/fuse",
+    "drivers/mmc/core/mmc_block",
+    "drivers/mmc/host/sdhci-iproc",
 )
 _OPTIONS = ("MODULES", "BLK_DEV_INITRD", "RD_GZIP", "RD_XZ", "RD_ZSTD", "RD_LZ4")
 
@@ -236,7 +347,7 @@ def modules(release: str, suffix: str = ".ko", *, built_in: Sequence[str] = ()) 
         f"{directory}/modules.dep": "".join(f"{path}: {' '.join(more)}\n" for path, more in dependencies.items()),
         f"{directory}/modules.dep.bin": dep_index(dependencies),
         **{f"{directory}/modules.{name}.bin": index() for name in ("alias", "symbols", "builtin")},
-        f"{directory}/modules.alias": "alias fs-ext4 ext4\nalias fs-ext3 ext4\n",
+        f"{directory}/modules.alias": _ALIASES,
         f"{directory}/modules.builtin": "".join(f"kernel/{name}.ko\n" for name in (*_BUILT_IN, *built_in)),
     }
 

@@ -132,17 +132,34 @@ def index() -> bytes:
 
 
 def dep_index(dependencies: Mapping[str, tuple[str, ...]]) -> bytes:
-    """A `modules.dep.bin`: a child of the root for each first letter, which has the rest of the name as its prefix."""
+    """A `modules.dep.bin`: of every node the key's end stands behind its children, and so does the root."""
+    if not dependencies:
+        return index()
     data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
-    nodes: dict[int, int] = {}
-    for path, needed in dependencies.items():
-        name = path.rsplit("/", 1)[-1].partition(".")[0].replace("-", "_").encode()
-        assert name[0] not in nodes, "two modules with the same first letter"
-        nodes[name[0]] = len(data) | 0xC0000000
-        data += name[1:] + b"\0" + struct.pack(">II", 1, 0) + f"{path}: {' '.join(needed)}".rstrip().encode() + b"\0"
-    struct.pack_into(">I", data, 8, len(data) | (0x20000000 if nodes else 0))
-    if nodes:
-        first, last = min(nodes), max(nodes)
-        data += bytes([first, last])
-        data += b"".join(struct.pack(">I", nodes.get(letter, 0)) for letter in range(first, last + 1))
+    lines = {
+        path.rsplit("/", 1)[-1].partition(".")[0].replace("-", "_").encode(): f"{path}: {' '.join(needed)}".rstrip()
+        for path, needed in dependencies.items()
+    }
+
+    def node(keys: Mapping[bytes, str]) -> int:
+        first_key, last_key = min(keys), max(keys)
+        prefix = first_key[: next((at for at, pair in enumerate(zip(first_key, last_key)) if pair[0] != pair[1]), None)]
+        letters = sorted({key[len(prefix)] for key in keys if len(key) > len(prefix)})
+        rest = {key[len(prefix) :]: line for key, line in keys.items()}
+        below = {one: node({key[1:]: line for key, line in rest.items() if key[:1] == bytes([one])}) for one in letters}
+        offset = len(data)
+        if prefix:
+            data.extend(prefix + b"\0")
+            offset |= 0x80000000
+        if letters:
+            first, last = letters[0], letters[-1]
+            numbers = (below.get(letter, 0) for letter in range(first, last + 1))
+            data.extend(bytes([first, last]) + b"".join(struct.pack(">I", number) for number in numbers))
+            offset |= 0x20000000
+        if b"" in rest:
+            data.extend(struct.pack(">II", 1, 0) + rest[b""].encode() + b"\0")
+            offset |= 0x40000000
+        return offset
+
+    struct.pack_into(">I", data, 8, node(lines))
     return bytes(data)
