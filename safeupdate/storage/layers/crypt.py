@@ -1,0 +1,202 @@
+"""An encrypted volume: its algorithms, the program that opens it, and the configuration by which it is found.
+
+initramfs-tools: cryptsetup-initramfs' hook `cryptroot` writes /cryptroot/crypttab, and its script of that name in
+local-top opens what stands there. dracut: its module `crypt` (parse-crypt.sh), and systemd-cryptsetup-generator(8).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.formats import crypttab
+from safeupdate.formats.crypttab import Line
+from safeupdate.storage.layers import ask
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+
+KINDS = ("crypt",)
+
+_WHOLE = {
+    "aes": ("aesni_intel", "aes_ce_blk", "aes_neon_blk", "aes_neon_bs", "aes_arm_bs", "aes_s390", "vmx_crypto"),
+}
+"""By cipher: modules that bring it with its modes of operation, so that none of these is needed besides."""
+
+_MODES = ("cbc", "ctr", "ecb", "xts")
+
+_SCRIPTS = ("init-top", "init-premount", "local-top", "local-block", "local-premount")
+_KNOWN_SCRIPTS = re.compile(r"crypt(root|root-prepare|opensc|gnupg-sc)$|ORDER$")
+_GENERATORS = ("/usr/lib/systemd/system-generators", "/lib/systemd/system-generators")
+_SYSTEMD = (
+    "/usr/lib/systemd/systemd-cryptsetup",
+    "/lib/systemd/systemd-cryptsetup",
+    "/usr/bin/systemd-cryptsetup",
+)
+_TOKENS = {"tpm2-device": "tpm2", "fido2-device": "fido2", "pkcs11-uri": "pkcs11"}
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    yield from _algorithms(layer, image)
+    if image.generator == "initramfs-tools":
+        yield from _initramfs_tools(layer, image)
+    elif image.generator == "dracut":
+        yield from _dracut(layer, image)
+    elif image.generator == "mkinitcpio":
+        yield Requirement("program", ("cryptsetup", *_SYSTEMD), True, "it opens the volume", layer)
+
+
+def _algorithms(layer: Layer, image: Image) -> Iterator[Requirement]:
+    cipher = layer.facts.get("cipher", "")
+    names = _named(cipher)
+    whole = tuple(one for name in names for one in _WHOLE.get(name, ()))
+    if "xts" in names:
+        names.append("ecb")  # xts is made of it (crypto/xts.c)
+    for name in dict.fromkeys(names):
+        others = whole if name in _MODES else ()
+        yield from ask.algorithm(layer, image, name, f"the volume is encrypted with {cipher}", others=others)
+    integrity = layer.facts.get("integrity", "")
+    if integrity and integrity != "none":
+        yield from ask.module(layer, image, "dm_integrity", "the volume's integrity data is kept by it")
+
+
+def _named(cipher: str) -> list[str]:
+    """The algorithms in dm-crypt's words for a cipher (Documentation/admin-guide/device-mapper/dm-crypt.rst)."""
+    if cipher.startswith("capi:"):
+        return re.findall(r"[a-z][a-z0-9_]*", cipher[len("capi:") :].rpartition("-")[0])
+    parts = cipher.split("-")
+    if not cipher:
+        return []
+    found = parts[0].partition(":")[0].split(",")
+    mode = parts[1] if len(parts) > 1 else "plain"
+    found.append("cbc" if mode == "plain" else mode)
+    initial, _, digest = parts[-1].partition(":")
+    if initial == "essiv":
+        found += ["essiv", digest]
+    return [name for name in found if name]
+
+
+def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
+    # Of what opens volumes in a way of its own, only the program is known.
+    must = not _has_own_script(image)
+    opens = "it opens the volume"
+    yield Requirement("program", ("cryptsetup",), must, opens, layer)
+    listed = "/cryptroot/crypttab" if image.exists("/cryptroot/crypttab") else "/conf/conf.d/cryptroot"
+    if listed != "/conf/conf.d/cryptroot" or not image.exists(listed):
+        functions = ("/lib/cryptsetup/functions", "/usr/lib/cryptsetup/functions")
+        yield Requirement("file", functions, must, f"{opens} (cryptroot)", layer)
+    yield Requirement("file", ("/scripts/local-top/cryptroot",), must, opens, layer)
+    line = ask.arguments(image)
+    if "cryptopts" in line:
+        return
+    text = image.text(listed)
+    if text is None and image.exists(listed):
+        return
+    entry = next((one for one in crypttab.parse((text or "").encode()) if _is_of(one, layer)), None)
+    known = entry is not None or (listed.startswith("/conf/") and _old_entry(text or "", layer))
+    called = layer.facts.get("dm-name", layer.name)
+    why = f"{listed} in the image tells that {called} is to be opened, and how"
+    yield Requirement("configuration", (f"{called} in {listed}",), must, why, layer, met=known)
+    if entry is not None:
+        yield from _key(entry, layer)
+
+
+def _key(entry: Line, layer: Layer) -> Iterator[Requirement]:
+    """What a line of initramfs-tools' crypttab gets the passphrase from."""
+    script = entry.value("keyscript")
+    if script:
+        places = (script,) if script.startswith("/") else (f"/lib/cryptsetup/scripts/{script}",)
+        yield Requirement("file", places, True, "it says the passphrase of the volume", layer)
+    elif entry.key == "none":
+        asking = ("/lib/cryptsetup/askpass", "/usr/lib/cryptsetup/askpass")
+        yield Requirement("program", asking, True, "it asks for the passphrase of the volume", layer)
+    elif entry.key.startswith("/cryptroot/keyfiles/"):
+        yield Requirement("file", (entry.key,), True, "the volume is opened with this key", layer)
+
+
+def _has_own_script(image: Image) -> bool:
+    """Whether a script in the image that is not cryptsetup-initramfs' speaks of cryptsetup."""
+    for stage in _SCRIPTS:
+        for name in image.names(f"/scripts/{stage}"):
+            if not _KNOWN_SCRIPTS.search(name) and "cryptsetup" in (image.text(f"/scripts/{stage}/{name}") or ""):
+                return True
+    return False
+
+
+def _old_entry(text: str, layer: Layer) -> bool:
+    """Whether the list of cryptsetup before 2.0 names a volume."""
+    uuid = layer.facts.get("luks-uuid", "")
+    return f"target={layer.facts.get('dm-name')}," in f"{text}," or bool(uuid and uuid in text.lower())
+
+
+def _is_of(line: Line, layer: Layer) -> bool:
+    uuid = layer.facts.get("luks-uuid", "")
+    return line.name == layer.facts.get("dm-name") or bool(uuid and uuid in line.source.lower())
+
+
+def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
+    opens = "it opens the volume"
+    if image.systemd:
+        yield Requirement("program", _SYSTEMD, True, opens, layer)
+        names = tuple(f"{place}/systemd-cryptsetup-generator" for place in _GENERATORS)
+        yield Requirement("program", names, True, "it makes the unit that opens the volume", layer)
+    else:
+        yield Requirement("program", ("cryptsetup",), True, opens, layer)
+        yield Requirement("program", ("cryptroot-ask",), True, "it asks for the passphrase of the volume", layer)
+    lines = crypttab.parse((image.text("/etc/crypttab") or "").encode())
+    entry = next((one for one in lines if _is_of(one, layer)), None)
+    found = True if entry is not None else _is_named(layer, image, lines)
+    uuid = layer.facts.get("luks-uuid", "UUID")
+    if found is not None:
+        why = "the image's /etc/crypttab or the command line tells that the volume is to be opened"
+        names = (f"rd.luks.uuid={uuid}", f"{layer.facts.get('dm-name', layer.name)} in /etc/crypttab")
+        yield Requirement("configuration", names, True, why, layer, met=found)
+    if entry is not None and image.systemd:
+        yield from _unlocked_by(entry, layer, image)
+
+
+def _is_named(layer: Layer, image: Image, lines: tuple[Line, ...]) -> bool | None:
+    """Whether dracut or systemd is told to open a volume by other means than a line of crypttab that names it. None
+    where that cannot be told."""
+    line = ask.arguments(image)
+    uuid = layer.facts.get("luks-uuid", "").replace("-", "")
+    if ask.is_off(line, "rd.luks") or ask.is_off(line, "luks"):
+        return False
+    if ask.is_on(line, "rd.auto"):
+        return True
+    given = [value for name in ("rd.luks.uuid", "luks.uuid", "rd_LUKS_UUID") for value in line.all(name)]
+    given += [value.partition("=")[0] for name in ("rd.luks.name", "luks.name") for value in line.all(name)]
+    for value in given:
+        part = re.sub(r"^(keysource:)?(luks-)?", "", value.lower()).replace("-", "")
+        if part and part in uuid:
+            return True
+    others = [one for one in lines if "uuid" not in one.source.lower()]
+    elsewhere = any(name in line for name in ("rd.luks.partuuid", "rd.luks.serial", "rd.luks.data", "luks.data"))
+    if not uuid or others or elsewhere or (line.last("root") or "gpt-auto").startswith("gpt-auto"):
+        return None
+    return False
+
+
+def _unlocked_by(entry: Line, layer: Layer, image: Image) -> Iterator[Requirement]:
+    """What systemd-cryptsetup opens a volume with without asking anybody; it asks for the passphrase otherwise."""
+    key = entry.key
+    if key.startswith("/") and ":" not in key and not key.startswith(("/dev/", "/run/")):
+        yield Requirement("file", (key,), False, "the volume is opened with this key without a question", layer)
+    for option, kind in _TOKENS.items():
+        if entry.has(option):
+            library = f"libcryptsetup-token-systemd-{kind}.so"
+            found = any(library in image.names(directory) for directory in _library_directories(image))
+            why = f"crypttab has {option}, by which the volume is opened without a passphrase"
+            yield Requirement("configuration", (library,), False, why, layer, met=found)
+    if entry.has("keyscript"):
+        why = "crypttab has a keyscript, which systemd in the image does not run: it asks for the passphrase"
+        yield Requirement("configuration", ("a way to open it without a keyscript",), False, why, layer, met=False)
+
+
+def _library_directories(image: Image) -> Iterator[str]:
+    for top in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
+        yield f"{top}/cryptsetup"
+        yield from (f"{top}/{name}/cryptsetup" for name in image.names(top) if "-linux-" in name)

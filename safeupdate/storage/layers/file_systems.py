@@ -1,0 +1,60 @@
+"""A file system's module, and the checksums that it asks the kernel for when it is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.storage.layers import ask
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+
+KINDS = ("file-system", "overlay")
+
+_WITHOUT_MODULE = frozenset({"auto", "unknown", "swap", "tmpfs", "ramfs", "rootfs", "devtmpfs", "iscsi", "nbd", "live"})
+"""What is no file system, is always a part of the kernel, or says nothing of the file system; see also `zfs`."""
+
+_CHECKSUMS = {"crc32c": "crc32c", "crypto-crc32c": "crc32c", "crc32": "crc32", "crypto-crc32": "crc32"}
+"""Of what a file system wants to have loaded before it, what it cannot be mounted without (ext4, jbd2, btrfs, f2fs and
+libcrc32c fail without the algorithm). Others are for features that few have. Kernels whose file systems call the
+library for it say nothing of it."""
+
+_BTRFS = {"xxhash64": "xxhash64", "sha256": "sha256", "blake2b": "blake2b-256"}
+"""By what sysfs calls the checksum of a btrfs: the algorithm. It is asked for when it is mounted."""
+
+_PARTS = {"9p": "9pnet_virtio"}
+"""What a file system needs and does not depend on."""
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    fstype = layer.facts.get("fstype", layer.name)
+    if fstype in _WITHOUT_MODULE or fstype == "zfs" or fstype.startswith("fuse"):
+        return
+    why = f"it mounts the file system {fstype}"
+    names = image.target.by_alias(f"fs-{fstype}") if image.target is not None else ()
+    if names:
+        yield Requirement("module", names, True, why, layer)
+    else:
+        yield from ask.module(layer, image, fstype, why)
+        names = () if image.target is None else image.target.by_name(fstype)
+    if fstype in _PARTS:
+        yield from ask.module(layer, image, _PARTS[fstype], f"the file system {fstype} goes through it")
+    for name in _checksums(names, image):
+        yield from ask.algorithm(
+            layer, image, name, f"the file system {fstype} is not mounted without the {name} of it"
+        )
+    checksum = _BTRFS.get(layer.facts.get("checksum", ""))
+    if fstype == "btrfs" and checksum is not None:
+        yield from ask.algorithm(layer, image, checksum, "the checksums of this btrfs are made with it")
+
+
+def _checksums(names: tuple[str, ...], image: Image) -> Iterator[str]:
+    """The checksums that a file system's module, or one that it depends on, wants to have before it."""
+    target = image.target
+    if target is not None and len(names) == 1:
+        modules = (*names, *target.closure(names[0]))
+        wanted = (_CHECKSUMS.get(one) for module in modules for one in target.before(module))
+        yield from dict.fromkeys(one for one in wanted if one is not None)

@@ -1,0 +1,47 @@
+"""Disks, controllers and network adapters: the driver that the target kernel has for each, by its modalias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+    from safeupdate.storage.target import Target
+
+KINDS = ("controller", "disk", "network")
+
+_DRIVERS = {"sd": "sd_mod", "mmcblk": "mmc_block", "vbd": "xen_blkfront", "vif": "xen_netfront"}
+"""Drivers that bear another name than their module; by it they are found where they are built in."""
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    driver, own = layer.facts.get("driver"), layer.facts.get("driver-name", "")
+    if driver is None or image.target is None:
+        return
+    must = "one-of" not in layer.facts
+    why = f"it drives {layer.title}"
+    names = _of(image.target, driver, own, layer.facts.get("modalias", ""))
+    if names:
+        yield Requirement("module", names, must, why, layer)
+    elif driver and image.target.lists_aliases:
+        why = f"{why} today, and this kernel has neither it nor another driver that says it does"
+        yield Requirement("module", (driver,), must, why, layer, met=False)
+
+
+def _of(target: Target, driver: str, own: str, modalias: str) -> tuple[str, ...]:
+    """The modules of which any one will do. The one that drives the device today is the only one where the target has
+    it and it still says so: another that says it, too, often leaves the device to it (usb-storage to uas, ata_generic
+    to ahci)."""
+    said = target.by_alias(modalias) if modalias else ()
+    known = target.by_name(driver) if driver else target.by_name(_DRIVERS.get(own, own))
+    if driver and known == (driver,) and (not said or driver in said):
+        return known
+    if not driver and not known:
+        # What is built in today and has no module's name is a part of the kernel; others may claim the device, too,
+        # as shpchp does with PCI bridges.
+        return tuple(name for name in said if name in target.tree.builtin)
+    return tuple(dict.fromkeys(known + said))

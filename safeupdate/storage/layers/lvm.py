@@ -1,0 +1,83 @@
+"""A volume of LVM's: what activates it.
+
+initramfs-tools: since lvm2 2.03.15 Debian's rule 69-lvm.rules does, before that the scripts of its own in local-top and
+local-block. dracut: its module `lvm`, whose rule 64-lvm.rules runs lvm_scan for what the command line names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.storage.layers import ask
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+
+KINDS = (
+    "lvm",
+    "lvm-cache",
+    "lvm-mirror",
+    "lvm-raid",
+    "lvm-snapshot",
+    "lvm-thin",
+    "lvm-vdo",
+    "lvm-writecache",
+)
+
+_RULES = ("/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/etc/udev/rules.d")
+_STAGES = ("local-top", "local-block")
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    if not image.generator or image.generator == "booster":
+        return
+    yield Requirement("program", ("lvm",), True, "it activates the volume", layer)
+    if image.generator == "initramfs-tools":
+        activates = "by it the volume is activated when its disks are there"
+        rules = tuple(f"{directory}/69-*lvm*.rules" for directory in _RULES)
+        scripts = tuple(f"/scripts/{stage}/*lvm*" for stage in _STAGES)
+        yield Requirement("file", (*rules, *scripts), True, activates, layer)
+        if not any(image.exists(script) for script in scripts):
+            yield from _rules(layer)
+    elif image.generator == "dracut":
+        activates = "by it the volume is activated when its disks are there"
+        rules = ("64-lvm.rules", "69-dm-lvm*.rules", "69-lvm*.rules")
+        yield Requirement("rule", rules, True, activates, layer)
+        if image.rule("64-lvm.rules"):
+            yield Requirement("program", ("lvm_scan",), True, "it activates the volume", layer)
+        yield from _named(layer, image)
+
+
+def _rules(layer: Layer) -> Iterator[Requirement]:
+    """What udev learns by that a device is a part of a group."""
+    why = "by it udev learns that {} is a part of the LVM group"
+    for one in layer.below:
+        if one.kind in ("disk", "partition") and "dm-uuid" not in one.facts:
+            yield Requirement("rule", ("*-persistent-storage.rules",), True, why.format(one.name), layer)
+        elif "dm-uuid" in one.facts and not one.kind.startswith("lvm"):
+            yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why.format(one.name), layer)
+            rules = ("*-persistent-storage-dm.rules", "13-dm-disk.rules")
+            yield Requirement("rule", rules, True, why.format(one.name), layer)
+
+
+def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
+    """What tells dracut which volumes to activate (parse-lvm.sh of its module lvm)."""
+    group, volume = layer.facts.get("group"), layer.facts.get("volume")
+    if not group or not volume or "part" in layer.facts or not image.rule("64-lvm.rules"):
+        return
+    line = ask.arguments(image)
+    volumes = [*line.all("rd.lvm.lv"), *line.all("rd_LVM_LV")]
+    groups = [*line.all("rd.lvm.vg"), *line.all("rd_LVM_VG")]
+    named = f"{group}/{volume}"
+    if volumes or groups:
+        met = not ask.is_off(line, "rd.lvm") and (named in volumes or group in groups)
+    else:
+        met = not ask.is_off(line, "rd.lvm") and ask.is_on(line, "rd.auto")
+    why = "dracut activates no volume but those that the command line names"
+    yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=met)
+    if met and named in volumes:
+        links = ("11-dm-lvm.rules", "56-lvm.rules")
+        yield Requirement("rule", links, True, f"dracut waits for /dev/{named}, which udev makes by it", layer)

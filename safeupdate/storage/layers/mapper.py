@@ -1,0 +1,81 @@
+"""What all volumes of device-mapper need: its modules, and the udev rules that say when a volume is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.storage.layers import ask
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+
+KINDS = (
+    "crypt",
+    "dm",
+    "dmraid",
+    "integrity",
+    "lvm",
+    "lvm-cache",
+    "lvm-mirror",
+    "lvm-raid",
+    "lvm-snapshot",
+    "lvm-thin",
+    "lvm-vdo",
+    "lvm-writecache",
+    "multipath",
+    "partition",
+    "stratis",
+    "verity",
+)
+
+_OWN = frozenset({"linear", "striped", "error"})
+"""Targets that are a part of dm-mod itself."""
+
+_TARGETS = {
+    "crypt": "crypt",
+    "integrity": "integrity",
+    "lvm-cache": "cache",
+    "lvm-mirror": "mirror",
+    "lvm-raid": "raid",
+    "lvm-snapshot": "snapshot",
+    "lvm-thin": "thin-pool",
+    "lvm-vdo": "vdo",
+    "lvm-writecache": "writecache",
+    "multipath": "multipath",
+    "verity": "verity",
+}
+"""By the kind of a layer: its target, where device-mapper's tables are not known."""
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    if "dm-uuid" not in layer.facts and layer.kind not in _TARGETS and layer.kind != "lvm":
+        return
+    yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper")
+    listed = layer.facts.get("targets", "").split()
+    for target in listed or filter(None, [_TARGETS.get(layer.kind)]):
+        if target not in _OWN:
+            yield from _target(layer, image, target)
+    level = layer.facts.get("level", "")
+    if level.startswith("raid"):
+        yield from ask.module(layer, image, level, f"it is the {level} of this volume")
+    if image.generator and image.program(*ask.UDEV) is not None:
+        why = "whatever makes a volume waits for udev to say that it is there, and without it waits for ever"
+        yield Requirement("rule", ("*dm-notify.rules",), True, why, layer)
+        yield Requirement("program", ("dmsetup",), True, why, layer)
+    if image.generator == "dracut" and image.systemd:
+        why = "systemd waits for links to the volume that udev makes by this rule"
+        yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why, layer)
+
+
+def _target(layer: Layer, image: Image, target: str) -> Iterator[Requirement]:
+    why = f"the volume's target {target} comes from it"
+    if target == "vdo" and image.target is not None and not image.target.by_name("dm-vdo"):
+        yield from ask.module(layer, image, "kvdo", why)  # before Linux 6.9
+        return
+    # The kernel asks for dm-NAME (drivers/md/dm-target.c), which may be an alias.
+    yield from ask.module(layer, image, f"dm-{target}", why)
+    if target == "cache":
+        yield from ask.module(layer, image, "dm-cache-smq", "it decides what the volume's cache keeps")

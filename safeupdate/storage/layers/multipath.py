@@ -1,0 +1,51 @@
+"""A multipath device.
+
+Without anything of multipath the file system on it is found through one of its paths, unless root= names the device
+itself: the machine comes up, on one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.storage.layers import ask
+from safeupdate.storage.requirement import Requirement
+
+if TYPE_CHECKING:
+    from safeupdate.storage.image import Image
+    from safeupdate.storage.stack import Layer
+
+KINDS = ("multipath",)
+
+_SELECTORS = ("dm_service_time", "dm_round_robin", "dm_queue_length", "dm_historical_service_time", "dm_io_affinity")
+
+
+def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    must = (ask.arguments(image).last("root") or "").startswith(("/dev/mapper/", "/dev/disk/by-id/dm-"))
+    why = "it chooses the path for each request to the multipath device"
+    yield Requirement("module", _SELECTORS, must, why, layer)
+    if image.generator == "initramfs-tools":
+        yield Requirement("program", ("multipath",), must, "it makes the multipath device", layer)
+        scripts = (
+            "/scripts/local-top/multipath",
+            "/scripts/init-premount/multipath*",
+            "/scripts/local-block/multipath",
+        )
+        yield Requirement("file", scripts, must, "it makes the multipath device", layer)
+        yield from _wwids(layer, image)
+    elif image.generator == "dracut":
+        yield Requirement("program", ("multipathd",), must, "it makes the multipath device", layer)
+        if image.systemd:
+            yield Requirement("unit", ("multipathd.service",), must, "it starts what makes the multipath device", layer)
+        yield from _wwids(layer, image)
+
+
+def _wwids(layer: Layer, image: Image) -> Iterator[Requirement]:
+    """/etc/multipath/wwids names the devices that multipath has taken before; by default it takes no others
+    (find_multipaths of multipath.conf(5))."""
+    wwid, listed = layer.facts.get("wwid"), image.text("/etc/multipath/wwids")
+    if wwid and listed is not None:
+        why = "multipath takes the devices of which it knows the number"
+        met = f"/{wwid}/" in listed
+        yield Requirement("configuration", (f"{wwid} in /etc/multipath/wwids",), False, why, layer, met=met)
