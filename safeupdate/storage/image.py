@@ -27,14 +27,15 @@ _FIRMWARE_SUFFIXES = ("", ".zst", ".xz")
 class Image:
     """All images of one boot entry, laid over one another, as the kernel `release` finds them.
 
-    `target` are that kernel's modules on disk, None where they are not known. What asks for built-in modules may raise
-    `Unreadable`.
+    `target` are that kernel's modules on disk, None where they are not known; `entry_line` is the entry's command line.
+    What asks for built-in modules may raise `Unreadable`.
     """
 
-    def __init__(self, index: Index | None, release: str, target: Target | None) -> None:
+    def __init__(self, index: Index | None, release: str, target: Target | None, *, entry_line: str = "") -> None:
         self.index = index
         self.release = release
         self.target = target
+        self._entry_line = entry_line
 
     @cached_property
     def _stages(self) -> tuple[Index, ...]:
@@ -54,6 +55,15 @@ class Image:
         """Whether systemd is what early user space runs."""
         found = self._find("/init")
         return found is not None and found.path.endswith("/systemd/systemd")
+
+    @cached_property
+    def command_line(self) -> str:
+        """The entry's command line; with dracut what the image has beside it goes before (dracut.cmdline(7))."""
+        if self.generator != "dracut":
+            return self._entry_line
+        added = [f"/etc/cmdline.d/{name}" for name in self.names("/etc/cmdline.d") if name.endswith(".conf")]
+        texts = (self.text(path) or "" for path in ("/etc/cmdline", *added))
+        return " ".join([*(word for text in texts for word in text.split()), self._entry_line]).strip()
 
     @cached_property
     def hidden(self) -> str:

@@ -142,6 +142,18 @@ def test_who_made_it(more: dict[str, initrd.Content], systemd: bool, generator: 
     assert (found.systemd, found.generator, found.hidden) == (systemd, generator, "")
 
 
+def test_the_command_line_of_dracut_has_parts_in_the_image() -> None:
+    parts: dict[str, initrd.Content] = {
+        "etc/cmdline.d/90crypt.conf": b"rd.luks.uuid=luks-1\n",
+        "etc/cmdline.d/91lvm.conf.old": b"rd.lvm.lv=gone",
+        "etc/cmdline.d/91lvm.conf": b" rd.lvm.lv=vg/root \n",
+    }
+    index = initrd.read(initrd.archive({"usr/lib/dracut/modules.txt": b"", **parts}))
+    assert Image(index, RELEASE, None, entry_line="ro").command_line == "rd.luks.uuid=luks-1 rd.lvm.lv=vg/root ro"
+    index = initrd.read(initrd.archive({**TOOLS, **parts}))
+    assert Image(index, RELEASE, None, entry_line="ro").command_line == "ro"
+
+
 def test_what_cannot_be_told() -> None:
     """booster and NixOS keep modules in places of their own."""
     nixos: dict[str, initrd.Content] = {"init": b"#!/nix/store/x\n", "nix/store/x-modules/lib/modules/a.ko": b""}
