@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
@@ -216,8 +216,10 @@ class Devices:
     What vanishes while it is looked at, or cannot be read, is not there. No method raises anything.
     """
 
-    def __init__(self, machine: Machine, volumes: Volumes | None = None) -> None:
+    def __init__(self, machine: Machine, volumes: Volumes | None = None, *, interfaces: Iterable[str] = ()) -> None:
+        """`interfaces` are names of those that the network is reached through, and may be anything else."""
         self._machine = machine
+        self._ports = frozenset(interfaces)
         self._volumes = volumes or Volumes(machine)
         self._blocks: dict[str, Layer] = {}
         self._interfaces: dict[str, Layer] = {}
@@ -466,19 +468,18 @@ class Devices:
 
     # -- network -------------------------------------------------------------------------------------------
 
-    def networks(self, named: Iterable[str] = ()) -> tuple[Layer, ...]:
-        """The network interfaces of these names; without any that is there, all wired ones of hardware that are up.
+    def networks(self) -> tuple[Layer, ...]:
+        """The interfaces behind which the network is: those that are known, else all wired ones that are up.
 
         Nothing tells which of several a connection goes through: each then has the fact `one-of`.
         """
-        found = [name for name in named if self._device(f"/sys/class/net/{name}") is not None]
+        there = self._names("/sys/class/net")
+        found = [name for name in there if name in self._ports]
         if not found:
-            found = [name for name in self._names("/sys/class/net") if self._is_wired(f"/sys/class/net/{name}")]
-        if len(found) > 1:
-            return tuple(
-                Layer(layer.kind, layer.name, layer.title, {**layer.facts, "one-of": " ".join(found)}, layer.below)
-                for layer in map(self.interface, found)
-            )
+            found = [name for name in there if self._is_wired(f"/sys/class/net/{name}")]
+            if len(found) > 1:
+                layers = map(self.interface, found)
+                return tuple(replace(one, facts={**one.facts, "one-of": " ".join(found)}) for one in layers)
         return tuple(map(self.interface, found))
 
     def _is_wired(self, place: str) -> bool:

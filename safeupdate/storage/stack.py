@@ -28,6 +28,10 @@ _INDENT = 24
 _SIBLINGS = 6
 """Layers side by side that are drawn; of more, as of the paths of a multipath device, the number is told."""
 
+_LAID_OVER = ("overlay", "aufs")
+_IN_MEMORY = ("tmpfs", "ramfs", "rootfs", "virtiofs")
+"""Types of file systems that no device of this machine is under."""
+
 _NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "lustre"})
 
 _NET_ROOT = re.compile(r"(?P<type>nfs4?|cifs|iscsi|nbd|live):(?P<rest>.*)|/dev/nfs$")
@@ -108,7 +112,7 @@ class _Stacks:
         self._machine = machine
         self._volumes = volumes
         self._line = line
-        self._devices = Devices(machine, volumes)
+        self._devices = Devices(machine, volumes, interfaces=_interfaces(line))
 
     # -- which ---------------------------------------------------------------------------------------------
 
@@ -118,11 +122,13 @@ class _Stacks:
         mounted = self._mounted("/")
         source = mounted or named or self._listed("/")
         if source is None:
-            return Stack("/", None, "neither root= nor fstab nor a mount table tells what the root file system is")
-        if named is not None and source is mounted and self._is_other(named, mounted):
-            source = named
-        top = self._overlay(source, named) if source.fstype in ("overlay", "aufs") else self._file_system("/", source)
-        return self._stack("/", top)
+            return Stack("/", None, "nothing here tells what the root file system is")
+        if source.fstype in _LAID_OVER:
+            return self._stack("/", self._overlay(source, named))
+        if named is not None and source is mounted:
+            devices, today = set(self._block_names(named)), set(self._block_names(mounted))
+            source = named if devices and not devices & today else mounted
+        return self._stack("/", self._file_system("/", source))
 
     def usr(self) -> Stack | None:
         """What is mounted at /usr, where that is another file system. What systemd-sysext(8) lays over it does not come
@@ -138,13 +144,15 @@ class _Stacks:
         if not spec or spec in ("none", "auto") or "noresume" in self._line:
             return None
         offset = self._line.last("resume_offset")
-        devices = self._volumes.source_devices(_spec(spec))
+        devices = self._volumes.source_devices(_spec(spec), _number(spec))
         facts = {"spec": spec, **({"offset": offset} if offset else {})}
         words = "swap file" if offset else "swap area"
         if self._machine.has_sysfs:
             below = [self._devices.block(name) for name in sorted(devices) if self._devices.has(name)]
             if not below:
-                return Stack("resume", None, f"{place}{spec} names no device of this machine")
+                known = spec.startswith("/dev/") or self._volumes.knows(spec.partition("=")[0])
+                there = "names no device of this machine" if known else "may be any device, as far as is known here"
+                return Stack("resume", None, f"{place}{spec} {there}")
             return Stack("resume", Layer("swap", "swap", f"{words} ({spec})", facts, tuple(below)))
         return self._stack("resume", Layer("swap", "swap", f"{words} ({spec})", facts, self._guessed(_spec(spec))))
 
@@ -162,8 +170,8 @@ class _Stacks:
     def _named_root(self) -> _Source | None:
         """What root= names; None where it leaves that to fstab or to the partition table."""
         spec = self._line.last("root") or ""
-        fstype, _, options = (self._line.last(key) or "" for key in ("rootfstype", "rootdelay", "rootflags"))
-        flags = tuple(filter(None, options.split(",")))
+        fstype = self._line.last("rootfstype") or ""
+        flags = tuple(filter(None, (self._line.last("rootflags") or "").split(",")))
         zfs = re.match(r"zfs[:=](.*)", spec, re.IGNORECASE)
         net = _NET_ROOT.match(spec)
         if zfs:
@@ -175,7 +183,7 @@ class _Stacks:
             return _Source(spec, "", spec.partition(":")[0], options=flags)
         if not spec or spec in ("gpt-auto", "gpt-auto-force", "fstab", "off", "dhcp", "dhcp6"):
             return None
-        return _Source(_spec(spec), "", fstype, _subvolume(flags) or "/", flags)
+        return _Source(_spec(spec), _number(spec), "" if fstype == "auto" else fstype, _subvolume(flags) or "/", flags)
 
     def _mounted(self, point: str) -> _Source | None:
         at = [mount for mount in self._volumes.mounts if mount.point == point and mount.fstype != "autofs"]
@@ -192,12 +200,6 @@ class _Stacks:
         fstype = "" if line.fstype == "auto" else line.fstype
         return _Source(_spec(line.spec), "", fstype, _subvolume(line.options) or "/", line.options)
 
-    def _is_other(self, named: _Source, mounted: _Source | None) -> bool:
-        """Whether root= names a device of this machine on which today's root does not lie."""
-        devices = set(self._block_names(named))
-        today = set() if mounted is None else set(self._block_names(mounted))
-        return bool(devices and today and not devices & today)
-
     # -- what ----------------------------------------------------------------------------------------------
 
     def _stack(self, purpose: str, top: Layer) -> Stack:
@@ -205,7 +207,7 @@ class _Stacks:
         if not self._machine.has_sysfs:
             return Stack(purpose, top, "this tree has no sysfs, which would tell what lies under it")
         lost = next((layer for layer in top.walk() if layer.kind == "unknown"), None)
-        return Stack(purpose, top, None if lost is None else f"what {lost.name} lies on is not known")
+        return Stack(purpose, top, None if lost is None else f"a part of the way is not known: {lost.title}")
 
     def _block_names(self, source: _Source) -> Iterator[str]:
         """The block devices of a file system, as far as facts name them, all of several; none without sysfs."""
@@ -230,7 +232,9 @@ class _Stacks:
         names = sorted(self._block_names(source))
         below = tuple(self._devices.block(name) for name in names)
         stored = next((self._volumes.udev.get(name, {}) for name in names), {})
-        fstype = source.fstype or stored.get("ID_FS_TYPE", "") or self._line.last("rootfstype") or "unknown"
+        line = self._listed(point)
+        listed = line.fstype if line is not None and (not names or line.spec == source.spec) else ""
+        fstype = source.fstype or stored.get("ID_FS_TYPE") or listed or "unknown"
         facts = {"fstype": fstype, "spec": source.spec, "options": ",".join(self._options(point, source))}
         if stored.get("ID_FS_TYPE") not in (None, "zfs_member") and stored.get("ID_FS_UUID"):
             facts["uuid"] = stored["ID_FS_UUID"]
@@ -240,7 +244,7 @@ class _Stacks:
             below = (Layer("zfs-pool", pool, f"ZFS pool {pool}".strip(), {"pool": pool}, below or lost),)
         elif fstype in _NETWORK_TYPES or fstype in ("iscsi", "nbd", "live"):
             below = self._network(source.spec)
-        elif fstype == "virtiofs" or fstype == "tmpfs":
+        elif fstype in _IN_MEMORY:
             below = ()
         elif not below:
             below = self._guessed(source.spec)
@@ -289,17 +293,13 @@ class _Stacks:
             inside = path == mount.point or path.startswith(f"{mount.point.rstrip('/')}/")
             if inside and (found is None or len(mount.point) >= len(found.point)):
                 found = mount
-        if found is None or found.fstype in ("overlay", "aufs", "tmpfs", "ramfs", "rootfs"):
+        if found is None or found.fstype in (*_LAID_OVER, *_IN_MEMORY):
             return None
         return _Source(found.source, found.device, found.fstype, found.root, found.super_options)
 
     def _network(self, spec: str) -> tuple[Layer, ...]:
-        """The interfaces behind which something on the network is: those that ip= names, else those that are up."""
-        named = []
-        for value in self._line.all("ip"):
-            fields = re.sub(r"\[[^]]*\]", "", value).split(":")
-            named += [fields[0]] if len(fields) in (2, 3) else fields[5:6]
-        found = self._devices.networks(filter(None, named))
+        """The interfaces behind which something on the network is."""
+        found = self._devices.networks()
         return found or (Layer("unknown", spec, f"the network behind which {spec} is"),)
 
     # -- without sysfs -------------------------------------------------------------------------------------
@@ -374,6 +374,21 @@ def _spec(text: str) -> str:
     text = text.removeprefix("block:")
     tag, equals, value = text.partition("=")
     return f"{tag}={value.strip(QUOTES)}" if equals and tag in TAGS else text
+
+
+def _number(spec: str) -> str:
+    """The number of a device that is named by it: `254:2`, or in hexadecimal digits, as the kernel's early-lookup.c
+    takes it (`fe02`)."""
+    if re.fullmatch(r"\d{1,4}:\d{1,7}", spec):
+        return spec
+    number = int(spec, 16) if re.fullmatch(r"[0-9a-f]{3,4}", spec) else 0
+    return f"{number >> 8}:{number & 0xFF}" if number else ""
+
+
+def _interfaces(line: CommandLine) -> Iterator[str]:
+    """What may name a network interface in ip=, which has it first or sixth (dracut.cmdline(7), nfsroot.rst)."""
+    for value in line.all("ip"):
+        yield from re.sub(r"\[[^]]*\]", "", value).split(":")
 
 
 def _subvolume(options: Iterable[str]) -> str | None:
