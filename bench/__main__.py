@@ -24,6 +24,8 @@ PACKED_SAMPLE = "debian13"
 RUNS = 5
 MODULE_RUNS = 3
 """Runs over all modules: each takes seconds."""
+DKMS_RUNS = 11
+"""What is measured is a small part of what two runs differ by anyway."""
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "safeupdate")
 LARGE = 1500 << 20
 """Bytes that the large image unpacks to: ten times a usual one."""
@@ -32,6 +34,7 @@ MEMORY_LIMIT = 120  # MB
 CHECK_FACTOR, CHECK_EXTRA = 1.5, 0.15
 SIGNATURES_EXTRA = 0.3
 VERSION_EXTRA = 0.060
+DKMS_EXTRA = 0.1
 MODINFO_FACTOR, PACKED_FACTOR, AGAIN_FACTOR, KEYS_EXTRA = 7, 1.15, 10, 0.1
 
 # Runs the program in this process, then tells its peak (VmHWM is of this program alone, from its exec on) and the
@@ -135,6 +138,11 @@ def main() -> int:
         os.unlink(newest)
         shutil.copyfile(large, newest)
         _memory(f"check, an image of {LARGE >> 20} MB unpacked", tree)
+    print(
+        f"\nwhat dkms adds to check; limit {DKMS_EXTRA} s; medians of {DKMS_RUNS} runs with it, each beside one without"
+    )
+    for sample in (SAMPLE, f"{SAMPLE}-dkms", f"{PACKED_SAMPLE}-dkms"):
+        _dkms(sample)
     for sample in (SAMPLE, PACKED_SAMPLE):
         _modules(sample)
     return 0
@@ -144,14 +152,9 @@ def _times(tree: str, images: Sequence[str], kernels: Sequence[str]) -> None:
     judged = shlex.join([*images, *kernels])
     decoding = "; ".join(f"zstd -dcq {shlex.quote(image)} > /dev/null" for image in images)
     listing = "; ".join(f"lsinitramfs {shlex.quote(image[len(tree) :])} > /dev/null" for image in images)
-    drop_ins = f"{tree}/etc/safeupdate/safeupdate.toml.d"
-    os.makedirs(drop_ins)
-    with open(f"{drop_ins}/off", "w", encoding="ascii") as file:
-        file.write('[checks.module-signatures]\nskip = true\nreason = "timed without"\n')
-    check = shlex.join([PROGRAM, "check", "--root", tree])
     commands = {
         "check": [PROGRAM, "check", "--root", tree],
-        "unsigned": ["sh", "-c", f"cd {drop_ins} && mv off x.toml; {check}; mv x.toml off"],
+        "unsigned": _without("module-signatures", tree),
         "decode": ["sh", "-c", f"{decoding}; sha256sum {judged} > /dev/null"],
         "list": ["chroot", tree, "sh", "-c", listing],
         "version": [PROGRAM, "--version"],
@@ -184,6 +187,32 @@ def _times(tree: str, images: Sequence[str], kernels: Sequence[str]) -> None:
         ("python", f"python -c pass; + {VERSION_EXTRA} s is that limit"),
     ):
         print(f"{name:8} {median[name]:7.3f} s, processors {statistics.median(worked[name]):6.3f} s   {text}")
+
+
+def _without(skipped: str, tree: str) -> list[str]:
+    """The command of a check without one of its parts."""
+    drop_ins = f"{tree}/etc/safeupdate/safeupdate.toml.d"
+    os.makedirs(drop_ins)
+    with open(f"{drop_ins}/off", "w", encoding="ascii") as file:
+        file.write(f'[checks.{skipped}]\nskip = true\nreason = "timed without"\n')
+    check = shlex.join([PROGRAM, "check", "--root", tree])
+    return ["sh", "-c", f"cd {drop_ins} && mv off x.toml; {check}; mv x.toml off"]
+
+
+def _dkms(sample: str) -> None:
+    with machines.copy(sample) as tree:
+        machines.add_facts(tree, sample)
+        without = _without("dkms", tree)
+        usual = [word.replace("x.toml", "x") for word in without]  # the same commands, with a file that is not read
+        pairs = [(_seconds(without), _seconds(usual)) for _ in range(DKMS_RUNS + 1)]
+    added = statistics.median(after - before for before, after in pairs[1:])
+    print(f"{sample:14} {added:7.3f} s   to {statistics.median(before for before, _ in pairs[1:]):.3f} s")
+
+
+def _seconds(command: Sequence[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600, check=False)
+    return time.perf_counter() - start
 
 
 def _modules(sample: str) -> None:
