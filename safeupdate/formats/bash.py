@@ -72,6 +72,7 @@ class Shell:
         self.unsure: set[str] = set()
         self.functions: set[str] = set()
         self.maybe = 0
+        self.in_loop = False
         self.lost = False
         self.has_options = False
         self.matches = 0
@@ -83,7 +84,7 @@ class Shell:
         self.unsure &= self.cleared
         self.functions = set()
         self.maybe = 0
-        self.lost = self.has_options = False
+        self.in_loop = self.lost = self.has_options = False
         with suppress(_Stop):
             command(self)
 
@@ -108,7 +109,7 @@ class Shell:
         array = self.values.setdefault(name, {})
         if index is None or not 0 <= index < _INDEX_LIMIT:
             self.not_known(name)  # it may be any of them
-        elif self.maybe and self.get(name, index) != value:
+        elif self.maybe and (self.in_loop or self.get(name, index) != value):
             array[index] = None
         else:
             array[index] = value
@@ -525,14 +526,17 @@ def choice(branches: Sequence[tuple[Command | None, Command]]) -> Command:
 
 
 def loop(body: Command, condition: Command | None = None, name: str | None = None) -> Command:
-    """How often is not known: what is set in it is not known either. The second round finds what the first has set."""
+    """How often is not known: what is set in it is not known either. A second round finds what the first has set; a
+    loop inside another has it with that one's."""
 
     def run(shell: Shell) -> Truth:
         if name is not None:
             shell.not_known(name)
-        for command in (condition, body, body):
+        outer, shell.in_loop = shell.in_loop, True
+        for command in (condition, body) if outer else (condition, body, condition, body):
             if command is not None:
                 shell.run_maybe(command)
+        shell.in_loop = outer
         return None
 
     return run

@@ -273,6 +273,7 @@ def test_bytes_that_are_no_text() -> None:
         "[[ a =~ (a*)*(b*)*c ]] && A=1\n" * 2000,
         "[[ aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa == *a*a*a*b ]]\n" * 1000,
         "if x; then A=(1 2 3); fi\n" * 2500,
+        "for i in 1; do " * 38 + "A=1" + "; done" * 38,
         "cat <<E\nE\n" * 6000,
         'x "$A' * 10000,
     ],
