@@ -6,7 +6,7 @@ wrong with a module weighs as much as this machine needs it (`needs.py`). Signat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 
 from safeupdate.builders import Brought, World, akmods, dkms, packaged, weak_updates
@@ -44,9 +44,10 @@ def check(case: Case) -> Iterator[Finding]:
     brought = _brought(world)
     if not brought and not _outside(tree):
         raise NotApplicable("every module here came with its kernel")
-    lacking = [one for one in brought if one.state != "installed" or one.fault]
-    yield from _not_made(case, tree, lacking)
-    yield from _not_loaded(case, tree, interface, brought)
+    useless = list(_not_loaded(case, tree, interface, brought))
+    told = {finding.subject for finding in useless}
+    yield from useless
+    yield from _not_made(case, tree, [one for one in brought if _is_lacking(tree, one, told)])
     yield from early(case)
     if case.is_target:
         yield from _elsewhere(world)
@@ -66,6 +67,13 @@ def _brought(world: World) -> list[Brought]:
         for one in look(world):
             found.setdefault(one.module or one.provider, one)
     return list(found.values())
+
+
+def _is_lacking(tree: ModuleTree, one: Brought, told: Container[str]) -> bool:
+    """Whether a module was not made, or another file is there in its place, of which nothing worse was told."""
+    if one.state != "installed":
+        return True
+    return one.fault != "" and (one.path is None or tree.path(one.path) not in told)
 
 
 def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[Finding]:
@@ -92,13 +100,13 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             )
             continue
         if state == "installed":
-            # Somebody may have put a newer one there on purpose; whether it is loaded is asked of the file.
+            # Somebody may have put a newer one there on purpose, and the kernel takes it.
             if case.is_target:
                 yield warning(
                     "dkms.not-as-built",
                     _subject(several),
-                    f"The kernel {release} has another file than was built of {these}. {first.why}",
-                    "That file is used, as far as the kernel takes it.",
+                    f"The kernel {release} does not have {these} as it was built. {first.why}",
+                    "The file that is there is used.",
                     evidence=first.evidence[:_CAP],
                     remedy=first.remedy,
                 )
