@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
 
-_OWN_LINES = ("/etc/cmdline.d", "/run/cmdline.d", "/usr/lib/cmdline.d")
 _OFF = ("0", "no", "off")
 
 
@@ -28,7 +27,7 @@ def module(layer: Layer, image: Image, name: str, why: str, *, must: bool = True
     if names:
         yield Requirement("module", names, must, why, layer)
     elif target is not None and target.lists_modules:
-        yield Requirement("module", (plain,), must, f"{why}, and this kernel has none", layer, met=False)
+        yield Requirement("module", (plain,), must, why, layer, met=False)
 
 
 def algorithm(
@@ -36,20 +35,28 @@ def algorithm(
 ) -> Iterator[Requirement]:
     """What brings an algorithm of the kernel's crypto API, or one of `others`. Nothing where the kernel's lists do not
     tell what does: many algorithms are a part of the kernel without being a module."""
-    names = () if image.target is None else image.target.algorithm(name)
-    if names:
-        yield Requirement("module", tuple(dict.fromkeys(names + others)), must, why, layer)
+    target = image.target
+    names = () if target is None else target.algorithm(name)
+    if target is not None and names:
+        names += tuple(one for one in others if one in target.by_name(one))
+        yield Requirement("module", tuple(dict.fromkeys(names)), must, why, layer)
 
 
 def arguments(image: Image) -> CommandLine:
-    """The parameters that early user space reads: those of the entry, and for dracut also the image's own."""
-    parts = []
-    if image.generator == "dracut":
-        paths = ["/etc/cmdline"]
-        for directory in _OWN_LINES:
-            paths += [f"{directory}/{name}" for name in image.names(directory) if name.endswith(".conf")]
-        parts = [image.text(path) or "" for path in paths]
-    return cmdline.parse("\n".join([*parts, image.command_line]))
+    """The parameters that early user space reads."""
+    return cmdline.parse(image.command_line)
+
+
+def goes_without(layer: Layer, image: Image) -> bool:
+    """Whether the machine comes up without a layer of multipath, or a partition of it: what lies on it is found through
+    one of its paths, unless root= names the layer itself."""
+    if layer.kind != "multipath" and "mpath-" not in layer.facts.get("dm-uuid", ""):
+        return False
+    directory, _, name = (arguments(image).last("root") or "").rpartition("/")
+    called = layer.facts.get("dm-name", layer.name)
+    if directory == "/dev/disk/by-id":
+        return not name.startswith("dm-")
+    return directory != "/dev/mapper" or not name.startswith(called)
 
 
 def is_off(line: CommandLine, name: str) -> bool:

@@ -19,6 +19,6 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     yield from ask.module(layer, image, "bcache", "it makes the cached device")
     if image.generator in ("initramfs-tools", "dracut"):
         why = "by it the kernel is told of the disks that the cached device is made of"
-        yield Requirement("rule", ("*bcache*.rules",), True, why, layer)
+        yield Requirement("rule", ("69-bcache.rules",), True, why, layer)
         programs = ("/usr/lib/udev/bcache-register", "/lib/udev/bcache-register")
         yield Requirement("program", programs, True, why, layer)

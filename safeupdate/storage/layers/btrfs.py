@@ -26,10 +26,16 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         if image.rule("*-btrfs.rules") and image.is_built_in("btrfs"):
             return  # udev tells the kernel, which it can as soon as there is /dev/btrfs-control
         yield Requirement("program", ("btrfs",), True, _WHY, layer)
-        yield Requirement("file", tuple(f"/scripts/{stage}/*btrfs*" for stage in _STAGES), True, _WHY, layer)
+        yield Requirement(
+            "file",
+            ("/scripts/local-premount/btrfs", *(f"/scripts/{stage}/*btrfs*" for stage in _STAGES)),
+            True,
+            _WHY,
+            layer,
+        )
     elif image.generator == "dracut" and image.systemd:
-        yield Requirement("rule", ("*-btrfs.rules",), True, _WHY, layer)
+        yield Requirement("rule", ("64-btrfs.rules", "80-btrfs.rules"), True, _WHY, layer)
     elif image.generator == "dracut":
         scan = ("/lib/dracut/hooks/initqueue/timeout/*btrfs*", "/usr/lib/dracut/hooks/initqueue/timeout/*btrfs*")
-        rules = ("/usr/lib/udev/rules.d/*-btrfs.rules", "/lib/udev/rules.d/*-btrfs.rules")
+        rules = ("/usr/lib/udev/rules.d/64-btrfs.rules", "/lib/udev/rules.d/*-btrfs.rules")
         yield Requirement("file", (*rules, "/etc/udev/rules.d/*-btrfs.rules", *scan), True, _WHY, layer)

@@ -28,6 +28,10 @@ _WHOLE = {
 
 _MODES = ("cbc", "ctr", "ecb", "xts")
 
+_LIST = "/cryptroot/crypttab"
+_OLD = "/conf/conf.d/cryptroot"
+"""What cryptsetup before 2.0.3 had in place of it."""
+
 _SCRIPTS = ("init-top", "init-premount", "local-top", "local-block", "local-premount")
 _KNOWN_SCRIPTS = re.compile(r"crypt(root|root-prepare|opensc|gnupg-sc)$|ORDER$")
 _GENERATORS = ("/usr/lib/systemd/system-generators", "/lib/systemd/system-generators")
@@ -84,8 +88,8 @@ def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
     must = not _has_own_script(image)
     opens = "it opens the volume"
     yield Requirement("program", ("cryptsetup",), must, opens, layer)
-    listed = "/cryptroot/crypttab" if image.exists("/cryptroot/crypttab") else "/conf/conf.d/cryptroot"
-    if listed != "/conf/conf.d/cryptroot" or not image.exists(listed):
+    listed = _OLD if image.exists(_OLD) and not image.exists(_LIST) else _LIST
+    if listed == _LIST:
         functions = ("/lib/cryptsetup/functions", "/usr/lib/cryptsetup/functions")
         yield Requirement("file", functions, must, f"{opens} (cryptroot)", layer)
     yield Requirement("file", ("/scripts/local-top/cryptroot",), must, opens, layer)
@@ -96,7 +100,7 @@ def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
     if text is None and image.exists(listed):
         return
     entry = next((one for one in crypttab.parse((text or "").encode()) if _is_of(one, layer)), None)
-    known = entry is not None or (listed.startswith("/conf/") and _old_entry(text or "", layer))
+    known = entry is not None or (listed == _OLD and _old_entry(text or "", layer))
     called = layer.facts.get("dm-name", layer.name)
     why = f"{listed} in the image tells that {called} is to be opened, and how"
     yield Requirement("configuration", (f"{called} in {listed}",), must, why, layer, met=known)

@@ -28,7 +28,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     if names:
         yield Requirement("module", names, must, why, layer)
     elif driver and image.target.lists_aliases:
-        why = f"{why} today, and this kernel has neither it nor another driver that says it does"
+        why = f"{why} today, and no other driver of this kernel says that it would"
         yield Requirement("module", (driver,), must, why, layer, met=False)
 
 

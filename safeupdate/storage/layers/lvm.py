@@ -37,7 +37,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     yield Requirement("program", ("lvm",), True, "it activates the volume", layer)
     if image.generator == "initramfs-tools":
         activates = "by it the volume is activated when its disks are there"
-        rules = tuple(f"{directory}/69-*lvm*.rules" for directory in _RULES)
+        rules = (f"{_RULES[0]}/69-lvm.rules", *(f"{directory}/69-*lvm*.rules" for directory in _RULES))
         scripts = tuple(f"/scripts/{stage}/*lvm*" for stage in _STAGES)
         yield Requirement("file", (*rules, *scripts), True, activates, layer)
         if not any(image.exists(script) for script in scripts):
@@ -56,18 +56,20 @@ def _rules(layer: Layer) -> Iterator[Requirement]:
     why = "by it udev learns that {} is a part of the LVM group"
     for one in layer.below:
         if one.kind in ("disk", "partition") and "dm-uuid" not in one.facts:
-            yield Requirement("rule", ("*-persistent-storage.rules",), True, why.format(one.name), layer)
+            yield Requirement("rule", ("60-persistent-storage.rules",), True, why.format(one.name), layer)
         elif "dm-uuid" in one.facts and not one.kind.startswith("lvm"):
             yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why.format(one.name), layer)
-            rules = ("*-persistent-storage-dm.rules", "13-dm-disk.rules")
+            rules = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
             yield Requirement("rule", rules, True, why.format(one.name), layer)
 
 
 def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
     """What tells dracut which volumes to activate (parse-lvm.sh of its module lvm)."""
     group, volume = layer.facts.get("group"), layer.facts.get("volume")
-    if not group or not volume or "part" in layer.facts or not image.rule("64-lvm.rules"):
+    if not group or not volume or "part" in layer.facts:
         return
+    if not image.rule("64-lvm.rules") or image.rule("69-*lvm*.rules"):
+        return  # LVM's own rules activate whatever is there
     line = ask.arguments(image)
     volumes = [*line.all("rd.lvm.lv"), *line.all("rd_LVM_LV")]
     groups = [*line.all("rd.lvm.vg"), *line.all("rd_LVM_VG")]

@@ -53,29 +53,30 @@ _TARGETS = {
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     if "dm-uuid" not in layer.facts and layer.kind not in _TARGETS and layer.kind != "lvm":
         return
-    yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper")
+    must = not ask.goes_without(layer, image)
+    yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper", must=must)
     listed = layer.facts.get("targets", "").split()
     for target in listed or filter(None, [_TARGETS.get(layer.kind)]):
         if target not in _OWN:
-            yield from _target(layer, image, target)
+            yield from _target(layer, image, target, must)
     level = layer.facts.get("level", "")
     if level.startswith("raid"):
         yield from ask.module(layer, image, level, f"it is the {level} of this volume")
-    if image.generator and image.program(*ask.UDEV) is not None:
+    if must and image.generator and image.program(*ask.UDEV) is not None:
         why = "whatever makes a volume waits for udev to say that it is there, and without it waits for ever"
-        yield Requirement("rule", ("*dm-notify.rules",), True, why, layer)
+        yield Requirement("rule", ("95-dm-notify.rules",), True, why, layer)
         yield Requirement("program", ("dmsetup",), True, why, layer)
-    if image.generator == "dracut" and image.systemd:
+    if must and image.generator == "dracut" and image.systemd:
         why = "systemd waits for links to the volume that udev makes by this rule"
         yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why, layer)
 
 
-def _target(layer: Layer, image: Image, target: str) -> Iterator[Requirement]:
+def _target(layer: Layer, image: Image, target: str, must: bool) -> Iterator[Requirement]:
     why = f"the volume's target {target} comes from it"
     if target == "vdo" and image.target is not None and not image.target.by_name("dm-vdo"):
         yield from ask.module(layer, image, "kvdo", why)  # before Linux 6.9
         return
     # The kernel asks for dm-NAME (drivers/md/dm-target.c), which may be an alias.
-    yield from ask.module(layer, image, f"dm-{target}", why)
+    yield from ask.module(layer, image, f"dm-{target}", why, must=must)
     if target == "cache":
         yield from ask.module(layer, image, "dm-cache-smq", "it decides what the volume's cache keeps")

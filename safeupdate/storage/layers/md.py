@@ -38,7 +38,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield Requirement("file", (*scripts, *rules), True, gathers, layer)
     elif image.generator == "dracut":
         if not re.search(r"mdadm\s+(--incremental|-I)\b", image.rules()):
-            yield Requirement("rule", ("65-md-inc*.rules",), True, gathers, layer)
+            yield Requirement("rule", ("65-md-incremental-imsm.rules", "65-md-inc*.rules"), True, gathers, layer)
         met = _is_named(layer, image)
         if met is not None:
             why = "dracut puts no array together but those that the command line names"

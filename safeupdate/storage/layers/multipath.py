@@ -1,8 +1,4 @@
-"""A multipath device.
-
-Without anything of multipath the file system on it is found through one of its paths, unless root= names the device
-itself: the machine comes up, on one path.
-"""
+"""A multipath device: without it the machine comes up on one of its paths, unless root= names the device itself."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ _SELECTORS = ("dm_service_time", "dm_round_robin", "dm_queue_length", "dm_histor
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
-    must = (ask.arguments(image).last("root") or "").startswith(("/dev/mapper/", "/dev/disk/by-id/dm-"))
+    must = not ask.goes_without(layer, image)
     why = "it chooses the path for each request to the multipath device"
     yield Requirement("module", _SELECTORS, must, why, layer)
     if image.generator == "initramfs-tools":
