@@ -25,7 +25,7 @@ from typing import Literal
 from safeupdate.errors import FormatError, Unreadable
 from safeupdate.formats import cmdline, modules
 from safeupdate.machine import Machine
-from safeupdate.storage import drivers
+from safeupdate.storage import drivers, stack
 from safeupdate.storage.devices import module_of
 from safeupdate.volumes import Volumes
 
@@ -57,14 +57,6 @@ _NETWORK = (
 
 _OF_DRIVERS = frozenset({"bind", "unbind", "uevent", "module", "new_id", "remove_id"})
 """What a driver's directory in sysfs has besides the links to its devices, mostly."""
-
-_NET_ROOT = re.compile(r"/dev/nfs|nfs4?:|iscsi:|nbd:|cifs:|live:(?:nfs|https?|ftp):")
-"""Values of root= for which the network comes up first (dracut.cmdline(7), the kernel's nfsroot.rst)."""
-
-_OVER_THE_NET = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "iscsi_tcp", "nvme_tcp", "nvme_rdma", "nbd", "rbd", "drbd"}
-)
-"""File systems, and drivers of disks, behind which the network is."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ def of(
         add(Need(_name(name), "root", "the root file system lies on what it drives (--require-driver)"))
     line = cmdline.parse(command_line)
     for need in (
-        *_root(facts, volumes, line),
+        *_root(facts, volumes, command_line),
         *_configured(facts, volumes, line),
         *_used(facts, volumes),
         *_loaded(facts),
@@ -269,75 +261,27 @@ def root_devices(machine: Machine, volumes: Volumes, *, command_line: str = "") 
 
     Raises `FormatError` and `Unreadable`, as `of` does.
     """
-    facts = _Facts(machine, None)
-    devices, _ = _place(facts, volumes, "/", cmdline.parse(command_line).last("root") or "")
-    return frozenset(devices.intersection(facts.names("/sys/class/block")))
+    root = stack.of(machine, volumes, command_line=command_line)[0]
+    return frozenset(layer.name for layer in root.devices())
 
 
-def _root(facts: _Facts, volumes: Volumes, line: cmdline.CommandLine) -> Iterator[Need]:
+def _root(facts: _Facts, volumes: Volumes, command_line: str) -> Iterator[Need]:
     """What mounts / and /usr, and what lies under them."""
-    root = line.last("root") or ""
-    for point in ("/", "/usr"):
-        devices, types = _place(facts, volumes, point, root)
-        for fstype in sorted(types - {"", "auto", "autofs"}):
-            for name in facts.providers(f"fs-{fstype}", fstype):
-                yield Need(name, "root", f"{point} is a file system of the type {fstype}")
-        carriers = set()
-        for driver in drivers.under(facts.machine, sorted(devices)):
-            carriers.add(driver.module)
+    for found in stack.of(facts.machine, volumes, command_line=command_line):
+        point = found.purpose
+        if found.top is None or point == "resume":
+            continue
+        for layer in found.walk():
+            fstype = layer.facts.get("fstype", "unknown")
+            if fstype != "unknown":
+                for name in facts.providers(f"fs-{fstype}", fstype):
+                    yield Need(name, "root", f"{point} is a file system of the type {fstype}")
+            elif layer.kind == "network" and "type" in layer.facts:
+                kind = layer.facts["type"]
+                for name in facts.providers(f"rtnl-link-{kind}", kind):
+                    yield Need(name, "root", f"{point} is reached through {layer.name}, which is driven by it")
+        for driver in drivers.of(facts.machine, found.top):
             yield Need(driver.module, "root", f"{driver.why}, and {point} lies there")
-        if (types | carriers) & _OVER_THE_NET or (point == "/" and _NET_ROOT.match(root)):
-            for interface, name in _interfaces(facts):
-                wireless = facts.names(f"/sys/class/net/{interface}/phy80211")
-                if not wireless and facts.text(f"/sys/class/net/{interface}/operstate").strip() == "up":
-                    yield Need(name, "root", f"{point} is reached through {interface}, which is driven by it")
-
-
-def _place(facts: _Facts, volumes: Volumes, point: str, root: str) -> tuple[set[str], set[str]]:
-    """The block devices and the types of what is, or will be, mounted there."""
-    source, number, fstype = _mounted(volumes, point)
-    devices, types = set(_devices(facts, volumes, source, number, fstype)), {fstype}
-    if point != "/" or not root:
-        return devices, types
-    named = volumes.source_devices(root).intersection(facts.names("/sys/class/block"))
-    if named and not named & devices:
-        # Another root than today's; or today's is an overlay, which lies on the one that is named.
-        found = {volumes.udev.get(device, {}).get("ID_FS_TYPE", "") for device in named}
-        types = found if devices else found | types
-        devices = set(named)
-    if re.match(r"zfs[:=]", root, re.IGNORECASE):
-        types.add("zfs")
-    return devices, types
-
-
-def _mounted(volumes: Volumes, point: str) -> tuple[str, str, str]:
-    """Source, device number and type of what is mounted there now, else of what fstab mounts; empty for nothing. What
-    systemd-sysext(8) lays over /usr does not come from the initramfs."""
-    if volumes.mounts:
-        at = [mount for mount in volumes.mounts if mount.point == point]
-        found = [(one.source, one.device, one.fstype) for one in at if point == "/" or one.fstype != "overlay"]
-    else:
-        found = [(line.spec, "", line.fstype) for line in volumes.fstab if line.point == point]
-    return found[-1] if found else ("", "", "")
-
-
-def _devices(facts: _Facts, volumes: Volumes, source: str, number: str, fstype: str) -> Iterator[str]:
-    """All block devices of a file system, as far as facts name them."""
-    if fstype == "zfs":
-        pool = source.partition("/")[0]
-        for device, facts_of in volumes.udev.items():
-            if facts_of.get("ID_FS_TYPE") == "zfs_member" and facts_of.get("ID_FS_LABEL") == pool:
-                yield device
-        return
-    devices: set[str] = set()
-    for part in source.split(":") if fstype == "bcachefs" else [source]:
-        devices |= volumes.source_devices(part, number)
-    yield from devices
-    if fstype == "btrfs":
-        for one in facts.names("/sys/fs/btrfs"):
-            members = facts.names(f"/sys/fs/btrfs/{one}/devices")
-            if devices.intersection(members):
-                yield from members
 
 
 # -- configured for the boot -----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from safeupdate.errors import Unreadable
 from safeupdate.machine import Machine
 from safeupdate.storage.devices import Devices, Layer
-from safeupdate.volumes import Volumes
 
 _MAPPED = {
     "crypt": "dm_crypt",
@@ -54,28 +53,33 @@ class Driver:
     why: str
 
 
-def under(machine: Machine, devices: Iterable[str], *, volumes: Volumes | None = None) -> tuple[Driver, ...]:
+def under(machine: Machine, devices: Iterable[str]) -> tuple[Driver, ...]:
     """The drivers under block devices that go by their kernel names (`sda1`), nearest first, each module once.
 
     Empty without sysfs, and for devices that are not there. What vanishes while it is looked at, or cannot be read,
     is passed over. Raises nothing.
     """
-    layers = Devices(machine, volumes)
-    top = Layer("", "", "", below=tuple(layers.block(name) for name in devices))
-    carried: dict[int, str] = {}
+    layers = Devices(machine)
+    return of(machine, Layer("", "", "", below=tuple(layers.block(name) for name in devices)))
+
+
+def of(machine: Machine, top: Layer) -> tuple[Driver, ...]:
+    """The drivers of a layer and of all below it, nearest first, each module once. Raises nothing."""
+    reached: dict[int, str] = {}
     found: dict[str, Driver] = {}
     for layer in top.walk():
-        name = carried.get(id(layer), layer.name)
-        for one in layer.below:
-            if layer.kind == "partition" or (layer.kind in ("disk", "controller") and one.kind != "network"):
-                carried.setdefault(id(one), name)
+        name = reached.get(id(layer), layer.name)
+        if layer.kind in ("partition", "disk", "controller", "network"):
+            for one in layer.below:
+                if one.kind in ("disk", "controller"):
+                    reached.setdefault(id(one), name)
         for driver in _of(machine, layer, name):
             found.setdefault(driver.module, driver)
     return tuple(found.values())
 
 
 def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
-    """The drivers of one layer, under the block device `name`."""
+    """The drivers of one layer, under the block device or network interface `name`."""
     facts = layer.facts
     place = facts.get("sysfs", "")
     if "dm-uuid" in facts:
@@ -89,9 +93,8 @@ def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
             yield Driver("kvdo" if machine.is_dir("/sys/module/kvdo") else "dm_vdo", place, why)
         elif layer.kind in ("unknown", "dm"):
             for module in _targets_in_use(machine):
-                yield Driver(
-                    module, place, f"{called} ({layer.name}) is a volume of an unknown kind, which it may make"
-                )
+                why = f"{called} ({layer.name}) is a volume of an unknown kind, which it may make"
+                yield Driver(module, place, why)
     elif layer.kind == "md":
         level = facts["level"]
         yield Driver("md_mod", place, f"it makes the array {layer.name}")
@@ -99,10 +102,11 @@ def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
             yield Driver(_LEVELS.get(level, level), place, f"it makes the array {layer.name}")
     elif layer.kind in _MADE:
         yield Driver(_MADE[layer.kind], place, f"it makes {layer.name}")
-    elif facts.get("driver") and layer.kind != "network":
-        device = facts["device"]
-        why = f"{posixpath.basename(device)}, through which {name} is reached, is driven by it"
-        yield Driver(facts["driver"], device, why)
+    elif facts.get("driver"):
+        why = f"{posixpath.basename(facts['device'])}, through which {name} is reached, is driven by it"
+        if layer.kind == "network":
+            why = f"the network is reached through {name}, which is driven by it"
+        yield Driver(facts["driver"], facts["device"], why)
     elif facts.get("carrier"):
         yield Driver(facts["carrier"], place, f"it carries {name}")
 

@@ -34,7 +34,8 @@ _IN_MEMORY = ("tmpfs", "ramfs", "rootfs", "virtiofs")
 
 _NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "lustre"})
 
-_NET_ROOT = re.compile(r"(?P<type>nfs4?|cifs|iscsi|nbd|live):(?P<rest>.*)|/dev/nfs$")
+_NET_ROOT = re.compile(r"(?P<type>nfs4?|cifs):(?P<rest>.*)|/dev/nfs$")
+_NET_DISK = re.compile(r"(?P<type>iscsi|nbd):|live:(?:nfs|https?|ftp):")
 """Values of root= that name something on the network (dracut.cmdline(7), nfsroot.rst)."""
 
 
@@ -52,6 +53,16 @@ class Stack:
     def walk(self) -> Iterator[Layer]:
         """Each layer once, nearest to the file system first."""
         return self.top.walk() if self.top is not None else iter(())
+
+    def devices(self) -> Iterator[Layer]:
+        """The block devices that hold the file system, as sysfs shows them: those right under it, all of several."""
+        pending = [self.top] if self.top is not None else []
+        while pending:
+            layer = pending.pop()
+            if layer.kind in ("file-system", "subvolume", "overlay", "zfs-pool", "swap"):
+                pending += reversed(layer.below)
+            elif "sysfs" in layer.facts and layer.kind not in ("network", "controller"):
+                yield layer
 
     def lines(self) -> tuple[str, ...]:
         """The chain as a tree of at most 80 columns: what lies on several things has them side by side."""
@@ -98,13 +109,15 @@ def of(machine: Machine, volumes: Volumes, *, command_line: str) -> tuple[Stack,
 
 @dataclass(frozen=True)
 class _Source:
-    """A file system as a mount table, fstab or a command line names it. `number` is `MAJOR:MINOR`, if known."""
+    """A file system as a mount table, fstab or a command line names it. `number` is `MAJOR:MINOR`, if known; `protocol`
+    is how its disk is reached over the network."""
 
     spec: str
     number: str = ""
     fstype: str = ""
     directory: str = "/"
     options: tuple[str, ...] = ()
+    protocol: str = ""
 
 
 class _Stacks:
@@ -170,7 +183,7 @@ class _Stacks:
     def _named_root(self) -> _Source | None:
         """What root= names; None where it leaves that to fstab or to the partition table."""
         spec = self._line.last("root") or ""
-        fstype = self._line.last("rootfstype") or ""
+        fstype = (self._line.last("rootfstype") or "").removeprefix("auto")
         flags = tuple(filter(None, (self._line.last("rootflags") or "").split(",")))
         zfs = re.match(r"zfs[:=](.*)", spec, re.IGNORECASE)
         net = _NET_ROOT.match(spec)
@@ -179,11 +192,14 @@ class _Stacks:
         if net:
             kind = net.group("type") or "nfs"
             return _Source(self._line.last("nfsroot") or net.group("rest") or spec, "", kind, options=flags)
+        disk = _NET_DISK.match(spec)
+        if disk:
+            return _Source(spec, "", fstype, "/", flags, disk.group("type") or "http")
         if spec.startswith(("virtiofs:", "tmpfs", "9p:")):
             return _Source(spec, "", spec.partition(":")[0], options=flags)
-        if not spec or spec in ("gpt-auto", "gpt-auto-force", "fstab", "off", "dhcp", "dhcp6"):
+        if not spec or spec in ("gpt-auto", "gpt-auto-force", "fstab", "off", "dhcp", "dhcp6") or spec[:5] == "live:":
             return None
-        return _Source(_spec(spec), _number(spec), "" if fstype == "auto" else fstype, _subvolume(flags) or "/", flags)
+        return _Source(_spec(spec), _number(spec), fstype, _subvolume(flags) or "/", flags)
 
     def _mounted(self, point: str) -> _Source | None:
         at = [mount for mount in self._volumes.mounts if mount.point == point and mount.fstype != "autofs"]
@@ -242,7 +258,14 @@ class _Stacks:
             pool = source.spec.partition("/")[0]
             lost = (Layer("unknown", pool or "the pool", f"what the pool {pool} lies on".replace("  ", " ")),)
             below = (Layer("zfs-pool", pool, f"ZFS pool {pool}".strip(), {"pool": pool}, below or lost),)
-        elif fstype in _NETWORK_TYPES or fstype in ("iscsi", "nbd", "live"):
+        elif fstype in _NETWORK_TYPES:
+            below = self._network(source.spec)
+        elif source.protocol == "nbd":
+            below = (Layer("nbd", "nbd", f"network block device ({source.spec})", {}, self._network(source.spec)),)
+        elif source.protocol == "iscsi":
+            carrier = {"carrier": "iscsi_tcp"}
+            below = (Layer("controller", "iscsi", f"iSCSI ({source.spec})", carrier, self._network(source.spec)),)
+        elif source.protocol:
             below = self._network(source.spec)
         elif fstype in _IN_MEMORY:
             below = ()
@@ -268,7 +291,7 @@ class _Stacks:
 
     def _overlay(self, source: _Source, named: _Source | None) -> Layer:
         """An overlay lies on what root= names, or what holds its directories."""
-        facts = {"options": ",".join(source.options)}
+        facts = {"fstype": source.fstype, "options": ",".join(source.options)}
         below: list[Layer] = []
         fallback = self._listed("/")
         sources = [self._holding(path) for path in _directories(source.options)]

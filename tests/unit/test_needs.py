@@ -101,8 +101,7 @@ def test_a_pool_of_zfs_by_its_label(tmp_path: Path, mounts: str) -> None:
     found = kinds(
         of(tmp_path, files, loaded="zfs 5 -\nspl 1 zfs,", mounts=mounts, cmdline="root=ZFS=rpool/ROOT/debian")
     )
-    assert found["zfs"] == found["spl"] == "root"
-    assert ("ahci" in found) == bool(mounts)
+    assert found["zfs"] == found["spl"] == found["ahci"] == "root"
 
 
 def test_a_pool_that_is_not_loaded_here_by_the_lists_of_the_judged_kernel(tmp_path: Path) -> None:

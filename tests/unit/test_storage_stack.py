@@ -634,6 +634,20 @@ def test_a_root_over_nfs(tmp_path: Path, command_line: str) -> None:
     assert layer(found, "nfs").facts["spec"].startswith("10.0.0.1:/srv/root")
 
 
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("iscsi:10.0.0.1::3260:1:iqn.2026-01.org.example:root", ["controller iscsi", "network eth0"]),
+        ("nbd:10.0.0.1:root:ext4", ["nbd nbd", "network eth0"]),
+        ("live:https://example.org/root.img", ["network eth0"]),
+    ],
+)
+def test_a_disk_of_the_network_that_is_not_there_now(tmp_path: Path, spec: str, found: list[str]) -> None:
+    machine = tree(tmp_path, {**interface("eth0", "e1000e", 3), **virtio()})
+    assert kinds(root(machine, f"root={spec}")) == ["file-system unknown", *found]
+    assert list(root(machine, f"root={spec}").devices()) == []
+
+
 def test_a_root_behind_a_bond(tmp_path: Path) -> None:
     bond = "/sys/devices/virtual/net/bond0"
     files: dict[str, Content] = {
