@@ -29,8 +29,15 @@ _PARTS = {"9p": "9pnet_virtio"}
 """What a file system needs and does not depend on."""
 
 
+_OVERLAYS = ("/scripts/init-bottom/overlayroot", "/scripts/overlay", "/scripts/live", "/scripts/casper")
+_HOOKS = tuple(f"{top}/dracut/hooks/{stage}" for top in ("/usr/lib", "/lib") for stage in ("mount", "pre-pivot"))
+"""Where initramfs-tools and dracut have what lays an overlay over the root. Without it the machine starts, too."""
+
+
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     fstype = layer.facts.get("fstype", layer.name)
+    if layer.kind == "overlay" and not _is_laid(image):
+        return
     if fstype in _WITHOUT_MODULE or fstype == "zfs" or fstype.startswith("fuse"):
         return
     why = f"it mounts the file system {fstype}"
@@ -49,6 +56,12 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     checksum = _BTRFS.get(layer.facts.get("checksum", ""))
     if fstype == "btrfs" and checksum is not None:
         yield from ask.algorithm(layer, image, checksum, "the checksums of this btrfs are made with it")
+
+
+def _is_laid(image: Image) -> bool:
+    """Whether something in the image lays an overlay over the root."""
+    hooks = (name for directory in _HOOKS for name in image.names(directory))
+    return any(map(image.exists, _OVERLAYS)) or any("overlay" in name or "dmsquash" in name for name in hooks)
 
 
 def _checksums(names: tuple[str, ...], image: Image) -> Iterator[str]:
