@@ -32,6 +32,9 @@ _TAIL = 256 << 10
 """Bytes of a log that are read at its beginning, where the kernel is named, and at its end: a compiler's last errors
 take a few KB, and after the first one make goes on with what others of its jobs have begun."""
 
+_SAID = 160
+"""Letters of a log's line in a sentence: two lines of a screen."""
+
 _LIST_LIMIT = 16 << 20
 """Bytes of a kernel's modules.dep: some 1 MB."""
 
@@ -236,7 +239,7 @@ def _told(
     reason = unwanted(package, release=release, architecture=architecture, config=config)
     if reason is not None:
         return "unwanted", "", reason, (), Remedy()
-    if package.problem is not None:
+    if package.problem is not None and not machine.is_file(f"{package.directory}/source/dkms.conf"):
         text = f"Install {package.name} {package.version} again, or, if it is not wanted, remove {package.directory}."
         return "absent", "source", package.problem, (), Remedy(text)
     failed = failure(package, release)
@@ -248,17 +251,18 @@ def _told(
         return "absent", "headers", f"{failed.lines[0]}.", (), remedy
     if failed.log is not None:
         remedy = _mend(machine, package, release, failed, config)
-        return "failed", _FAULTS[failed.kind], f"Its log is {failed.log}.", failed.lines, remedy
+        said = f" says: {failed.lines[0][:_SAID]}" if failed.lines else " tells why."
+        return "failed", _FAULTS[failed.kind], f"The log {failed.log}{said}", failed.lines, remedy
     if failed.kind == "depends":
         why = f"dkms builds it after {', '.join(failed.lines)}, which it has not installed for this kernel."
         return "absent", "", why, (), _install(package, release)
-    if units.enabled(machine, "dkms.service"):
+    why = "No build of it was tried."
+    if package.problem is not None:
+        why = f"{why} {package.problem}"
+    elif units.enabled(machine, "dkms.service"):
         # Nothing asks udev or systemd-modules-load.service again for what could not be loaded before.
-        why = (
-            "No build of it was tried. At the next boot dkms.service makes one, too late for what is loaded before it."
-        )
-        return "absent", "", why, (), _install(package, release)
-    return "absent", "", "No build of it was tried.", (), _install(package, release)
+        why = f"{why} At the next boot dkms.service makes one, too late for what is loaded before it."
+    return "absent", "", why, (), _install(package, release)
 
 
 _FAULTS: Mapping[Kind, Fault] = {"headers": "headers", "compiler": "compiler", "build": "build", "sign": "sign"}

@@ -114,7 +114,7 @@ class Package:
 
     @property
     def problem(self) -> str | None:
-        """Why dkms cannot build it for any kernel, a sentence with the file; None where nothing is wrong."""
+        """Why nothing is known of what it brings, a sentence with the file; None where nothing is wrong."""
         return self._read[1]
 
     @cached_property
@@ -135,7 +135,7 @@ class Package:
                 return None, f"{source} leads to {self.machine.readlink(source)}, which does not exist."
             return None, f"{source}, the link to its source, does not exist."
         except (Unreadable, FormatError) as error:
-            return None, f"{source}/dkms.conf cannot be read: {getattr(error, 'reason', error)}."
+            return None, f"{source}/dkms.conf cannot be read here: {getattr(error, 'reason', error)}."
 
     def conf_for(
         self, release: str, architecture: str | None = None, config: Mapping[str, str] | None = None

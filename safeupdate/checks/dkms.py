@@ -146,7 +146,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
             yield report(
                 "dkms.source-missing",
                 _subject(several),
-                f"There can be no build of {these} for the kernel {release}: the source is not there. {why}",
+                f"There can be no build of {these} for the kernel {release}: its source is missing. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
                 remedy=first.remedy,

@@ -304,7 +304,7 @@ def test_an_error_in_the_build(tmp_path: Path) -> None:
     brought = one(tmp_path, added(), {f"{VERSION}/build/make.log": log})
     assert (brought.state, brought.fault) == ("failed", "build")
     assert brought.evidence == ("a.c:1:2: error: too few arguments", "make: *** [a] Error 2")
-    assert f"{VERSION}/build/make.log" in brought.why
+    assert brought.why == f"The log {VERSION}/build/make.log says: a.c:1:2: error: too few arguments"
     assert brought.remedy.commands == (INSTALL,)
 
 
@@ -367,10 +367,13 @@ def test_the_source_is_gone(tmp_path: Path, source: Content) -> None:
     assert one(tmp_path, release=OLD).state == "installed"
 
 
-def test_a_conf_that_bash_does_not_read(tmp_path: Path) -> None:
-    brought = one(tmp_path, added('PACKAGE_NAME="a\n'))
-    assert (brought.module, brought.state) == ("", "absent")
+@pytest.mark.parametrize("conf", ['PACKAGE_NAME="a\n', CONF + "case a in a) b=1 ;& c) d=1 ;; esac\n"])
+def test_a_conf_that_is_not_understood(tmp_path: Path, conf: str) -> None:
+    """bash reads the second one, so that dkms may well build it."""
+    brought = one(tmp_path, added(conf))
+    assert (brought.module, brought.state, brought.fault) == ("", "absent", "")
     assert "line" in brought.why
+    assert brought.remedy.commands == (INSTALL,)
 
 
 def test_names_that_only_bash_knows(tmp_path: Path) -> None:
