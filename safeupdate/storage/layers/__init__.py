@@ -27,14 +27,14 @@ from safeupdate.storage.layers import (
     virtual,
     zfs,
 )
-from safeupdate.storage.layers.legs import indispensable
+from safeupdate.storage.layers.legs import decisive
 from safeupdate.storage.requirement import Requirement
 
 if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
-__all__ = ["KNOWN", "LAYERS", "NEEDS_NOTHING", "indispensable", "needs"]
+__all__ = ["KNOWN", "LAYERS", "NEEDS_NOTHING", "decisive", "needs"]
 
 LAYERS = (
     file_systems,

@@ -1,4 +1,4 @@
-"""Which layers of a stack it comes up without: a disk of a mirror, one of several paths.
+"""What a stack comes up without: a disk of a mirror, one of several paths.
 
 An array that misses a disk comes up degraded, if later: mdadm's script and timer, and dracut's hooks, wait for it and
 then start without it. LVM's own rules wait for all disks of a group; dracut's lvm_scan gives up waiting. A btrfs on
@@ -7,30 +7,40 @@ several devices is not mounted without one of them, whatever its profile.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Hashable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
+Key = TypeVar("Key", bound=Hashable)
+
 _SPARE = {"raid4": 1, "raid5": 1, "raid6": 2, "raid10": 1}
 """How many of its devices an array can do without (md(4)); a mirror can do without all but one."""
 
 
-def indispensable(top: Layer, image: Image) -> frozenset[Layer]:
-    """The layers, from `top` on, without any one of which the stack does not come up."""
-    known: dict[Layer, frozenset[Layer]] = {}
+def decisive(top: Layer, image: Image, lost: Mapping[Key, Collection[Layer]]) -> frozenset[Key]:
+    """Of what is lacking, each with the layers that do not come up without it: what keeps the stack from coming up.
 
-    def needed(layer: Layer) -> frozenset[Layer]:
+    What does so only together with others is among it where nothing does so alone.
+    """
+    alone = frozenset(key for key, layers in lost.items() if _stops(top, image, frozenset(layers)))
+    if not alone and _stops(top, image, frozenset(layer for layers in lost.values() for layer in layers)):
+        return frozenset(lost)
+    return alone
+
+
+def _stops(top: Layer, image: Image, lost: frozenset[Layer]) -> bool:
+    known: dict[Layer, bool] = {}
+
+    def fails(layer: Layer) -> bool:
         if layer not in known:
-            known[layer] = frozenset([layer])  # whatever lies on itself ends here
-            legs = Counter(one for below in layer.below for one in needed(below))
-            spare = _spare(layer, image)
-            known[layer] = frozenset([layer, *(one for one, count in legs.items() if count > spare)])
+            known[layer] = layer in lost  # whatever lies on itself ends here
+            known[layer] = known[layer] or sum(map(fails, layer.below)) > _spare(layer, image)
         return known[layer]
 
-    return needed(top)
+    return fails(top)
 
 
 def _spare(layer: Layer, image: Image) -> int:
