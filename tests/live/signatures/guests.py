@@ -12,7 +12,7 @@ from tests.live import guest
 from tests.live.build import directory
 from tests.live.disks import run
 from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
-from tests.live.signatures.states import PASSWORD, STATES, State, stored
+from tests.live.signatures.states import PASSWORD, State, stored
 from tests.unit import initrd
 from tests.unit.efi import VARIABLES
 from tests.unit.trees import Content
@@ -61,7 +61,7 @@ _PERSON = {
     "Press any key to perform MOK": "\r",
     "Enroll key from disk": "\x1b[B\r",
     "View key 0": "\x1b[B\r",
-    r"Enroll the key\(s\)": "\x1b[B\r",
+    r"(Enroll|Delete) the key\(s\)|Erase all stored keys": "\x1b[B\r",
     "Password:": f"{PASSWORD}\r",
     "Reboot": "\r",
 }
@@ -103,9 +103,8 @@ def ask(state: State, cases: Set) -> Answers:
     return _answers(_start(state, cases), images)
 
 
-def enrolled(cases: Set) -> Answers:
-    """What the next start answers after a person has confirmed the pending enrolment in MokManager."""
-    state = next(one for one in STATES if one.pending)
+def confirmed(state: State, cases: Set) -> Answers:
+    """What the next start answers after a person has confirmed in MokManager what this state has pending."""
     place = _place(state, cases, "-person")
     _esp(f"{place}.img", state, cases, images=False)
     _store(place, state, cases)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safeupdate.boot import find_plan
 from safeupdate.checks import kernel_files, kernel_signature
-from safeupdate.formats import authenticode, kconfig, shim
+from safeupdate.formats import authenticode, efi_signatures, kconfig, shim
 from safeupdate.formats.efi_variables import GLOBAL
 from safeupdate.kernels import installed
 from safeupdate.machine import Machine
@@ -30,7 +30,7 @@ STORE = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 """Microsoft's keys in db, and Debian's PK and KEK."""
 
 PASSWORD = "console-1"
-"""What the person gave to mokutil who asked for the enrolment."""
+"""What the person gave to mokutil who asked for the enrolment, or the deletion."""
 
 _SWITCH = "f0a30bc7-af08-4556-99c4-001009c93a44"
 _KEPT = ("certdb", "MTC", "MemoryTypeInformation", "KEK", "PK", "VendorKeysNv", "CustomMode")
@@ -40,7 +40,8 @@ _RUNTIME = 0x6
 
 @dataclass(frozen=True)
 class State:
-    """One boot of the machine. `images`: kernel images are shown to shim in it, too."""
+    """One boot of the machine. `deleting`: a person is asked to delete the first key of MokList, or (`all`) every key.
+    `images`: shim is shown kernel images in it, too."""
 
     name: str
     secure_boot: bool = True
@@ -48,6 +49,7 @@ class State:
     validating: bool = True
     ignores_db: bool = False
     pending: bool = False
+    deleting: str = ""
     images: bool = True
 
 
@@ -60,6 +62,9 @@ STATES = (
     State("pending", pending=True),
     State("db-ignored", ignores_db=True),
 )
+
+DELETING = State("deleting", deleting="first", images=False)
+DELETING_ALL = State("deleting-all", deleting="all", images=False)
 
 
 def stored(state: State, cases: Set) -> bytes:
@@ -79,7 +84,9 @@ def stored(state: State, cases: Set) -> bytes:
         new["MokDBState", SHIM] = Value(_BEFORE_BOOT, b"\1")
     if state.pending:
         new["MokNew", SHIM] = Value(0x7, cases.waiting)
-        new["MokAuth", SHIM] = Value(0x7, _authority(cases))
+        new["MokAuth", SHIM] = Value(0x7, _authority(cases.waiting))
+    for name, data in _deletion(state, cases).items():
+        new[name, SHIM] = Value(0x7, data)
     return nvram.write(image, new)
 
 
@@ -101,16 +108,25 @@ def shown(state: State, cases: Set) -> dict[str, Content]:
         values[f"MokIgnoreDB-{SHIM}"] = (_RUNTIME, b"\1")
     if state.pending:
         values[f"MokNew-{SHIM}"] = (0x7, cases.waiting)
-        values[f"MokAuth-{SHIM}"] = (0x7, _authority(cases))
+        values[f"MokAuth-{SHIM}"] = (0x7, _authority(cases.waiting))
+    values.update({f"{name}-{SHIM}": (0x7, data) for name, data in _deletion(state, cases).items()})
     return {
         f"{efi.VARIABLES}/{name}": attributes.to_bytes(4, "little") + data
         for name, (attributes, data) in values.items()
     }
 
 
-def _authority(cases: Set) -> bytes:
+def _deletion(state: State, cases: Set) -> dict[str, bytes]:
+    """What mokutil(1) sets for `--delete` and `--reset`."""
+    if state.deleting == "all":
+        return {"MokAuth": _authority(b"")}
+    first = entries(efi_signatures.parse(cases.mok).entries[0].data)
+    return {"MokDel": first, "MokDelAuth": _authority(first)} if state.deleting else {}
+
+
+def _authority(asked: bytes) -> bytes:
     """What MokManager holds the password against, in its older form (shim, MokManager.c, compute_pw_hash)."""
-    return hashlib.sha256(cases.waiting + PASSWORD.encode("utf-16-le")).digest()
+    return hashlib.sha256(asked + PASSWORD.encode("utf-16-le")).digest()
 
 
 def _vendor() -> bytes:
@@ -157,7 +173,7 @@ def of_modules(state: State, cases: Set, variables: Mapping[str, Content] | None
             kind, enforced = verdict.kind, trust.enforcement.enforced
             tolerated = "unknown" if enforced is None else "refused" if enforced else "taints"
             if kind == "ok":
-                said = Said(kind, "loads")
+                said = Said(f"{kind}, leaving" if verdict.leaving else kind, "loads")
             elif kind == "conditional" and verdict.module:
                 said = Said(f"{kind}: {verdict.module}", "loads", tolerated)
             elif kind in NEVER:

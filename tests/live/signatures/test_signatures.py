@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pytest
 
 from tests.live.signatures import cases, held_out
 from tests.live.signatures.__main__ import BEFOREHAND, RESULTS, SETS, load, said, tables
-from tests.live.signatures.guests import FIRMWARE, ask, enrolled
-from tests.live.signatures.states import STATES, STORE, Said, State, of_modules
+from tests.live.signatures.guests import FIRMWARE, ask, confirmed
+from tests.live.signatures.states import DELETING, DELETING_ALL, STATES, STORE, Said, State, of_modules
 from tests.live.signatures.table import WITH_DIGEST, expected
 
 KNOWN_MISSES: dict[tuple[str, str, str], str] = {}
@@ -87,12 +87,32 @@ def test_a_key_counts_after_a_person_confirmed_it() -> None:
     if reason := _cannot("known"):
         pytest.skip(reason)
     made = cases.known()
-    answers = enrolled(made)
+    state = next(state for state in STATES if state.pending)
+    answers = confirmed(state, made)
     assert answers.modules["waiting-key.ko"].outcome == "loads"
     assert answers.modules["stranger.ko"].outcome == "refused"
-    state = next(state for state in STATES if state.pending)
     assert of_modules(state, made)["waiting-key.ko"].verdict == "pending-key"
     assert of_modules(state, made, answers.variables)["waiting-key.ko"] == Said("ok", "loads")
+
+
+@pytest.mark.vm
+@_needs_guests
+@pytest.mark.parametrize(
+    ("state", "gone"), [(DELETING, ["mok.ko"]), (DELETING_ALL, ["mok.ko", "mok-expired.ko"])], ids=["one", "all"]
+)
+def test_a_key_counts_until_a_person_confirmed_its_deletion(state: State, gone: list[str]) -> None:
+    if reason := _cannot("known"):
+        pytest.skip(reason)
+    known = cases.known()
+    names = ("vendor.ko", "mok.ko", "mok-expired.ko")
+    made = replace(known, modules={name: known.modules[name] for name in names})
+    before = of_modules(state, made)
+    assert [name for name, one in before.items() if one.verdict == "ok, leaving"] == gone
+    assert {one.outcome for one in ask(state, made).modules.values()} == {"loads"}
+    answers = confirmed(state, made)
+    assert [name for name, one in answers.modules.items() if one.outcome == "refused"] == gone
+    after = of_modules(state, made, answers.variables)
+    assert [name for name, one in after.items() if one.verdict == "unknown-key"] == gone
 
 
 def _outcomes(did: dict[str, Any]) -> dict[str, str]:
