@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 from safeupdate import __version__, closure
 from safeupdate.closure import MachineFiles
-from safeupdate.errors import FormatError, Missing, SafeupdateError, Unreadable, UsageError
+from safeupdate.errors import FormatError, Missing, ProgramFailed, SafeupdateError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest, cmdline, fstab, mountinfo
 from safeupdate.formats.capture_manifest import FileSystem, Manifest
 from safeupdate.machine import Machine
 from safeupdate.packages import Package, dpkg
+from safeupdate.storage import devices
 
 _FILES_LIMIT = 250_000
 _BYTES_LIMIT = 16 << 30
@@ -209,7 +210,9 @@ _SERIAL_ATTRIBUTE = re.compile(
 """Attributes that tell one piece of hardware from another of its kind. `dm/uuid` and md's are not among them: see
 `_attribute_wanted`."""
 
-_UDEV_SECRET = re.compile(r"^E:(ID_SERIAL|ID_SHORT_SERIAL|ID_WWN|SCSI_|ID_SCSI_SERIAL|ID_USB_SERIAL|NVME_)")
+_UDEV_SECRET = re.compile(
+    r"^E:(ID_SERIAL|ID_SHORT_SERIAL|ID_WWN|DM_SERIAL|DM_WWN|SCSI_|ID_SCSI_SERIAL|ID_USB_SERIAL|NVME_)"
+)
 
 _PASSWORDS = (
     re.compile(rb"(grub\.pbkdf2\.)([\w.]+)"),
@@ -307,6 +310,7 @@ class _Copy:
         self._builders()
         self._proc()
         self._sys()
+        self._volumes()
         self._efi()
         self._dev()
         self._modules()
@@ -396,6 +400,24 @@ class _Copy:
             self._attributes(f"/sys/fs/{name}", depth=3)
         for path in ("/sys/fs/selinux/enforce", "/sys/kernel/security/lockdown", "/sys/power/resume"):
             self._attribute(path)
+
+    def _volumes(self) -> None:
+        """What sysfs does not tell of volumes: the targets and ciphers of device-mapper's, bcache's caches."""
+        if any(name.startswith("dm-") for name in self._list("/sys/class/block")):
+            try:
+                data = devices.table(self._machine)
+            except (ProgramFailed, Unreadable):
+                data = b""
+            if data:
+                self._parent(devices.TABLE)
+                with open(self._place + devices.TABLE, "xb") as file:
+                    file.write(data)
+                self.files += 1
+                self.size += len(data)
+        for name in self._list("/sys/fs/bcache"):
+            for entry in self._list(f"/sys/fs/bcache/{name}"):
+                if self._is(f"/sys/fs/bcache/{name}/{entry}", stat.S_ISLNK):
+                    self._entry(f"/sys/fs/bcache/{name}/{entry}", content=False)
 
     def _driver(self, place: str) -> None:
         """A driver's module, and the links to the devices that are bound to it."""

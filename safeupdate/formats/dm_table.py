@@ -32,5 +32,7 @@ def parse(data: bytes) -> Mapping[str, tuple[Target, ...]]:
 
 
 def without_keys(data: bytes) -> bytes:
-    """The same text, with whatever stands in the place of a dm-crypt key taken out."""
-    return re.sub(rb"(?m)^(.+?: \d+ \d+ crypt \S+ )(?!:)\S+", rb"\1-", data)
+    """The same text without keys: what stands in the place of dm-crypt's, but for a name in a keyring (`:32:logon:…`),
+    and what dm-integrity has after the name of an algorithm, which dmsetup shows to everybody who may ask."""
+    data = re.sub(rb"(?m)^(.+?: \d+ \d+ crypt \S+ )(?!:)\S+", rb"\1-", data)
+    return re.sub(rb"(?m)( (?:internal_hash|journal_crypt|journal_mac):[^:\s]+):\S+", rb"\1", data)

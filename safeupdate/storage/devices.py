@@ -557,8 +557,8 @@ def table(machine: Machine) -> bytes:
     Raises `Unreadable`, and `ProgramFailed` where dmsetup does not end in time.
     """
     if not machine.live:
-        return machine.read_if_there(TABLE) or b""
-    # It reads what the kernel has in its memory; where it waits, device-mapper itself hangs.
+        return dm_table.without_keys(machine.read_if_there(TABLE) or b"")
+    # It reads what the kernel has in its memory: where it waits, device-mapper itself hangs.
     return dm_table.without_keys(machine.run(["dmsetup", "table"], timeout=5).stdout)
 
 

@@ -14,6 +14,7 @@ from safeupdate.commands import machine_at
 from safeupdate.errors import FormatError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest
 from safeupdate.machine import Machine, Space
+from safeupdate.storage import devices
 from safeupdate.trust import firmware
 from tests.unit import elves
 from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Link, tree, x86_image
@@ -76,6 +77,12 @@ def machine(tmp_path: Path) -> Machine:
             f"{SDA}/subsystem": Link("../../../../../../class/block"),
             "/sys/devices/pci0000:00/0000:00:01.0/modalias": "pci:v1AF4\n",
             "/sys/devices/pci0000:00/0000:00:02.0/modalias": "pci:other\n",
+            "/sys/class/block/dm-0": Link("../../devices/virtual/block/dm-0"),
+            "/sys/devices/virtual/block/dm-0/dm/name": "root\n",
+            "/sys/devices/virtual/block/dm-0/slaves/vda": Link(f"../../../../..{SDA[4:]}"),
+            devices.TABLE: "root: 0 9 crypt aes-xts-plain64 secret 0 254:0 4096\n",
+            "/sys/fs/bcache/0123/cache0": Link(f"../../..{SDA[4:]}/bcache"),
+            "/sys/fs/bcache/0123/internal/secret": "secret",
             "/sys/bus/virtio/drivers/virtio_blk/bind": "",
             "/sys/bus/virtio/drivers/virtio_blk/module": Link("../../../../module/virtio_blk"),
             "/sys/bus/virtio/drivers/virtio_blk/virtio0": Link("../../../../devices/pci0000:00/0000:00:01.0/virtio0"),
@@ -153,7 +160,7 @@ def machine(tmp_path: Path) -> Machine:
             "/proc/cpuinfo": "model\t: x\nSerial\t\t: 0000abc\n",
             "/proc/sys/kernel/osrelease": "6.1.0\n",
             "/proc/sys/kernel/hostname": "me\n",
-            "/run/udev/data/b254:0": "E:ID_FS_UUID=x\nE:ID_SERIAL=S123\nS:disk/by-id/x\n",
+            "/run/udev/data/b254:0": "E:ID_FS_UUID=x\nE:ID_SERIAL=S123\nE:DM_SERIAL=S123\nS:disk/by-id/x\n",
             "/run/udev/data/n2": "E:ID_NET_NAME=x\n",
             "/dev/disk/by-uuid/x": Link("../../vda"),
             "/dev/vg/home": Link("../dm-0"),
@@ -239,6 +246,8 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
         ("/sys/class/block/vda", f"../..{SDA[4:]}"),
         ("/sys/bus/virtio/drivers/virtio_blk/module", "../../../../module/virtio_blk"),
         ("/sys/bus/virtio/drivers/virtio_blk/virtio0", "../../../../devices/pci0000:00/0000:00:01.0/virtio0"),
+        ("/sys/devices/virtual/block/dm-0/slaves/vda", f"../../../../..{SDA[4:]}"),
+        ("/sys/fs/bcache/0123/cache0", f"../../..{SDA[4:]}/bcache"),
         ("/dev/disk/by-uuid/x", "../../vda"),
         ("/dev/vg/home", "../dm-0"),
         ("/etc/default/grub", "../shared/grub"),
@@ -251,6 +260,7 @@ def test_configuration_and_facts_go_in(machine: Machine, tmp_path: Path) -> None
         assert Path(f"{place}{path}").is_file()
     assert Path(f"{place}/usr/src/linux/include").is_dir()
     assert Path(f"{place}/etc/shared/grub").read_text() == "GRUB_DEFAULT=0\n"
+    assert Path(f"{place}{devices.TABLE}").read_text() == "root: 0 9 crypt aes-xts-plain64 - 0 254:0 4096\n"
     assert "kernel.panic = 10\n" in Path(f"{place}/etc/sysctl.conf").read_text()
     assert "RuntimeWatchdogSec=60\n" in Path(f"{place}/etc/systemd/system.conf").read_text()
     assert summary.unreadable == () and summary.files + summary.links == len(names(place)) - 1
@@ -279,6 +289,7 @@ def test_what_never_goes_in(machine: Machine, tmp_path: Path) -> None:
         f"{INFO}/linux-headers-{RELEASE}.list",
         f"{INFO}/openssl.list",
         "/sys/devices/virtual/input/input1/uniq",
+        "/sys/fs/bcache/0123/internal/secret",
         "/sys/devices/pci0000:00/0000:00:03.0/drm/card0/card0-DP-1/edid",
     ):
         assert path not in found
