@@ -17,13 +17,16 @@ UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
 
 _OFF = ("0", "no", "off")
 
+_LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
+"""Modules that answer to other names, where the kernel's lists do not tell."""
+
 
 def module(layer: Layer, image: Image, name: str, why: str, *, must: bool = True) -> Iterator[Requirement]:
     """The module of a name, or what answers to it in the target kernel. Where that kernel tells what it has and has
     neither, it is not there."""
     plain = name.replace("-", "_")
     target = image.target
-    names = (plain,) if target is None else target.by_name(name)
+    names = (_LEVELS.get(plain, plain),) if target is None else target.by_name(name)
     if names:
         yield Requirement("module", names, must, why, layer)
     elif target is not None and target.lists_modules:

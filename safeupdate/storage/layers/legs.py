@@ -47,12 +47,14 @@ def _spare(layer: Layer, image: Image) -> int:
     """How many of the layers right below one may be missing."""
     others = max(len(layer.below) - 1, 0)
     level = layer.facts.get("level", "")
-    if layer.kind == "multipath":
-        return others
-    if layer.kind in ("lvm-raid", "lvm-mirror") and image.generator != "dracut":
+    waits = layer.kind in ("lvm-raid", "lvm-mirror") and image.generator != "dracut"
+    if layer.kind not in ("lvm-mirror", "lvm-raid", "md", "multipath") or waits:
         return 0
-    if layer.kind == "lvm-mirror" or level == "raid1":
+    if layer.kind in ("lvm-mirror", "multipath") or level == "raid1":
         return others
+    spare = _SPARE.get(level, 0)
+    if layer.kind == "lvm-raid":
+        spare *= 2  # each disk has a volume for its data and one for what LVM knows of them
     lost = layer.facts.get("degraded", "0")
-    spare = _SPARE.get(level, 0) - (int(lost) if lost.isdigit() else 0)
-    return max(min(spare, others), 0) if layer.kind in ("md", "lvm-raid") else 0
+    spare -= int(lost) if lost.isdigit() else 0
+    return max(min(spare, others), 0)

@@ -1,0 +1,510 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from safeupdate.kernels import Kernel
+from safeupdate.module_tree import ModuleTree
+from safeupdate.storage import layers
+from safeupdate.storage.image import Image
+from safeupdate.storage.requirement import Requirement
+from safeupdate.storage.stack import Layer
+from safeupdate.storage.target import Target
+from tests.unit import initrd
+from tests.unit.trees import MODULES, RELEASE, tree
+
+UUID = "0f4f4dc2-1d0a-4f3e-9d1b-1b8a3d3f7a10"
+ARRAY = "3aaa0122:29827cfa:5331ad66:ca767371"
+PCI = "pci:v00008086d00002922sv00001AF4sd00001100"
+
+MODULES_TEXT = (
+    "ahci ata_generic bcache btrfs crc32c_generic dm-cache dm-cache-smq dm-crypt dm-integrity dm-mod "
+    "dm-multipath dm-raid dm-round-robin dm-service-time dm-thin-pool dm-verity ecb essiv ext4 iscsi_tcp "
+    "jbd2 libcrc32c loop md-mod mpt3sas nbd nfs nfsv4 nvme overlay raid1 raid10 raid456 sd_mod "
+    "serpent_generic sha256_generic shpchp uas usb-storage virtio_blk xfs xts xxhash_generic aesni-intel "
+    "zfs "
+)
+MODULE_NAMES = MODULES_TEXT.split()
+DEPENDS = {"ext4": "jbd2", "xfs": "libcrc32c", "btrfs": "libcrc32c", "dm-crypt": "dm-mod", "dm-raid": "raid456 dm-mod"}
+ALIASES = """\
+alias fs-ext4 ext4
+alias fs-ext3 ext4
+alias fs-xfs xfs
+alias fs-btrfs btrfs
+alias fs-nfs nfs
+alias fs-nfs4 nfs
+alias crypto-crc32c crc32c_generic
+alias crc32c crc32c_generic
+alias crypto-xxhash64 xxhash_generic
+alias crypto-aes aesni_intel
+alias crypto-xts xts
+alias crypto-ecb ecb
+alias crypto-serpent serpent_generic
+alias crypto-essiv essiv
+alias crypto-sha256 sha256_generic
+alias raid5 raid456
+alias raid6 raid456
+alias dm-cache-default dm_cache_smq
+alias dm-thin dm_thin_pool
+alias mpt2sas mpt3sas
+alias pci:v00001000d00000072sv*sd*bc*sc*i* mpt3sas
+alias pci:v*d*sv*sd*bc01sc06i01* ahci
+alias pci:v*d*sv*sd*bc01sc01i* ata_generic
+alias pci:v*d*sv*sd*bc06sc04i00* shpchp
+alias pci:v*d*sv*sd*bc01sc08i02* nvme
+alias scsi:t-0x00* sd_mod
+alias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* uas
+alias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* usb_storage
+alias virtio:d00000002v* virtio_blk
+"""
+SOFTDEP = "softdep libcrc32c pre: crc32c\nsoftdep ext4 pre: crypto-crc32c\nsoftdep btrfs pre: sha256\n"
+
+HELD = {name.replace("-", "_") for name in MODULE_NAMES}
+
+DEBIAN: dict[str, initrd.Content] = {
+    "lib": "usr/lib",
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "init": b"#!/bin/sh\n",
+    "conf/initramfs.conf": b"",
+    "scripts/functions": b"",
+    "scripts/local-premount/btrfs": b"",
+    "scripts/local-top/cryptroot": b"cryptsetup",
+    "scripts/local-top/multipath": b"",
+    "scripts/local-block/mdadm": b"",
+    "scripts/zfs": b"",
+    "cryptroot/crypttab": f"root_crypt UUID={UUID} none luks\n".encode(),
+    "etc/mdadm/mdadm.conf": b"HOMEHOST <system>\n",
+    "usr/lib/systemd/systemd-udevd": b"",
+    "usr/lib/cryptsetup/functions": b"",
+    "usr/lib/cryptsetup/askpass": b"",
+    "usr/lib/udev/bcache-register": b"",
+    "usr/lib/udev/rules.d/55-dm.rules": b"",
+    "usr/lib/udev/rules.d/60-persistent-storage.rules": b"",
+    "usr/lib/udev/rules.d/60-persistent-storage-dm.rules": b"",
+    "usr/lib/udev/rules.d/69-bcache.rules": b"",
+    "usr/lib/udev/rules.d/69-lvm.rules": b"",
+    "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
+    **{f"usr/sbin/{name}": b"" for name in ("cryptsetup", "dmsetup", "lvm", "mdadm", "multipath", "zpool", "zfs")},
+    **{f"usr/bin/{name}": b"" for name in ("btrfs", "ipconfig", "nfsmount", "iscsistart", "nbd-client")},
+}
+FEDORA: dict[str, initrd.Content] = {
+    "lib": "usr/lib",
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "init": "usr/lib/systemd/systemd",
+    "usr/lib/systemd/systemd": b"",
+    "usr/lib/dracut/build-parameter.txt": b"",
+    "usr/lib/systemd/systemd-udevd": b"",
+    "usr/lib/systemd/systemd-cryptsetup": b"",
+    "usr/lib/systemd/system-generators/systemd-cryptsetup-generator": b"",
+    "usr/lib/systemd/system/multipathd.service": b"",
+    "usr/lib/udev/rules.d/10-dm.rules": b"",
+    "usr/lib/udev/rules.d/11-dm-lvm.rules": b"",
+    "usr/lib/udev/rules.d/64-btrfs.rules": b"",
+    "usr/lib/udev/rules.d/64-lvm.rules": b"",
+    "usr/lib/udev/rules.d/65-md-incremental-imsm.rules": b'RUN+="/sbin/mdadm -I $env{DEVNAME}"\n',
+    "usr/lib/udev/rules.d/69-bcache.rules": b"",
+    "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
+    "usr/lib/udev/bcache-register": b"",
+    **{f"usr/sbin/{name}": b"" for name in ("dmsetup", "lvm", "lvm_scan", "mdadm", "multipathd", "zpool", "zfs")},
+    **{f"usr/sbin/{name}": b"" for name in ("iscsiadm", "mount.nfs", "NetworkManager", "nbd-client")},
+}
+LINE = f"root=/dev/mapper/vg-root rd.lvm.lv=vg/root rd.luks.uuid=luks-{UUID} rd.md.uuid={ARRAY}"
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    return kernel(tmp_path_factory.mktemp("kernel"))
+
+
+def kernel(root: Path, *, builtin: str = "kernel/lib/crc16.ko\n", alias: str = ALIASES) -> Target:
+    dep = "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in MODULE_NAMES)
+    lists = {"dep": dep, "alias": alias, "softdep": SOFTDEP, "builtin": builtin}
+    files = {f"{MODULES}/modules.{name}": text for name, text in lists.items()}
+    files[f"{MODULES}/modules.builtin.modinfo"] = "crc16.license=GPL\0crc16.alias=crc16\0"
+    return Target(ModuleTree(Kernel(RELEASE, f"/boot/vmlinuz-{RELEASE}", tree(root, files))))
+
+
+def _file(name: str) -> str:
+    return f"kernel/{name}.ko"
+
+
+def image(
+    target: Target | None, files: dict[str, initrd.Content], *gone: str, line: str = LINE, lost: Iterable[str] = ()
+) -> Image:
+    """An image with all modules but those that are lost, and all these files but those that are gone."""
+    dropped = set(lost)
+    names = [name for name in MODULE_NAMES if name.replace("-", "_") not in dropped]
+    held = {f"usr/lib/modules/{RELEASE}/{_file(name)}": b"" for name in names}
+    dep = "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in names)
+    kept = {path: content for path, content in files.items() if not path.endswith(gone)} if gone else files
+    everything = {**kept, **held, f"usr/lib/modules/{RELEASE}/modules.dep": dep.encode()}
+    return Image(initrd.read(initrd.archive(everything)), RELEASE, target, entry_line=line)
+
+
+def unmet(top: Layer, found: Image) -> list[Requirement]:
+    return [one for layer in top.walk() for one in layers.needs(layer, found) if not found.holds(one)]
+
+
+def stops(top: Layer, found: Image) -> list[str]:
+    """The first names of what is missed and must be there."""
+    return list(dict.fromkeys(one.names[0] for one in unmet(top, found) if one.must))
+
+
+def of_disk(fstype: str = "ext4", *between: Layer, **facts: str) -> Layer:
+    """A file system on a partition of a SATA disk, with what is between the two, the highest first."""
+    driven = {"driver": "ahci", "driver-name": "ahci", "modalias": f"{PCI}bc01sc06i01"}
+    controller = Layer("controller", "0000:00:1f.2", "SATA controller", driven)
+    driven = {"driver": "sd_mod", "driver-name": "sd", "modalias": "scsi:t-0x00"}
+    below = Layer("partition", "sda1", "partition sda1", {}, (Layer("disk", "sda", "disk sda", driven, (controller,)),))
+    for one in reversed(between):
+        below = Layer(one.kind, one.name, one.title, one.facts, (below,))
+    return Layer("file-system", fstype, f"file system {fstype}", {"fstype": fstype, **facts}, (below,))
+
+
+def layer(kind: str, name: str = "dm-0", **facts: str) -> Layer:
+    return Layer(kind, name, f"{kind} {name}", {key.replace("_", "-"): value for key, value in facts.items()})
+
+
+LUKS = layer("crypt", dm_name="root_crypt", dm_uuid="CRYPT-LUKS2-x", luks_uuid=UUID, cipher="aes-xts-plain64")
+LVM = layer("lvm", dm_name="vg-root", dm_uuid="LVM-x", group="vg", volume="root", targets="linear")
+THIN = layer("lvm-thin", dm_name="vg-root", dm_uuid="LVM-x", group="vg", volume="root", targets="thin")
+MD = layer("md", "md0", level="raid5", array_uuid=ARRAY, metadata="1.2", degraded="0")
+MULTIPATH = layer("multipath", dm_name="mpatha", dm_uuid="mpath-3600", wwid="3600")
+
+STACKS = {
+    "ext4": of_disk(),
+    "ext3": of_disk("ext3"),
+    "xfs": of_disk("xfs"),
+    "btrfs": of_disk("btrfs", devices="2", checksum="xxhash64"),
+    "luks": of_disk("ext4", LUKS),
+    "lvm": of_disk("ext4", LVM),
+    "thin": of_disk("ext4", THIN, layer("lvm-thin", dm_name="vg-pool_tdata", dm_uuid="LVM-x-tdata", part="yes")),
+    "cache": of_disk("ext4", layer("lvm-cache", dm_uuid="LVM-x", group="vg", volume="root", targets="cache")),
+    "lvm-raid": of_disk("ext4", layer("lvm-raid", dm_uuid="LVM-x", group="vg", volume="root", level="raid1")),
+    "md": of_disk("xfs", MD),
+    "lvm on luks on md": of_disk("xfs", LVM, LUKS, MD),
+    "bcache": of_disk("ext4", layer("bcache", "bcache0")),
+    "multipath": of_disk("xfs", LVM, MULTIPATH),
+    "zfs": of_disk("zfs", layer("zfs-pool", "rpool")),
+    "loop": of_disk("ext4", layer("loop", "loop0")),
+    "nbd": of_disk("ext4", layer("nbd", "nbd0")),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("files", [DEBIAN, FEDORA], ids=["initramfs-tools", "dracut"])
+def test_an_image_that_has_it_all(target: Target, files: dict[str, initrd.Content], stack: Layer) -> None:
+    assert unmet(stack, image(target, files)) == []
+
+
+MODULES_OF = {
+    "ext4": {"ext4", "jbd2", "crc32c_generic"},
+    "xfs": {"xfs", "libcrc32c", "crc32c_generic"},
+    "btrfs": {"btrfs", "libcrc32c", "xxhash_generic", "crc32c_generic"},
+    "luks": {"dm_mod", "dm_crypt", "aesni_intel"},
+    "lvm": {"dm_mod"},
+    "thin": {"dm_mod", "dm_thin_pool"},
+    "cache": {"dm_mod", "dm_cache", "dm_cache_smq"},
+    "lvm-raid": {"dm_mod", "dm_raid", "raid456", "raid1"},
+    "md": {"md_mod", "raid456"},
+    "bcache": {"bcache"},
+    "loop": {"loop"},
+    "nbd": {"nbd"},
+}
+
+
+@pytest.mark.parametrize("name", MODULES_OF)
+def test_each_module_without_which_it_does_not_come_up(target: Target, name: str) -> None:
+    """And no other of those in the image."""
+    stopping = {module for module in HELD if stops(STACKS[name], image(target, DEBIAN, lost=[module]))}
+    assert stopping == MODULES_OF[name] | MODULES_OF[STACKS[name].name] | {"ahci", "sd_mod"}
+
+
+HELPERS = {
+    "btrfs": ({"bin/btrfs", "local-premount/btrfs"}, {"64-btrfs.rules"}),
+    "luks": (
+        {"cryptsetup", "cryptsetup/functions", "askpass", "local-top/cryptroot", "cryptroot/crypttab"},
+        {"systemd-cryptsetup", "systemd-cryptsetup-generator"},
+    ),
+    "lvm": ({"sbin/lvm", "69-lvm.rules", "60-persistent-storage.rules"}, {"sbin/lvm", "64-lvm.rules", "lvm_scan"}),
+    "md": ({"sbin/mdadm", "local-block/mdadm"}, {"sbin/mdadm", "65-md-incremental-imsm.rules"}),
+    "bcache": ({"69-bcache.rules", "bcache-register"}, {"69-bcache.rules", "bcache-register"}),
+    "zfs": ({"zpool", "sbin/zfs", "scripts/zfs"}, {"zpool", "sbin/zfs"}),
+    "nbd": ({"nbd-client"}, {"nbd-client"}),
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_each_helper_without_which_it_does_not_come_up(target: Target, name: str) -> None:
+    for files, gone in zip((DEBIAN, FEDORA), HELPERS[name]):
+        for one in gone | ({"95-dm-notify.rules", "dmsetup"} if name in ("luks", "lvm") else set()):
+            assert stops(STACKS[name], image(target, files, one)), one
+
+
+def test_what_boots_without_is_no_must(target: Target) -> None:
+    for gone in ("60-persistent-storage-dm.rules", "multipath", "btrfs", "mdadm", "lvm", "zpool"):
+        assert stops(STACKS["ext4"], image(target, DEBIAN, gone)) == []
+    assert stops(STACKS["md"], image(target, DEBIAN, "mdadm.conf")) == []
+    assert stops(STACKS["luks"], image(target, DEBIAN, lost=["xts", "ecb"])) == []  # aesni_intel brings xts(aes)
+    assert stops(STACKS["luks"], image(target, DEBIAN, lost=["ecb", "raid1"])) == []
+
+
+def test_algorithms_of_other_ciphers(target: Target) -> None:
+    serpent = of_disk("ext4", layer("crypt", dm_uuid="CRYPT-PLAIN", dm_name="c", cipher="serpent-cbc-essiv:sha256"))
+    lost = ["serpent_generic", "essiv", "sha256_generic"]
+    assert stops(serpent, image(target, FEDORA, lost=lost)) == lost[:2] + lost[2:]
+    xts = of_disk("ext4", layer("crypt", dm_uuid="CRYPT-PLAIN", dm_name="c", cipher="capi:xts(serpent)-plain64"))
+    assert stops(xts, image(target, FEDORA, lost=["serpent_generic", "xts"])) == ["xts", "serpent_generic"]
+
+
+def test_another_volume_in_crypttab(target: Target) -> None:
+    files = {**DEBIAN, "cryptroot/crypttab": b"swap UUID=11111111-2222-3333-4444-555555555555 none luks\n"}
+    assert stops(STACKS["luks"], image(target, files)) == ["root_crypt in /cryptroot/crypttab"]
+    assert stops(STACKS["luks"], image(target, files, line="cryptopts=source=/dev/sda1")) == []
+
+
+def test_a_script_of_ones_own_that_opens_the_volume(target: Target) -> None:
+    files = {**DEBIAN, "scripts/local-top/unlock": b"#!/bin/sh\ncryptsetup open /dev/sda1 root\n"}
+    found = image(target, files, "cryptroot/crypttab", "local-top/cryptroot")
+    assert stops(STACKS["luks"], found) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ("none luks,keyscript=decrypt_keyctl", "/lib/cryptsetup/scripts/decrypt_keyctl"),
+        ("none luks,keyscript=/usr/local/bin/key", "/usr/local/bin/key"),
+        ("/cryptroot/keyfiles/root_crypt.key luks", "/cryptroot/keyfiles/root_crypt.key"),
+    ],
+)
+def test_where_the_key_comes_from(target: Target, line: str, lost: str) -> None:
+    files = {**DEBIAN, "cryptroot/crypttab": f"root_crypt UUID={UUID} {line}\n".encode()}
+    assert stops(STACKS["luks"], image(target, files)) == [lost]
+    assert stops(STACKS["luks"], image(target, {**files, lost.lstrip("/"): b""}, "askpass")) == []
+
+
+def test_cryptsetup_before_2_0(target: Target) -> None:
+    files: dict[str, initrd.Content] = {path: data for path, data in DEBIAN.items() if "crypttab" not in path}
+    files["conf/conf.d/cryptroot"] = f"target=root_crypt,source=UUID={UUID},key=none,rootdev\n".encode()
+    assert stops(STACKS["luks"], image(target, files, "cryptsetup/functions")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "crypttab", "opens"),
+    [
+        (f"rd.luks.uuid={UUID}", "", True),
+        ("rd.luks.uuid=luks-0f4f4dc2", "", True),
+        (f"rd.luks.name={UUID}=root_crypt", "", True),
+        (f"luks.uuid={UUID.upper()}", "", True),
+        ("rd.auto", "", True),
+        ("rd.auto=0", "", False),
+        (f"rd.luks=0 rd.luks.uuid={UUID}", "", False),
+        ("rd.luks.uuid=luks-11111111-2222-3333-4444-555555555555", "", False),
+        ("rd.luks.partuuid=1234", "", True),
+        ("", f"root_crypt UUID={UUID} none\n", True),
+        ("", f"other UUID={UUID} none\n", True),
+        ("", "other UUID=11111111-2222-3333-4444-555555555555 none\n", False),
+        ("", "other /dev/sda2 none\n", True),  # it may be the one
+    ],
+)
+def test_how_dracut_is_told_to_open_a_volume(target: Target, line: str, crypttab: str, opens: bool) -> None:
+    files = {**FEDORA, "etc/crypttab": crypttab.encode()}
+    lost = stops(STACKS["luks"], image(target, files, line=f"root=UUID=1 {line}"))
+    assert lost == ([] if opens else [f"rd.luks.uuid={UUID}"])
+
+
+def test_dracut_reads_its_own_command_line(target: Target) -> None:
+    files = {**FEDORA, "etc/cmdline.d/90crypt.conf": f" rd.luks.uuid=luks-{UUID}\n".encode()}
+    assert stops(STACKS["luks"], image(target, files, line="root=UUID=1 ro")) == []
+
+
+def test_what_opens_a_volume_without_a_question_is_missed_and_no_must(target: Target) -> None:
+    crypttab = f"root_crypt UUID={UUID} /etc/keys/root tpm2-device=auto,keyscript=/bin/k\n"
+    lost = unmet(STACKS["luks"], image(target, {**FEDORA, "etc/crypttab": crypttab.encode()}))
+    assert [(one.names[0], one.must) for one in lost] == [
+        ("/etc/keys/root", False),
+        ("libcryptsetup-token-systemd-tpm2.so", False),
+        ("a way to open it without a keyscript", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ("rd.lvm.lv=vg/root", []),
+        ("rd.lvm.lv=vg/swap rd.lvm.lv=vg/root", []),
+        ("rd.lvm.vg=vg", []),
+        ("rd.auto=1", []),
+        ("rd.lvm.lv=vg/swap", ["rd.lvm.lv=vg/root"]),
+        ("", ["rd.lvm.lv=vg/root"]),
+        ("rd.lvm=0 rd.lvm.lv=vg/root", ["rd.lvm.lv=vg/root"]),
+    ],
+)
+def test_how_dracut_is_told_to_activate_a_volume(target: Target, line: str, lost: list[str]) -> None:
+    assert stops(STACKS["lvm"], image(target, FEDORA, line=line)) == lost
+
+
+def test_lvm_on_another_volume_of_device_mapper(target: Target) -> None:
+    """Debian's rule learns from others that the device is a part of a group."""
+    gone = "60-persistent-storage-dm.rules"
+    assert stops(of_disk("ext4", LVM, LUKS), image(target, DEBIAN, gone)) == [gone]
+    assert stops(of_disk("ext4", LVM, LUKS), image(target, DEBIAN, "60-persistent-storage.rules")) == []
+    files = {**DEBIAN, "scripts/local-block/lvm2": b""}
+    assert stops(of_disk("ext4", LVM, LUKS), image(target, files, gone, "69-lvm.rules")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "stopped"),
+    [
+        (f"rd.md.uuid={ARRAY}", False),
+        (f"rd.md.uuid={ARRAY.replace(':', '-')}", False),
+        ("rd.auto", False),
+        ("rd.md.uuid=11111111:22222222:33333333:44444444", True),
+        ("", True),
+        (f"rd.md=0 rd.md.uuid={ARRAY}", True),
+    ],
+)
+def test_how_dracut_is_told_to_put_an_array_together(target: Target, line: str, stopped: bool) -> None:
+    assert stops(STACKS["md"], image(target, FEDORA, line=line)) == ([f"rd.md.uuid={ARRAY}"] if stopped else [])
+
+
+@pytest.mark.parametrize(
+    ("conf", "stopped"),
+    [
+        ("ARRAY /dev/md0 metadata=1.2\n  UUID=3aaa0122:29827cfa:5331ad66:ca767371\nAUTO -all\n", False),
+        ("ARRAY /dev/md9 UUID=11111111:22222222:33333333:44444444\n", False),
+        ("AUTO -all\nARRAY /dev/md9 UUID=11111111:22222222:33333333:44444444\n", True),
+        ("AUTO +imsm +1.x -all\n", False),
+        ("AUTO +imsm -all\n", True),
+        ("AUTO homehost -all\n", False),
+        ("ARRAY <ignore> UUID=3aaa0122:29827cfa:5331ad66:ca767371\n", True),
+        ("# AUTO -all\n", False),
+        ("", False),
+    ],
+)
+def test_what_mdadm_conf_keeps_from_being_put_together(target: Target, conf: str, stopped: bool) -> None:
+    files = {**DEBIAN, "etc/mdadm/mdadm.conf": conf.encode()}
+    assert bool(stops(STACKS["md"], image(target, files))) is stopped
+
+
+def test_a_level_that_the_kernel_has_lost(target: Target) -> None:
+    (lost,) = unmet(of_disk("ext4", layer("md", "md0", level="linear")), image(target, DEBIAN))
+    assert (lost.kind, lost.names, lost.must, lost.met) == ("module", ("linear",), True, False)
+
+
+def test_multipath_is_missed_only_where_root_names_it(target: Target) -> None:
+    stack = of_disk("xfs", layer("partition", "dm-1", dm_name="mpatha1", dm_uuid="part1-mpath-3600"), MULTIPATH)
+    lost = ["dm_mod", "dm_multipath", "dm_service_time", "dm_round_robin"]
+    assert stops(stack, image(target, DEBIAN, "multipath", lost=lost, line="root=UUID=1")) == []
+    found = image(target, DEBIAN, "multipath", lost=lost, line="root=/dev/mapper/mpatha1")
+    assert stops(stack, found) == [
+        "dm_mod",
+        "dm_multipath",
+        "dm_service_time",
+        "multipath",
+        "/scripts/local-top/multipath",
+    ]
+
+
+def test_a_driver_that_was_merged_is_followed(target: Target) -> None:
+    alias = "pci:v00001000d00000072sv00001028sd00001F1Cbc01sc07i00"
+    old = {"driver": "mpt2sas", "driver-name": "mpt2sas", "modalias": alias}
+    controller = Layer("controller", "0000:02:00.0", "SAS controller", old)
+    assert stops(controller, image(target, DEBIAN)) == []
+    assert stops(controller, image(target, DEBIAN, lost=["mpt3sas"])) == ["mpt3sas"]
+
+
+def test_a_driver_that_the_kernel_does_not_have(target: Target, tmp_path: Path) -> None:
+    gone = Layer("controller", "c", "RAID controller", {"driver": "hpsa", "driver-name": "hpsa"})
+    (lost,) = unmet(gone, image(target, DEBIAN))
+    assert (lost.names, lost.met) == (("hpsa",), False)
+    assert unmet(gone, image(kernel(tmp_path, builtin="kernel/hpsa.ko\n"), DEBIAN)) == []
+
+
+def test_one_driver_of_several_that_speak_of_a_device(target: Target) -> None:
+    """usb-storage leaves to uas what both could drive."""
+    facts = {"driver": "uas", "driver-name": "uas", "modalias": "usb:v174Cp55AAd0100dc00dsc00dp00ic08isc06ip62in00"}
+    assert stops(Layer("disk", "sda", "USB disk", facts), image(target, DEBIAN, lost=["uas"])) == ["uas"]
+
+
+def test_what_is_built_in_today(target: Target) -> None:
+    """The new kernel may have it as a module; what never is one is not looked for."""
+    nvme = Layer("disk", "d", "disk", {"driver": "", "driver-name": "nvme", "modalias": f"{PCI}bc01sc08i02"})
+    assert stops(nvme, image(target, DEBIAN)) == []
+    assert stops(nvme, image(target, DEBIAN, lost=["nvme"])) == ["nvme"]
+    bridge = Layer("controller", "b", "bridge", {"driver": "", "driver-name": "port", "modalias": f"{PCI}bc06sc04i00"})
+    assert stops(bridge, image(target, DEBIAN, lost=["shpchp"])) == []
+    disk = Layer("disk", "sda", "disk", {"driver": "", "driver-name": "sd"})
+    assert stops(disk, image(target, DEBIAN, lost=["sd_mod"])) == ["sd_mod"]
+
+
+def test_roots_on_the_network(target: Target) -> None:
+    adapter = Layer("network", "eth0", "network interface eth0", {"driver": "e1000", "driver-name": "e1000"})
+    nfs = Layer("file-system", "nfs4", "nfs4", {"fstype": "nfs4", "options": "vers=4.2"}, (adapter,))
+    found = image(target, DEBIAN, "ipconfig", "nfsmount", lost=["nfs", "nfsv4"])
+    assert stops(nfs, found) == ["nfs", "nfsv4", "nfsmount", "ipconfig", "e1000"]
+    facts = {"one-of": "eth0 eth1", **adapter.facts}
+    either = Layer("controller", "host3", "SCSI", {"carrier": "iscsi_tcp"}, (Layer("network", "eth0", "eth0", facts),))
+    assert stops(either, image(target, FEDORA)) == []
+    assert stops(either, image(target, FEDORA, "iscsiadm", lost=["iscsi_tcp"])) == ["iscsi_tcp", "iscsistart"]
+
+
+def test_an_overlay_that_nothing_in_the_image_lays(target: Target) -> None:
+    overlay = Layer("overlay", "overlay", "overlay", {})
+    assert stops(overlay, image(target, DEBIAN, lost=["overlay"])) == []
+    files = {**DEBIAN, "scripts/init-bottom/overlayroot": b""}
+    assert stops(overlay, image(target, files, lost=["overlay"])) == ["overlay"]
+
+
+def test_images_of_other_programs_are_asked_for_modules_alone(target: Target) -> None:
+    files: dict[str, initrd.Content] = {"lib": "usr/lib", "init": b""}
+    for stack in STACKS.values():
+        assert [one.kind for one in unmet(stack, image(target, files))] == []
+    assert stops(STACKS["luks"], image(target, files, lost=["dm_crypt"])) == ["dm_crypt"]
+
+
+def test_without_an_image_everything_must_be_built_in(target: Target) -> None:
+    lost = unmet(STACKS["ext4"], Image(None, RELEASE, target))
+    assert [one.names[0] for one in lost] == ["ext4", "crc32c_generic", "sd_mod", "ahci"]
+
+
+def test_a_kernel_whose_lists_are_not_there() -> None:
+    """The names are then taken as they are."""
+    assert unmet(STACKS["lvm on luks on md"], image(None, DEBIAN)) == []
+    assert stops(STACKS["luks"], image(None, DEBIAN, lost=["dm_crypt"])) == ["dm_crypt"]
+
+
+def mirror(*drivers: str, level: str = "raid1", kind: str = "md", degraded: str = "0") -> Layer:
+    legs = tuple(Layer("disk", f"sd{n}", f"sd{n}", {"driver": one}) for n, one in enumerate(drivers))
+    return Layer(kind, "md0", "array", {"level": level, "degraded": degraded}, legs)
+
+
+@pytest.mark.parametrize(
+    ("top", "lost", "decides"),
+    [
+        (mirror("ahci", "nvme"), {"ahci"}, set()),
+        (mirror("ahci", "nvme"), {"ahci", "nvme"}, {"ahci", "nvme"}),
+        (mirror("ahci", "ahci"), {"ahci"}, {"ahci"}),
+        (mirror("ahci", "nvme", "uas", level="raid5"), {"uas"}, set()),
+        (mirror("ahci", "nvme", "uas", level="raid5", degraded="1"), {"uas"}, {"uas"}),
+        (mirror("ahci", "nvme", "nvme", "uas", level="raid6"), {"nvme"}, set()),
+        (mirror("ahci", "nvme", level="raid0"), {"nvme"}, {"nvme"}),
+        (mirror("ahci", "nvme", kind="multipath", level=""), {"nvme"}, set()),
+        (mirror("ahci", "nvme", kind="lvm-raid"), {"nvme"}, {"nvme"}),
+        (mirror("ahci", "nvme", kind="lvm"), {"nvme"}, {"nvme"}),
+    ],
+)
+def test_what_keeps_a_mirror_from_coming_up(target: Target, top: Layer, lost: set[str], decides: set[str]) -> None:
+    """LVM's rules in images of initramfs-tools wait for all disks of a group."""
+    gone = {name: [one for one in top.walk() if one.facts.get("driver") == name] for name in lost}
+    assert layers.decisive(top, image(target, DEBIAN), gone) == decides
+
+
+def test_every_kind_is_known() -> None:
+    for stack in STACKS.values():
+        assert {one.kind for one in stack.walk()} <= layers.KNOWN
+    assert "unknown" not in layers.KNOWN
