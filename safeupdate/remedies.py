@@ -24,15 +24,15 @@ def make_initramfs(machine: Machine, release: str, image: str | None = None) -> 
     # An image on the ESP is copied there from /boot, and either may be full.
     places = ["/boot", directory] if directory and _there(machine, directory) else ["/boot"]
     space = ("df", "-h", *dict.fromkeys(places))
-    if _has(machine, "update-initramfs"):
+    if has(machine, "update-initramfs"):
         there = _there(machine, image or f"/boot/initrd.img-{release}")
         return Remedy(text, (space, ("update-initramfs", "-u" if there else "-c", "-k", release)))
-    if _has(machine, "dracut"):
+    if has(machine, "dracut"):
         names = {"dpkg": "/boot/initrd.img-{}", "zypper": "/boot/initrd-{}"}
-        name = next((names[tool] for tool in names if _has(machine, tool)), "/boot/initramfs-{}.img")
+        name = next((names[tool] for tool in names if has(machine, tool)), "/boot/initramfs-{}.img")
         image = image or name.format(release)
         return Remedy(text, (space, ("dracut", "--force", image, release)))
-    if _has(machine, "mkinitcpio"):
+    if has(machine, "mkinitcpio"):
         return Remedy(text, (space, ("mkinitcpio", "-P")))
     return Remedy(text)
 
@@ -40,7 +40,7 @@ def make_initramfs(machine: Machine, release: str, image: str | None = None) -> 
 def install(machine: Machine, package: str) -> Remedy:
     """Install a package that has the same name everywhere."""
     for program in ("apt-get", "dnf", "zypper"):
-        if _has(machine, program):
+        if has(machine, program):
             return Remedy(f"Install {package}.", ((program, "install", package),))
     return Remedy(f"Install {package}.")
 
@@ -48,16 +48,16 @@ def install(machine: Machine, package: str) -> Remedy:
 def reinstall_kernel(machine: Machine, release: str) -> Remedy:
     """Put the kernel's files back."""
     text = f"Install the kernel {release} again."
-    if _there(machine, "/var/lib/dpkg/status") or _has(machine, "dpkg"):
+    if _there(machine, "/var/lib/dpkg/status") or has(machine, "dpkg"):
         packages = _owners(machine, release) or (f"linux-image-{release}",)
         return Remedy(text, (("apt-get", "install", "--reinstall", *packages),))
-    if _has(machine, "dnf"):
+    if has(machine, "dnf"):
         # Image and modules have packages of their own, whose names differ by flavour (kernel-rt-core, kernel-uek-core).
         return Remedy(text, (("dnf", "reinstall", f"kernel*-{release}"),))
-    if _has(machine, "zypper"):
+    if has(machine, "zypper"):
         flavour = release.rpartition("-")[2]
         return Remedy(text, (("zypper", "install", "--force", f"kernel-{flavour}"),))
-    if _has(machine, "pacman"):
+    if has(machine, "pacman"):
         names: set[str] = set()
         with suppress(Unreadable):
             bases = (machine.value(f"/usr/lib/modules/{one}/pkgbase") for one in machine.listdir("/usr/lib/modules"))
@@ -68,11 +68,11 @@ def reinstall_kernel(machine: Machine, release: str) -> Remedy:
 
 def remove_kernels(machine: Machine, releases: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """The commands that remove these kernels, or all that the distribution calls old; none where they are not known."""
-    if _has(machine, "apt-get"):
+    if has(machine, "apt-get"):
         return (("apt-get", "autoremove", "--purge"),)
-    if _has(machine, "dnf"):
+    if has(machine, "dnf"):
         return (("dnf", "remove", *(f"kernel*-{release}" for release in releases)),)
-    return (("zypper", "purge-kernels"),) if _has(machine, "zypper") else ()
+    return (("zypper", "purge-kernels"),) if has(machine, "zypper") else ()
 
 
 def _owners(machine: Machine, release: str) -> tuple[str, ...]:
@@ -107,6 +107,33 @@ def build_module(machine: Machine, release: str, name: str) -> tuple[tuple[str, 
     return ()
 
 
+def install_headers(machine: Machine, release: str) -> tuple[str, ...]:
+    """The command that installs what modules of a kernel are built against; empty where it is not known."""
+    if has(machine, "apt-get"):
+        kind = "linux"
+        if release.endswith("-pve"):
+            kind = "pve" if release.startswith(("4.", "5.")) else "proxmox"
+        return ("apt-get", "install", f"{kind}-headers-{release}")
+    if has(machine, "dnf"):
+        return ("dnf", "install", kernel_devel(release))
+    if has(machine, "zypper"):
+        # The package's version has a number more than the kernel's release.
+        return ("zypper", "install", f"kernel-{release.rpartition('-')[2]}-devel")
+    if has(machine, "pacman"):
+        with suppress(Unreadable):
+            package = machine.value(f"/usr/lib/modules/{release}/pkgbase")
+            return ("pacman", "-S", f"{package}-headers") if package else ()
+    return ()
+
+
+def kernel_devel(release: str) -> str:
+    """Fedora's and RHEL's package with the headers of a kernel, whose flavour stands behind its release, or within
+    (UEK)."""
+    base, _, flavour = release.partition("+")
+    flavour = flavour or ("uek" if "uek" in release else "")
+    return f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}"
+
+
 def write_boot_menu(machine: Machine, loader: str | None, config: str | None) -> Remedy:
     """Write the boot loader's menu from what is installed; `config` is the file that holds GRUB's menu itself."""
     text = "Write the boot menu anew."
@@ -114,10 +141,10 @@ def write_boot_menu(machine: Machine, loader: str | None, config: str | None) ->
         return _refresh()
     if loader != "grub":
         return Remedy(text)
-    if _has(machine, "update-grub"):
+    if has(machine, "update-grub"):
         return Remedy(text, (("update-grub",),))
     config = config or "/boot/grub2/grub.cfg"
-    tool = "grub2-mkconfig" if _has(machine, "grub2-mkconfig") or "/grub2/" in config else "grub-mkconfig"
+    tool = "grub2-mkconfig" if has(machine, "grub2-mkconfig") or "/grub2/" in config else "grub-mkconfig"
     return Remedy(text, ((tool, "-o", config),))
 
 
@@ -135,7 +162,7 @@ def add_kernels(machine: Machine, releases: Sequence[str]) -> Remedy:
 
 def change_command_line(machine: Machine, image: str, *, add: str = "", remove: str = "") -> Remedy | None:
     """Change a parameter in the entry of the kernel `image` by grubby(8); None where the machine has no grubby."""
-    if not _has(machine, "grubby"):
+    if not has(machine, "grubby"):
         return None
     change = f"--args={add}" if add else f"--remove-args={remove}"
     return Remedy("Correct the command line in the boot entry.", (("grubby", f"--update-kernel={image}", change),))
@@ -145,7 +172,8 @@ def _refresh() -> Remedy:
     return Remedy("Have the kernels and their entries copied to the ESPs anew.", (("proxmox-boot-tool", "refresh"),))
 
 
-def _has(machine: Machine, program: str) -> bool:
+def has(machine: Machine, program: str) -> bool:
+    """Whether an administrator's program is there."""
     return any(_there(machine, f"{directory}/{program}") for directory in ("/usr/sbin", "/usr/bin", "/sbin"))
 
 

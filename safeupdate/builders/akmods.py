@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable
 
-from safeupdate import packages
+from safeupdate import packages, remedies
 from safeupdate.builders import Brought, Fault, State, World, units
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import make_log
@@ -178,7 +178,7 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
         remedy = Remedy("Have akmods build it now.", (build,))
         return "waiting", "", "akmods will build it when the machine starts.", remedy
     if not one.can_build:
-        devel = _devel(release)
+        devel = remedies.kernel_devel(release)
         remedy = Remedy(f"Install {devel}, and have akmods build it.", (("dnf", "install", devel), build))
         return "absent", "headers", f"They are in the package {devel}.", remedy
     if one.source is None:
@@ -187,13 +187,6 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
     why = "akmods does not start with the machine."
     start = ("systemctl", "enable", "akmods.service")
     return "absent", "", why, Remedy("Have akmods build it, and start with the machine.", (build, start))
-
-
-def _devel(release: str) -> str:
-    """The package with the headers of a kernel, whose flavour stands behind its release, or within (UEK)."""
-    base, _, flavour = release.partition("+")
-    flavour = flavour or ("uek" if "uek" in release else "")
-    return f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}"
 
 
 def _akmod(machine: Machine, release: str, name: str, busy: bool, at_boot: bool, can_build: bool) -> Akmod:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from safeupdate import kernels
+from safeupdate import kernels, remedies
 from safeupdate.builders import Brought, Fault, State, World, dkms_tree, units
 from safeupdate.builders.dkms_tree import Build, BuiltModule, Package
 from safeupdate.errors import Missing, Unreadable
@@ -290,31 +290,11 @@ def _again(package: Package, release: str, directory: str) -> Remedy:
 
 
 def _with_headers(machine: Machine, package: Package, release: str) -> Remedy:
-    command = _headers(machine, release)
+    command = remedies.install_headers(machine, release)
     if not command:
         return Remedy("Install the headers of this kernel, and have dkms build it.", (_command(package, release),))
     text = f"Install the headers of this kernel, {command[-1]}, and have dkms build it."
     return Remedy(text, (command, _command(package, release)))
-
-
-def _headers(machine: Machine, release: str) -> tuple[str, ...]:
-    """The command that installs what modules of a kernel are built against; empty where it is not known."""
-    if _has(machine, "apt-get"):
-        kind = "linux"
-        if release.endswith("-pve"):
-            kind = "pve" if release.startswith(("4.", "5.")) else "proxmox"
-        return ("apt-get", "install", f"{kind}-headers-{release}")
-    if _has(machine, "dnf"):
-        base, _, flavour = release.partition("+")
-        flavour = flavour or ("uek" if "uek" in release else "")
-        return ("dnf", "install", f"kernel-{flavour}-devel-{base}" if flavour else f"kernel-devel-{base}")
-    if _has(machine, "zypper"):
-        version, _, flavour = release.rpartition("-")
-        return ("zypper", "install", f"kernel-{flavour}-devel={version}")
-    if _has(machine, "pacman"):
-        package = machine.value(f"/usr/lib/modules/{release}/pkgbase")
-        return ("pacman", "-S", f"{package}-headers") if package else ()
-    return ()
 
 
 def _mend(
@@ -327,19 +307,13 @@ def _mend(
     if failed.kind == "compiler":
         compiler = (config or {}).get("CONFIG_CC_VERSION_TEXT", "")
         named = re.match(r"(?:[\w.]+-)*?((?:gcc|clang)(?:-\d+)?)\s", compiler)
-        if named is not None and _has(machine, "apt-get"):
+        if named is not None and remedies.has(machine, "apt-get"):
             text = f"Install {named.group(1)}, which built the kernel, and have dkms build it again."
             return Remedy(text, (("apt-get", "install", named.group(1)), command))
     text = (
         f"Install a version of {package.name} that is made for this kernel, or mend what the log says; then build it."
     )
     return Remedy(text, (command,))
-
-
-def _has(machine: Machine, program: str) -> bool:
-    with suppress(Unreadable):
-        return any(machine.exists(f"{directory}/{program}") for directory in ("/usr/bin", "/usr/sbin"))
-    return False
 
 
 # -- whether it is wanted, and what a build has printed --------------------------------------------------------

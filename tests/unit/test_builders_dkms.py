@@ -273,7 +273,7 @@ HEADERS = {
     ("dnf", "6.6.7-200.fc39.x86_64"): ("dnf", "install", "kernel-devel-6.6.7-200.fc39.x86_64"),
     ("dnf", "5.14.0-1.el9.x86_64+rt"): ("dnf", "install", "kernel-rt-devel-5.14.0-1.el9.x86_64"),
     ("dnf", "5.15.0-6.el9uek.x86_64"): ("dnf", "install", "kernel-uek-devel-5.15.0-6.el9uek.x86_64"),
-    ("zypper", "6.4.0-150600.21-default"): ("zypper", "install", "kernel-default-devel=6.4.0-150600.21"),
+    ("zypper", "6.4.0-150600.21-default"): ("zypper", "install", "kernel-default-devel"),
     ("pacman", "6.10.1-arch1-1"): ("pacman", "-S", "linux-headers"),
 }
 
