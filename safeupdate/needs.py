@@ -386,8 +386,7 @@ def _used(facts: _Facts, volumes: Volumes) -> Iterator[Need]:
             yield Need(name, "use", f"the device {device} ({bus}) is driven by it")
     for name, module in facts.loaded.items():
         if module.held is not None and module.held > 0:
-            others = "1 other holds" if module.held == 1 else f"{module.held} others hold"
-            yield Need(name, "use", f"{others} it (/proc/modules)")
+            yield Need(name, "use", f"it is in use now, by its count in /proc/modules ({module.held})")
 
 
 def _interfaces(facts: _Facts) -> Iterator[tuple[str, str]]:

@@ -134,8 +134,10 @@ class Package:
             with suppress(Missing):
                 return None, f"{source} leads to {self.machine.readlink(source)}, which does not exist."
             return None, f"{source}, the link to its source, does not exist."
-        except (Unreadable, FormatError) as error:
-            return None, f"{source}/dkms.conf cannot be read here: {getattr(error, 'reason', error)}."
+        except Unreadable as error:
+            return None, f"{error.path} cannot be read here: {error.reason}."
+        except FormatError as error:
+            return None, f"{source}/dkms.conf cannot be read here: {error}."
 
     def conf_for(
         self, release: str, architecture: str | None = None, config: Mapping[str, str] | None = None

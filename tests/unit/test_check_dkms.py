@@ -127,7 +127,7 @@ def test_what_no_builder_knows_and_what_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loaded", "level", "words"),
     [
-        (IN_USE, "blocker", "comes back without what acme does: 1 other holds it (/proc/modules)."),
+        (IN_USE, "blocker", "comes back without what acme does: it is in use now, by its count in /proc/modules (1)."),
         (IDLE, "warning", "acme is loaded now, and nothing here shows a use of it."),
         (GONE, "warning", "No use of it on this machine is known."),
         (IDLE.replace(" 0 -", " - -"), "unknown", "cannot be told: this kernel does not count its uses."),

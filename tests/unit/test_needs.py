@@ -232,7 +232,7 @@ def test_an_idle_module_is_none(tmp_path: Path) -> None:
     found = of(tmp_path, files, loaded=loaded)
     assert {found[name].kind for name in ("vboxdrv", "vboxnetadp", "acpi_call")} == {"loaded"}
     running = of(tmp_path / "running", files, loaded=loaded.replace("vboxdrv 2", "vboxdrv 3"))
-    assert running["vboxdrv"] == Need("vboxdrv", "use", "1 other holds it (/proc/modules)")
+    assert running["vboxdrv"] == Need("vboxdrv", "use", "it is in use now, by its count in /proc/modules (1)")
     assert running["vboxnetadp"].kind == "loaded"
 
 
