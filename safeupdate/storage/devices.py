@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from safeupdate.errors import FormatError, Missing, ProgramFailed, Unreadable
-from safeupdate.formats import crypttab, dm_table
+from safeupdate.formats import crypttab, dm_table, luks
 from safeupdate.formats.crypttab import Line
 from safeupdate.formats.dm_table import Target
 from safeupdate.machine import Machine
@@ -336,7 +336,24 @@ class Devices:
                         facts["integrity"] = argument.partition(":")[2]
         line = next((line for line in self.crypttab if line.name == called), None)
         if line is not None:
-            facts.update(described(line))
+            facts.update({**self.described(line), **facts})
+
+    def described(self, line: Line) -> dict[str, str]:
+        """A line of crypttab(5) as facts, with those of a header that is a file apart from the device."""
+        facts = {
+            "crypttab": str(line.number),
+            "crypttab-name": line.name,
+            "crypttab-source": line.source,
+            "crypttab-key": line.key,
+            "crypttab-options": ",".join(line.options),
+        }
+        try:
+            with self._machine.open(line.value("header") or "") as file:
+                header = luks.parse(file)
+        except (FormatError, Missing, Unreadable):
+            return facts
+        apart = {"luks-version": str(header.version), "luks-uuid": header.uuid, "cipher": " ".join(header.ciphers)}
+        return {**facts, **{fact: value for fact, value in apart.items() if value}}
 
     @cached_property
     def crypttab(self) -> tuple[Line, ...]:
@@ -538,17 +555,6 @@ class Devices:
             return self._machine.text(path) or ""
         except Unreadable:
             return ""
-
-
-def described(line: Line) -> dict[str, str]:
-    """A line of crypttab(5) as facts of a layer."""
-    return {
-        "crypttab": str(line.number),
-        "crypttab-name": line.name,
-        "crypttab-source": line.source,
-        "crypttab-key": line.key,
-        "crypttab-options": ",".join(line.options),
-    }
 
 
 def table(machine: Machine) -> bytes:

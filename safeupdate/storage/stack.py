@@ -16,7 +16,7 @@ from safeupdate.formats import cmdline
 from safeupdate.formats.cmdline import CommandLine
 from safeupdate.formats.mountinfo import Mount
 from safeupdate.machine import Machine
-from safeupdate.storage.devices import Devices, Layer, described
+from safeupdate.storage.devices import Devices, Layer
 from safeupdate.volumes import QUOTES, TAGS, Volumes
 
 __all__ = ["Layer", "Stack", "of"]
@@ -348,7 +348,7 @@ class _Stacks:
         """The volume of that name that crypttab or the command line opens."""
         line = next((line for line in self._devices.crypttab if line.name == name), None)
         source = line.source if line is not None else ""
-        facts = {"dm-name": name, "format": "encrypted", **(described(line) if line is not None else {})}
+        facts = {"dm-name": name, "format": "encrypted", **(self._devices.described(line) if line is not None else {})}
         for value in self._line.all("rd.luks.name"):
             uuid, _, called = value.partition("=")
             source = f"UUID={uuid}" if called == name else source

@@ -15,6 +15,7 @@ from tests.fuzz.targets import LIMIT, WORLDS, member
 from tests.unit import efi, elves, initrd, layouts, signed_efi, signing
 from tests.unit.test_efi_signatures import SHA256, X509, siglist
 from tests.unit.test_ledger_reading import BOOT, CHECK, ledger
+from tests.unit.test_luks import LUKS1, LUKS2
 from tests.unit.test_module_symbols import ko, vmlinux
 from tests.unit.trees import dep_index, index, x86_image
 
@@ -148,6 +149,7 @@ def made() -> Seeds:
         b"vda2_crypt UUID=1 none luks,discard\n# c\nswap\\040a /dev/vda3 /dev/urandom swap,cipher=a\n"
     ]
     seeds["dm-table"] += [b"vda2_crypt: 0 39809024 crypt aes-xts-plain64 :64:logon:a 0 254:2 32768 1 allow_discards\n"]
+    seeds["luks"] += [LUKS1, LUKS2.rstrip(b"\0")]
     seeds["fstab"] += [b'UUID=1 / ext4 defaults 0 1\n/dev/a\\040b /c none bind,x="a,b"\n# d\n/swap none swap sw 0 0\n']
     seeds["mountinfo"] += [
         b"22 1 8:2 / / rw,noatime shared:1 - ext4 /dev/sda2 rw,a=b\n23 22 0:5 / /a\\040b rw - tmpfs t rw\n"

@@ -49,6 +49,7 @@ from safeupdate.formats import (
     kconfig,
     kernel_parameters,
     loader_conf,
+    luks,
     make_log,
     modsig,
     module_file,
@@ -128,6 +129,10 @@ def _cmdline(data: bytes) -> None:
     for name, _ in line.parameters[:20]:
         kernel_parameters.meant(name)
         line.last(name)
+
+
+def _luks(data: bytes) -> None:
+    luks.parse(io.BytesIO(data))
 
 
 def _dm_table(data: bytes) -> None:
@@ -670,6 +675,7 @@ TARGETS: dict[str, Target] = {
     "initramfs-packed": Target(_packed, _CPIO, ()),
     "kconfig": Target(kconfig.parse, (b"CONFIG_", b"=y\n", b"=m\n")),
     "loader-conf": Target(_loader_conf, _CONF),
+    "luks": Target(_luks, (luks.MAGIC, b"\0\2", b'"segments":{"0":{', b'"encryption":"aes-xts-plain64"', b'"tokens":')),
     "make-log": Target(
         lambda data: make_log.parse(data[:4096], data),
         (b"DKMS make.log for ", b"a.c:1:2: error: ", b"# exit code: "),

@@ -16,6 +16,7 @@ from safeupdate.storage import devices, stack
 from safeupdate.storage.stack import Layer, Stack
 from safeupdate.volumes import Volumes
 from tests.unit.captures import captured
+from tests.unit.test_luks import LUKS2
 from tests.unit.test_storage_drivers import PCI, block, dm, driven, sata
 from tests.unit.trees import Content, Link, tree
 
@@ -180,6 +181,20 @@ def test_integrity_under_luks(tmp_path: Path) -> None:
     assert kinds(found)[1:3] == ["crypt dm-1", "integrity dm-0"]
     assert layer(found, "dm-1").facts["cipher"] == "capi:authenc(hmac(sha256),xts(aes))-random"
     assert layer(found, "dm-1").facts["integrity"] == "48:aead"
+
+
+def test_a_header_apart_from_its_device(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        **virtio(),
+        **dm("dm-0", f"CRYPT-LUKS2-{'0' * 32}-root", ("vda1",), "root"),
+        **mounted("/dev/mapper/root"),
+        "/etc/crypttab": "root /dev/vda1 none luks,header=/boot/root.header\n",
+        "/boot/root.header": LUKS2,
+    }
+    assert layer(root(tree(tmp_path / "a", files)), "dm-0").facts["cipher"] == "aes-xts-plain64"
+    bare = {path: content for path, content in files.items() if not path.startswith(("/sys/", "/proc/"))}
+    found = root(tree(tmp_path / "b", bare), "root=/dev/mapper/root")
+    assert layer(found, "root").facts["cipher"] == "aes-xts-plain64"
 
 
 def test_thin_lvm(tmp_path: Path) -> None:
