@@ -47,7 +47,6 @@ alias crypto-sha256 sha256_generic
 alias raid5 raid456
 alias raid6 raid456
 alias dm-cache-default dm_cache_smq
-alias dm-thin dm_thin_pool
 alias mpt2sas mpt3sas
 alias pci:v00001000d00000072sv*sd*bc*sc*i* mpt3sas
 alias pci:v*d*sv*sd*bc01sc06i01* ahci
@@ -502,6 +501,16 @@ def test_what_keeps_a_mirror_from_coming_up(target: Target, top: Layer, lost: se
     """LVM's rules in images of initramfs-tools wait for all disks of a group."""
     gone = {name: [one for one in top.walk() if one.facts.get("driver") == name] for name in lost}
     assert layers.decisive(top, image(target, DEBIAN), gone) == decides
+
+
+def test_targets_of_device_mapper(target: Target) -> None:
+    """linear and zero: the one is a part of dm-mod, of the other this kernel tells nothing."""
+    stack = of_disk("ext4", layer("dm", dm_uuid="x", targets="linear thin snapshot-origin zero crypt"))
+    assert stops(stack, image(target, DEBIAN, lost=["dm_crypt", "dm_thin_pool"])) == [
+        "dm_thin_pool",
+        "dm_snapshot",
+        "dm_crypt",
+    ]
 
 
 def test_every_kind_is_known() -> None:

@@ -31,8 +31,8 @@ KINDS = (
     "verity",
 )
 
-_OWN = frozenset({"linear", "striped", "error"})
-"""Targets that are a part of dm-mod itself."""
+_SAME = {"thin": "thin-pool", "snapshot-origin": "snapshot", "snapshot-merge": "snapshot"}
+"""Targets that come with another one."""
 
 _TARGETS = {
     "crypt": "crypt",
@@ -57,8 +57,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper", must=must)
     listed = layer.facts.get("targets", "").split()
     for target in listed or filter(None, [_TARGETS.get(layer.kind)]):
-        if target not in _OWN:
-            yield from _target(layer, image, target, must)
+        yield from _target(layer, image, _SAME.get(target, target), must)
     level = layer.facts.get("level", "")
     if level.startswith("raid"):
         yield from ask.module(layer, image, level, f"it is the {level} of this volume")
@@ -72,11 +71,12 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
 
 
 def _target(layer: Layer, image: Image, target: str, must: bool) -> Iterator[Requirement]:
+    """The module of a target. Of one that is in no module of its name nothing is known: some are a part of dm-mod."""
     why = f"the volume's target {target} comes from it"
     if target == "vdo" and image.target is not None and not image.target.by_name("dm-vdo"):
         yield from ask.module(layer, image, "kvdo", why)  # before Linux 6.9
         return
-    # The kernel asks for dm-NAME (drivers/md/dm-target.c), which may be an alias.
-    yield from ask.module(layer, image, f"dm-{target}", why, must=must)
+    if target in _TARGETS.values() or (image.target is not None and image.target.by_name(f"dm-{target}")):
+        yield from ask.module(layer, image, f"dm-{target}", why, must=must)
     if target == "cache":
         yield from ask.module(layer, image, "dm-cache-smq", "it decides what the volume's cache keeps")
