@@ -179,7 +179,8 @@ class Layer:
     table has it), `integrity`, and the line of crypttab, `crypttab`, `crypttab-name`, `crypttab-source`,
     `crypttab-key`, `crypttab-options`. Of `lvm…`: `group`, `volume`, `part` for one that LVM hides, `level` where
     dm-raid has it. Of `md`: `level`, `array-uuid`, `array-name`, `raid-disks`, `degraded`, `array-state`, `metadata`.
-    Of `multipath`: `wwid`, `paths`. Of `network`: `one-of`, all interfaces of which any may be the one.
+    Of `multipath`: `wwid`, `paths` (their number), `selector` and `handler`, as the kernel names these. Of `network`:
+    `type`, of one that is no hardware, and `one-of`, all interfaces of which any may be the one.
     """
 
     kind: str
@@ -303,7 +304,7 @@ class Devices:
             self._encrypted(facts, targets)
             return Layer(kind, name, f"{facts['format']} volume {called} ({name})", facts, below)
         if kind == "multipath":
-            facts.update({"wwid": uuid.partition("-")[2], "paths": str(len(below))})
+            facts.update({"wwid": uuid.partition("-")[2], "paths": str(len(below)), **_paths(targets)})
         return Layer(kind, name, f"{_MAPPED[kind]} {called} ({name})", facts, below)
 
     def _volume(self, name: str, facts: dict[str, str], below: tuple[Layer, ...], targets: tuple[Target, ...]) -> Layer:
@@ -438,9 +439,9 @@ class Devices:
         name = posixpath.basename(place)
         facts = self._driven(place)
         if facts:
-            if facts["driver-name"] == "pcieport":
-                return None  # a PCI bridge: its driver is never a module
             number = (self._value(f"{place}/class") or "")[:6]
+            if number == "0x0604" or facts["driver-name"] == "pcieport":
+                return None  # a PCI bridge: what is behind it is found without a driver
             bus = facts["bus"]
             words = _CLASSES.get(number, f"{bus.upper() if len(bus) < 4 else bus} device")
             words = _NAMED.get(facts["driver-name"], words)
@@ -566,6 +567,20 @@ def table(machine: Machine) -> bytes:
         return dm_table.without_keys(machine.read_if_there(TABLE) or b"")
     # It reads what the kernel has in its memory: where it waits, device-mapper itself hangs.
     return dm_table.without_keys(machine.run(["dmsetup", "table"], timeout=5).stdout)
+
+
+def _paths(targets: tuple[Target, ...]) -> dict[str, str]:
+    """How a multipath device chooses among its paths, by the counted lists of its table: features, the hardware
+    handler, groups of paths with their selector (the kernel's drivers/md/dm-mpath.c)."""
+    words = iter(targets[0].arguments if targets else ())
+    try:
+        for _ in range(int(next(words))):
+            next(words)
+        handler = [next(words) for _ in range(int(next(words)))]
+        _, _, selector = next(words), next(words), next(words)
+    except (StopIteration, ValueError):
+        return {}
+    return {"selector": selector, **({"handler": handler[0]} if handler else {})}
 
 
 def _array_uuid(text: str) -> str:

@@ -163,7 +163,8 @@ class _Stacks:
         if self._machine.has_sysfs:
             below = [self._devices.block(name) for name in sorted(devices) if self._devices.has(name)]
             if not below:
-                known = spec.startswith("/dev/") or self._volumes.knows(spec.partition("=")[0])
+                tag = spec.partition("=")[0]
+                known = self._volumes.knows(tag) if tag in TAGS else self._machine.live or bool(self._volumes.udev)
                 there = "names no device of this machine" if known else "may be any device, as far as is known here"
                 return Stack("resume", None, f"{place}{spec} {there}")
             return Stack("resume", Layer("swap", "swap", f"{words} ({spec})", facts, tuple(below)))

@@ -270,6 +270,10 @@ def test_multipath_with_partitions(tmp_path: Path) -> None:
     files |= dm("dm-0", "mpath-3600508b400105e210000900000490000", tuple(paths), "mpatha")
     files |= dm("dm-1", "part2-mpath-3600508b400105e210000900000490000", ("dm-0",), "mpatha-part2")
     files |= mounted("/dev/mapper/mpatha-part2")
+    files[devices.TABLE] = (
+        "mpatha: 0 99 multipath 1 queue_if_no_path 1 alua 1 1 service-time 0 2 2 8:0 1 1 8:16 1 1\n"
+        "mpatha-part2: 0 9 linear 253:0 2048\n"
+    )
     found = root(tree(tmp_path, files))
     assert (
         "\n".join(found.lines())
@@ -291,6 +295,7 @@ def test_multipath_with_partitions(tmp_path: Path) -> None:
     )
     facts = layer(found, "dm-0").facts
     assert (facts["wwid"], facts["paths"]) == ("3600508b400105e210000900000490000", "8")
+    assert (facts["selector"], facts["handler"]) == ("service-time", "alua")
     assert kinds(found).count("controller 0000:05:00.0") == 1
 
 
@@ -318,6 +323,17 @@ def test_a_volume_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
 
 
 # -- md and others ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["", "x", "9 a", "0 0", "0 x", "1 queue_if_no_path 0 0 1"])
+def test_a_table_of_multipath_that_makes_no_sense(tmp_path: Path, words: str) -> None:
+    files: dict[str, Content] = {
+        **virtio(),
+        **dm("dm-0", "mpath-1", ("vda",), "mpatha"),
+        **mounted("/dev/mapper/mpatha"),
+        devices.TABLE: f"mpatha: 0 99 multipath {words}\n",
+    }
+    assert "selector" not in layer(root(tree(tmp_path, files)), "dm-0").facts
 
 
 @pytest.mark.parametrize("level", ["raid1", "raid10", "raid5", "linear"])
@@ -507,7 +523,8 @@ def test_a_virtual_disk_without_pci(tmp_path: Path) -> None:
 def test_a_disk_behind_a_raid_card(tmp_path: Path) -> None:
     unit = f"{PCI}/0000:00:03.0/0000:03:00.0/host0/target0:2:0/0:2:0:0"
     files = {
-        **driven(f"{PCI}/0000:00:03.0", "pci", "pcieport"),
+        **driven(f"{PCI}/0000:00:03.0", "pci", "shpchp", "shpchp"),
+        f"{PCI}/0000:00:03.0/class": "0x060400\n",
         **driven(f"{PCI}/0000:00:03.0/0000:03:00.0", "pci", "megaraid_sas", "megaraid_sas"),
         f"{PCI}/0000:00:03.0/0000:03:00.0/class": "0x010400\n",
         **driven(unit, "scsi", "sd", "sd_mod"),
@@ -755,12 +772,13 @@ def test_a_device_to_resume_from_that_is_not_there(tmp_path: Path) -> None:
         **virtio(),
         **mounted("/dev/vda1"),
         "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sdz9\n",
+        "/run/udev/data/b254:1": "E:ID_FS_TYPE=ext4\n",
     }
     found = stacks(tree(tmp_path, files), "root=/dev/vda1")["resume"]
     assert found.top is None
     assert found.problem == "/etc/initramfs-tools: RESUME=/dev/sdz9 names no device of this machine"
-    named = stacks(tree(tmp_path), "root=/dev/vda1 resume=UUID=gone")["resume"]
-    assert named.problem == "resume=UUID=gone may be any device, as far as is known here"
+    named = stacks(tree(tmp_path), "root=/dev/vda1 resume=PARTUUID=gone")["resume"]
+    assert named.problem == "resume=PARTUUID=gone may be any device, as far as is known here"
 
 
 # -- without sysfs ---------------------------------------------------------------------------------------------
