@@ -409,6 +409,13 @@ def test_multipath_is_missed_only_where_root_names_it(target: Target) -> None:
     ]
 
 
+def test_what_chooses_the_path(target: Target) -> None:
+    facts = {**MULTIPATH.facts, "selector": "round-robin", "handler": "alua"}
+    stack = of_disk("xfs", Layer("multipath", "dm-0", "multipath mpatha", facts))
+    lost = unmet(stack, image(target, DEBIAN, lost=["dm_round_robin"], line="root=/dev/mapper/mpatha"))
+    assert [(one.names, one.must) for one in lost] == [(("dm_round_robin",), True), (("scsi_dh_alua",), False)]
+
+
 def test_a_driver_that_was_merged_is_followed(target: Target) -> None:
     alias = "pci:v00001000d00000072sv00001028sd00001F1Cbc01sc07i00"
     old = {"driver": "mpt2sas", "driver-name": "mpt2sas", "modalias": alias}

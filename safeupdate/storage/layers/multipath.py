@@ -20,7 +20,14 @@ _SELECTORS = ("dm_service_time", "dm_round_robin", "dm_queue_length", "dm_histor
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     must = not ask.goes_without(layer, image)
     why = "it chooses the path for each request to the multipath device"
-    yield Requirement("module", _SELECTORS, must, why, layer)
+    selector = layer.facts.get("selector")
+    if selector:
+        yield from ask.module(layer, image, f"dm-{selector}", why, must=must)
+    else:
+        yield Requirement("module", _SELECTORS, must, why, layer)
+    if layer.facts.get("handler"):
+        why = "it tells the good paths to a disk array from the others"
+        yield from ask.module(layer, image, f"scsi_dh_{layer.facts['handler']}", why, must=False)
     if image.generator == "initramfs-tools":
         yield Requirement("program", ("multipath",), must, "it makes the multipath device", layer)
         scripts = (
