@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from safeupdate.formats.make_log import MakeLog
 from safeupdate.machine import Machine
 from safeupdate.module_interface import Interface
 from safeupdate.module_tree import ModuleTree
@@ -56,3 +57,8 @@ class Brought:
     why: str = ""
     evidence: tuple[str, ...] = ()
     remedy: Remedy = NOTHING
+
+
+def log_says(path: str, log: MakeLog | None) -> str:
+    """What the log of a build that failed tells, a sentence. `log` is None where it cannot be read."""
+    return f"The log {path} says: {log.said}" if log is not None and log.said else f"The log {path} tells why."

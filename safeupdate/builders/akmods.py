@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from safeupdate import packages, remedies
-from safeupdate.builders import Brought, Fault, State, World, units
+from safeupdate.builders import Brought, Fault, State, World, log_says, units
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import make_log
 from safeupdate.formats.make_log import MakeLog
@@ -45,9 +45,6 @@ _STAMP = re.compile(rb"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d akmods(?:build)?: ", re.M
 
 _TAIL = 128 << 10
 """Bytes of a log's end that are read."""
-
-_SAID = 160
-"""Characters of a log's line that a sentence has room for."""
 
 _PAUSE = 1.0
 """Seconds between two looks at whether akmods is done; a build takes minutes."""
@@ -171,9 +168,7 @@ def _told(one: Akmod, release: str) -> tuple[State, Fault, str, Remedy]:
         return "built", "", why, Remedy("Install it, and see why it cannot be.", (("dnf", "install", one.built),))
     if one.failed:
         cause: Fault = one.told.cause if one.told is not None else "build"
-        # The first error is the one that the others follow from.
-        said = f" says: {one.told.lines[0][:_SAID]}" if one.told is not None and one.told.lines else " tells why."
-        return "failed", cause, f"The log {one.log}{said}", rebuild
+        return "failed", cause, log_says(str(one.log), one.told), rebuild
     if one.comes_at_boot:
         remedy = Remedy("Have akmods build it now.", (build,))
         return "waiting", "", "akmods will build it when the machine starts.", remedy

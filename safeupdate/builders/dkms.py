@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from safeupdate import kernels, remedies
-from safeupdate.builders import Brought, Fault, State, World, dkms_tree, units
+from safeupdate.builders import Brought, Fault, State, World, dkms_tree, log_says, units
 from safeupdate.builders.dkms_tree import Build, BuiltModule, Package
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import bash, dkms_conf, make_log
@@ -31,9 +31,6 @@ _HEAD = 4 << 10
 _TAIL = 256 << 10
 """Bytes of a log that are read at its beginning, where the kernel is named, and at its end: a compiler's last errors
 take a few KB, and after the first one make goes on with what others of its jobs have begun."""
-
-_SAID = 160
-"""Letters of a log's line in a sentence: two lines of a screen."""
 
 _LIST_LIMIT = 16 << 20
 """Bytes of a kernel's modules.dep: some 1 MB."""
@@ -55,6 +52,7 @@ class Failure:
     kind: Kind
     lines: tuple[str, ...] = ()
     log: str | None = None
+    told: make_log.MakeLog | None = None
 
 
 def look(world: World) -> Iterator[Brought]:
@@ -122,7 +120,7 @@ def failure(package: Package, release: str) -> Failure:
     path = f"{package.directory}/build/make.log"
     log = _log(package.machine, path)
     if log is not None and log.kernel == release:
-        return Failure(log.cause, log.lines, path)
+        return Failure(log.cause, log.lines, path, log)
     headers = f"{package.framework.modules}/{release}/build"
     if not package.machine.exists(f"{headers}/include"):  # what dkms asks for itself
         missing = f"{headers}/include" if package.machine.exists(headers) else headers
@@ -251,8 +249,7 @@ def _told(
         return "absent", "headers", f"{failed.lines[0]}.", (), remedy
     if failed.log is not None:
         remedy = _mend(machine, package, release, failed, config)
-        said = f" says: {failed.lines[0][:_SAID]}" if failed.lines else " tells why."
-        return "failed", _FAULTS[failed.kind], f"The log {failed.log}{said}", failed.lines, remedy
+        return "failed", _FAULTS[failed.kind], log_says(failed.log, failed.told), failed.lines, remedy
     if failed.kind == "depends":
         why = f"dkms builds it after {', '.join(failed.lines)}, which it has not installed for this kernel."
         return "absent", "", why, (), _install(package, release)

@@ -12,8 +12,10 @@ _LINES = 8
 _LETTERS = 240
 """How much of a log is worth showing: a screen's lines, of which the first error is the one that tells."""
 
-_HEAD = re.compile(r"^DKMS (?:\(dkms-[^)]*\) )?make\.log for (\S+) for kernel (\S+) \(([^)\s]*)\)", re.MULTILINE)
-_CODE = re.compile(r"^# exit code: (\d+)$", re.MULTILINE)
+_SAID = 160
+"""Letters of one line in a sentence: two lines of a screen."""
+
+_HEAD = re.compile(r"^DKMS (?:\(dkms-[^)]*\) )?make\.log for \S+ for kernel (\S+) \(", re.MULTILINE)
 _FOOTER = re.compile(r"# exit code: |# elapsed time: |-{20,}$|# command: ")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07)")
 
@@ -55,31 +57,28 @@ _SIGN = re.compile(
 
 @dataclass(frozen=True)
 class MakeLog:
-    """What a log tells. `code` is the exit code of the last program, where the log has it (dkms 3.1 and later).
+    """What a log tells.
 
-    `lines` are those that tell of errors, the first of them and the last; without any, the log's last lines.
+    `lines` are those that tell of errors, the first of them and the last; without any, the log's last lines. `said` is
+    the one that tells most, cut for a sentence: the first error, or the last line; empty for an empty log.
     """
 
     kernel: str | None
-    architecture: str | None
-    code: int | None
     cause: Cause
     lines: tuple[str, ...]
+    said: str
 
 
 def parse(head: bytes, tail: bytes) -> MakeLog:
     """A log of which only the beginning and the end are read: both are its whole, if it is short. Raises nothing."""
     named = _HEAD.search(_text(head)) or _HEAD.search(_text(tail))
-    text = _text(tail)
-    codes = _CODE.findall(text)
-    lines = [line for raw in text.split("\n") if (line := raw.strip()) and not _FOOTER.match(line)]
+    lines = [line for raw in _text(tail).split("\n") if (line := raw.strip()) and not _FOOTER.match(line)]
     errors = [line for line in lines if _ERROR.search(line)]
     return MakeLog(
-        kernel=named.group(2) if named is not None else None,
-        architecture=named.group(3) if named is not None else None,
-        code=int(codes[-1]) if codes and len(codes[-1]) < 10 else None,
+        kernel=named.group(1) if named is not None else None,
         cause=_cause(lines, errors),
         lines=tuple(_chosen(errors) if errors else lines[-_LINES:]),
+        said=(errors[:1] or lines[-1:] or [""])[0][:_SAID],
     )
 
 
