@@ -236,7 +236,9 @@ def _told(
     machine, release = world.machine, world.tree.kernel.release
     reason = unwanted(package, release=release, architecture=architecture, config=config)
     if reason is not None:
-        return "unwanted", "", reason, (), Remedy()
+        conf = package.conf_for(release, architecture, config)
+        by_hand = conf is not None and _excluded(conf, release, architecture, config) is None
+        return "unwanted", "", reason, (), _install(package, release) if by_hand else Remedy()
     if package.problem is not None and not machine.is_file(f"{package.directory}/source/dkms.conf"):
         text = f"Install {package.name} {package.version} again, or, if it is not wanted, remove {package.directory}."
         return "absent", "source", package.problem, (), Remedy(text)

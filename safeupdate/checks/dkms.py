@@ -194,7 +194,7 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
                 f"There is no build of {these} for the kernel {release}, on purpose. {why}",
                 consequence,
                 evidence=first.evidence[:_CAP],
-                remedy=_WITHOUT,
+                remedy=first.remedy if first.remedy.text else _WITHOUT,
             )
         else:
             yield report(

@@ -475,6 +475,7 @@ def test_an_administrator_has_the_last_word(tmp_path: Path, name: str) -> None:
 def test_no_autoinstall(tmp_path: Path) -> None:
     brought = one(tmp_path, added(), {"/etc/dkms/no-autoinstall": ""})
     assert (brought.state, "/etc/dkms/no-autoinstall" in brought.why) == ("unwanted", True)
+    assert brought.remedy.commands == (INSTALL,)  # by hand it can be built
 
 
 def test_another_place_for_all_of_it(tmp_path: Path) -> None:

@@ -254,6 +254,11 @@ def test_it_is_not_for_this_kernel_and_in_use(tmp_path: Path) -> None:
     finding = only(machine(tmp_path, NOT_WANTED))
     assert (finding.level, finding.id) == ("blocker", "dkms.module-lost")
     assert "on purpose" in finding.problem and "BUILD_EXCLUSIVE_KERNEL" in finding.problem
+    assert finding.remedy.commands == ()
+    by_hand = {**registered("acme", conf="AUTOINSTALL=no\n"), **HEADERS}
+    finding = only(machine(tmp_path / "by-hand", by_hand))
+    assert (finding.level, finding.id) == ("blocker", "dkms.module-lost")
+    assert finding.remedy.commands == (("dkms", "install", "acme/1.0", "-k", RELEASE),)
 
 
 def test_the_running_kernel_has_it_from_elsewhere(tmp_path: Path) -> None:
