@@ -273,7 +273,7 @@ def _not_loaded(case: Case, tree: ModuleTree, interface: Interface, brought: lis
                 "dkms.undecided",
                 path,
                 f"Whether the module {path} fits the kernel {release} cannot be told: {misfit.why}.",
-                weight.consequence,
+                f"If the kernel refuses it: {weight.consequence[0].lower()}{weight.consequence[1:]}",
             )
         elif misfit.kind == "broken":
             yield report(
