@@ -81,6 +81,7 @@ DEBIAN: dict[str, initrd.Content] = {
     "usr/lib/cryptsetup/askpass": b"",
     "usr/lib/udev/bcache-register": b"",
     "usr/lib/udev/rules.d/55-dm.rules": b"",
+    "usr/lib/udev/rules.d/56-lvm.rules": b"",
     "usr/lib/udev/rules.d/60-persistent-storage.rules": b"",
     "usr/lib/udev/rules.d/60-persistent-storage-dm.rules": b"",
     "usr/lib/udev/rules.d/69-bcache.rules": b"",
@@ -345,6 +346,13 @@ def test_what_opens_a_volume_without_a_question_is_missed_and_no_must(target: Ta
 )
 def test_how_dracut_is_told_to_activate_a_volume(target: Target, line: str, lost: list[str]) -> None:
     assert stops(STACKS["lvm"], image(target, FEDORA, line=line)) == lost
+
+
+def test_the_link_that_root_names(target: Target) -> None:
+    """By its UUID the volume is found without any."""
+    gone = ("55-dm.rules", "56-lvm.rules")
+    for line, lost in (("root=/dev/mapper/vg-root", gone[:1]), ("root=/dev/vg/root", gone[1:]), ("root=UUID=1", ())):
+        assert stops(STACKS["lvm"], image(target, DEBIAN, *gone, line=line)) == list(lost)
 
 
 def test_lvm_on_another_volume_of_device_mapper(target: Target) -> None:

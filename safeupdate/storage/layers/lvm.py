@@ -28,6 +28,7 @@ KINDS = (
 )
 
 _RULES = ("/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/etc/udev/rules.d")
+_LINKS = ("56-lvm.rules", "11-dm-lvm.rules")
 _STAGES = ("local-top", "local-block")
 
 
@@ -42,6 +43,9 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield Requirement("file", (*rules, *scripts), True, activates, layer)
         if not any(image.exists(script) for script in scripts):
             yield from _rules(layer)
+        named = f"/dev/{layer.facts.get('group')}/{layer.facts.get('volume')}"
+        if ask.arguments(image).last("root") == named:
+            yield Requirement("rule", _LINKS, True, f"by it udev makes {named}, which root= names", layer)
     elif image.generator == "dracut":
         activates = "by it the volume is activated when its disks are there"
         rules = ("64-lvm.rules", "69-dm-lvm*.rules", "69-lvm*.rules")
@@ -58,7 +62,7 @@ def _rules(layer: Layer) -> Iterator[Requirement]:
         if one.kind in ("disk", "partition") and "dm-uuid" not in one.facts:
             yield Requirement("rule", ("60-persistent-storage.rules",), True, why.format(one.name), layer)
         elif "dm-uuid" in one.facts and not one.kind.startswith("lvm"):
-            yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why.format(one.name), layer)
+            yield Requirement("rule", ("55-dm.rules", "10-dm.rules"), True, why.format(one.name), layer)
             rules = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
             yield Requirement("rule", rules, True, why.format(one.name), layer)
 
@@ -81,5 +85,4 @@ def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
     why = "dracut activates no volume but those that the command line names"
     yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=met)
     if met and named in volumes:
-        links = ("11-dm-lvm.rules", "56-lvm.rules")
-        yield Requirement("rule", links, True, f"dracut waits for /dev/{named}, which udev makes by it", layer)
+        yield Requirement("rule", _LINKS, True, f"dracut waits for /dev/{named}, which udev makes by it", layer)

@@ -49,6 +49,9 @@ _TARGETS = {
 }
 """By the kind of a layer: its target, where device-mapper's tables are not known."""
 
+_LINKS = ("55-dm.rules", "10-dm.rules")
+"""As Debian and as all others call it."""
+
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     if "dm-uuid" not in layer.facts and layer.kind not in _TARGETS and layer.kind != "lvm":
@@ -65,9 +68,13 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         why = "whatever makes a volume waits for udev to say that it is there, and without it waits for ever"
         yield Requirement("rule", ("95-dm-notify.rules",), True, why, layer)
         yield Requirement("program", ("dmsetup",), True, why, layer)
+    root = ask.arguments(image).last("root")
     if must and image.generator == "dracut" and image.systemd:
         why = "systemd waits for links to the volume that udev makes by this rule"
-        yield Requirement("rule", ("10-dm.rules", "55-dm.rules"), True, why, layer)
+        yield Requirement("rule", _LINKS, True, why, layer)
+    elif must and image.generator == "initramfs-tools" and root == f"/dev/mapper/{layer.facts.get('dm-name')}":
+        why = "by it udev makes the link to the volume that root= names"
+        yield Requirement("rule", _LINKS, True, why, layer)
 
 
 def _target(layer: Layer, image: Image, target: str, must: bool) -> Iterator[Requirement]:
