@@ -23,7 +23,7 @@ MODULES_TEXT = (
     "ahci ata_generic bcache btrfs crc32c_generic dm-cache dm-cache-smq dm-crypt dm-integrity dm-mod "
     "dm-multipath dm-raid dm-round-robin dm-service-time dm-thin-pool dm-verity ecb essiv ext4 iscsi_tcp "
     "jbd2 libcrc32c loop md-mod mpt3sas nbd nfs nfsv4 nvme overlay raid1 raid10 raid456 sd_mod "
-    "serpent_generic sha256_generic shpchp uas usb-storage virtio_blk xfs xts xxhash_generic aesni-intel "
+    "serpent-avx2 serpent_generic sha256_generic shpchp uas usb-storage virtio_blk xfs xts xxhash_generic aesni-intel "
     "zfs "
 )
 MODULE_NAMES = MODULES_TEXT.split()
@@ -258,7 +258,16 @@ def test_algorithms_of_other_ciphers(target: Target) -> None:
     lost = ["serpent_generic", "essiv", "sha256_generic"]
     assert stops(serpent, image(target, FEDORA, lost=lost)) == lost[:2] + lost[2:]
     xts = of_disk("ext4", layer("crypt", dm_uuid="CRYPT-PLAIN", dm_name="c", cipher="capi:xts(serpent)-plain64"))
+    assert stops(xts, image(target, FEDORA, lost=["ecb"])) == ["ecb"]
     assert stops(xts, image(target, FEDORA, lost=["serpent_generic", "xts"])) == ["xts", "serpent_generic"]
+
+
+def test_a_cipher_for_this_processor_brings_the_simple_modes(tmp_path: Path) -> None:
+    """Seen on 6.1: serpent-xts opens with serpent_avx2 and xts alone."""
+    found = kernel(tmp_path, alias=ALIASES + "alias crypto-serpent serpent-avx2\n")
+    xts = of_disk("ext4", layer("crypt", dm_uuid="CRYPT-PLAIN", dm_name="c", cipher="serpent-xts-plain64"))
+    assert stops(xts, image(found, FEDORA, lost=["ecb", "serpent_generic"])) == []
+    assert stops(xts, image(found, FEDORA, lost=["xts"])) == ["xts"]
 
 
 def test_another_volume_in_crypttab(target: Target) -> None:

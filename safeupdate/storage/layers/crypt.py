@@ -57,14 +57,23 @@ def _algorithms(layer: Layer, image: Image) -> Iterator[Requirement]:
     cipher = layer.facts.get("cipher", "")
     names = _named(cipher)
     whole = tuple(one for name in names for one in _WHOLE.get(name, ()))
+    faster = tuple(one for name in names for one in _faster(image, name))
     if "xts" in names:
         names.append("ecb")  # xts is made of it (crypto/xts.c)
     for name in dict.fromkeys(names):
         others = whole if name in _MODES else ()
+        if name in ("cbc", "ecb"):
+            others += faster
         yield from ask.algorithm(layer, image, name, f"the volume is encrypted with {cipher}", others=others)
     integrity = layer.facts.get("integrity", "")
     if integrity and integrity != "none":
         yield from ask.module(layer, image, "dm_integrity", "the volume's integrity data is kept by it")
+
+
+def _faster(image: Image, cipher: str) -> Iterator[str]:
+    """The modules of a cipher for some processors: these bring it with the simple modes of operation."""
+    if image.target is not None and cipher not in _MODES:
+        yield from (one for one in image.target.algorithm(cipher) if not one.endswith(("_generic", "_ti")))
 
 
 def _named(cipher: str) -> list[str]:
