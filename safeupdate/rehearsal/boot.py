@@ -37,7 +37,7 @@ def watch(guest: Guest, *, answers: Mapping[str, str] | None = None, limit: floa
                 stopped = now
         if stopped is not None and now - stopped > GRACE:
             return "stopped"
-        if guest.silence > patience(guest.console.last(4096)):
+        if guest.silence > patience(guest.console.last()):
             return "silent"
         if guest.seconds > limit:
             return "late"

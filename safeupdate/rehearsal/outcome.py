@@ -102,13 +102,12 @@ def mark(text: str) -> Mark | None:
 def patience(text: str) -> float:
     """Seconds for which the console may say nothing before the boot counts as hung.
 
-    GRUB reads a large image for a minute without a word; systemd says every few seconds what it waits for, unless
-    nothing is shown (`quiet`). After an error GRUB goes back to its menu, and stays there.
+    GRUB reads a large image for a minute without a word, on a busy host; after an error it goes back to its menu, and
+    stays there. Where nothing is shown of a boot (`quiet`), systemd speaks up when it waits for something.
     """
-    tail = text[-2000:]
-    if "Linux version" not in tail and _WAITS_IN_GRUB.search(tail[-300:]):
-        return 45.0
-    return 240.0
+    if "Linux version" in text or len(text) > 32768:
+        return 240.0
+    return 45.0 if _WAITS_IN_GRUB.search(text[-300:]) else 120.0
 
 
 def of(console: str, ending: Ending, before: Report | None = None, after: Report | None = None) -> Outcome:

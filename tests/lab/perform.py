@@ -11,7 +11,7 @@ from typing import Any
 
 from safeupdate.rehearsal import boot, report
 from safeupdate.rehearsal.agent import DIRECTORY, Agent
-from safeupdate.rehearsal.outcome import Outcome, of
+from safeupdate.rehearsal.outcome import Outcome, mark, of
 from safeupdate.rehearsal.qemu import Guest, GuestError, start
 from tests.lab import saved
 from tests.lab.programs import LabError
@@ -155,5 +155,8 @@ def _power_off(guest: Guest, agent: Agent) -> None:
     agent.run(_POWER_OFF)
     began = guest.seconds
     while guest.poll(1.0):
+        if mark(guest.console.last()) is not None:
+            # It stopped on its way, all written: its person takes the power away.
+            return
         if guest.seconds - began > OFF_LIMIT:
             raise LabError("the machine does not power off")

@@ -39,7 +39,7 @@ _CONTROLLERS = ("virtio", "ahci", "nvme")
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens to which machine. `identity` changes with it."""
+    """What happens to which machine. `identity` changes with what happens."""
 
     name: str
     base: Base
@@ -79,12 +79,12 @@ def _load(directory: str) -> Iterator[Scenario]:
                 text = toml.read()
             with open(os.path.join(place, "inject"), "rb") as script:
                 inject = script.read()
-            yield _parse(name, tomllib.loads(text.decode()), inject, hashlib.sha256(text + b"\0" + inject).hexdigest())
+            yield _parse(name, tomllib.loads(text.decode()), inject.decode())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{file}: {error}") from None
 
 
-def _parse(name: str, document: dict[str, Any], inject: bytes, digest: str) -> Scenario:
+def _parse(name: str, document: dict[str, Any], inject: str) -> Scenario:
     if set(document) - _KEYS:
         raise ValueError(f"unknown: {', '.join(sorted(set(document) - _KEYS))}")
     if document["base"] not in BASES:
@@ -97,8 +97,8 @@ def _parse(name: str, document: dict[str, Any], inject: bytes, digest: str) -> S
         base=BASES[document["base"]],
         what=str(document["what"]),
         tags=tuple(map(str, document["tags"])),
-        inject=inject.decode(),
-        identity=digest[:12],
+        inject=inject,
+        identity=hashlib.sha256(repr((inject, sorted(boot.items()))).encode()).hexdigest()[:12],
         corpus=tuple(map(int, document.get("corpus", ()))),
         waits_for=str(document.get("waits-for", "")),
         memory=boot.get("memory"),
