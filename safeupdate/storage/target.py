@@ -25,13 +25,12 @@ _ALIAS_LIMIT = 4096
 _ALIAS = re.compile(r"^alias ([^\s*?\[]*)(\S*) (\S+)$", re.MULTILINE)
 _BRACKET = re.compile(r"(\[[^\]]*\])")
 
-# What answers for an algorithm bears its name: crc32c_generic, crc32c-intel, sha256_ssse3, aesni-intel.
 _GENERIC = ("", "_generic", "_intel")
+"""What a module that brings an algorithm has behind its name: crc32c_generic, crc32c-intel."""
 
 
 class Target:
-    """What depmod and the kernel's build wrote down about one kernel's modules. Everything may raise `Unreadable`,
-    `by_name` and `closure` also `FormatError`."""
+    """What depmod and the kernel's build wrote down about one kernel's modules. Everything may raise `Unreadable`."""
 
     def __init__(self, tree: ModuleTree) -> None:
         self.tree = tree

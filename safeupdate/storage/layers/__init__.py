@@ -54,9 +54,8 @@ LAYERS = (
 )
 """Nearest to the file system first; several may speak of one layer."""
 
-NEEDS_NOTHING = ("partition", "subvolume", "swap", "ram", "zram", "stratis", "dm")
-"""Kinds of layers that need nothing of their own, or of which no need is known; partition tables are read by the kernel
-itself."""
+NEEDS_NOTHING = ("ram", "subvolume", "swap", "zram")
+"""Kinds of layers that need nothing of their own; nor do partitions that the kernel itself finds."""
 
 KNOWN = frozenset(kind for one in LAYERS for kind in one.KINDS) | frozenset(NEEDS_NOTHING)
 """All kinds of layers that were thought of."""
