@@ -35,6 +35,7 @@ class Target:
     def __init__(self, tree: ModuleTree) -> None:
         self.tree = tree
         self._machine = tree.kernel.machine
+        self._answers: dict[str, tuple[str, ...]] = {}
 
     def by_name(self, name: str) -> tuple[str, ...]:
         """The modules that go by a name, in the kernel's spelling: the one that has it, else those that answer to it,
@@ -47,8 +48,10 @@ class Target:
     def by_alias(self, alias: str) -> tuple[str, ...]:
         """The modules with an alias that fits: a modalias of sysfs, `fs-ext4`, `crypto-crc32c`. Loadable ones come
         first. Empty: none, or one that is built into a kernel before 5.2, which does not list its aliases."""
-        wanted = _spelled(alias[:_ALIAS_LIMIT])
-        return tuple(dict.fromkeys(self._fitting(wanted)))
+        if alias not in self._answers:  # 2,000 disks have the same one
+            wanted = _spelled(alias[:_ALIAS_LIMIT])
+            self._answers[alias] = tuple(dict.fromkeys(self._fitting(wanted)))
+        return self._answers[alias]
 
     def algorithm(self, name: str) -> tuple[str, ...]:
         """The modules that bring a cipher, a hash or a mode of the kernel's crypto API (`xts`, `crc32c`), by the
