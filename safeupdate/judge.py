@@ -167,7 +167,7 @@ def _prepare(case: Case) -> None:
     hashed = None
     if not case.is_target:  # of the fallback it is only asked whether it would do
         with suppress(Unreadable):
-            hashed = case.modules_in_use
+            hashed = case.modules_in_use | case.needs.keys()
     for path, section in case.image_places:
         if case.machine.is_file(path):
             case.shelf.prepare(path, section, hashed=hashed)

@@ -161,9 +161,9 @@ class _Selection:
 
     @cached_property
     def _needed(self) -> frozenset[str]:
-        """In use now, wanted at boot, or asked for on the command line, with what these depend on."""
-        names = set(self._case.modules_in_use)
-        names |= {name.replace("-", "_") for name in self._case.required_drivers or ()}
+        """On the way to root, asked for at boot or in use, as far as facts tell, with what these depend on."""
+        optional = {name.replace("-", "_") for name in self._case.config.modules.optional}
+        names = {name for name, need in self._case.needs.items() if need.kind != "loaded"} - optional
         by_name = {modules.module_name(path): needed for path, needed in self._tree.dependencies.items()}
         names |= {modules.module_name(path) for name in tuple(names) for path in by_name.get(name, ())}
         return frozenset(names)
@@ -198,7 +198,7 @@ class _Selection:
 
     def _wanted(self, name: str, *, also: bool) -> bool:
         """Of another entry than the one that boots next it is only asked whether it would do."""
-        return name in self._needed or (also and self._case.is_target)
+        return name in self._needed or ((also or name in self._case.modules_in_use) and self._case.is_target)
 
     def _told(self, count: int, found: Iterable[list[_Module]]) -> Iterator[_Module]:
         for number, several in enumerate(found, 1):

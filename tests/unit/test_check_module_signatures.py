@@ -11,6 +11,7 @@ import pytest
 
 from safeupdate.case import Case, Shelf
 from safeupdate.checks.module_signatures import CHECK
+from safeupdate.config import Config, ModuleSettings
 from safeupdate.report import Finding, NotApplicable
 from safeupdate.trust.cache import Cache
 from safeupdate.trust.firmware import SHIM
@@ -33,7 +34,7 @@ from tests.unit.test_trust_modules import (
     lists,
     variable,
 )
-from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, case, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, Link, case, tree, x86_image
 
 GOOD = module(CODE, VENDOR)
 BAD = flipped(GOOD, 2000)
@@ -120,6 +121,23 @@ def test_a_key_that_is_not_enrolled(tmp_path: Path, loaded: tuple[str, ...], lev
     assert (finding.level, finding.id) == (level, "module-signatures.refused")
     assert finding.remedy.commands == (("mokutil", "--import", "/var/lib/dkms/mok.pub"),)
     assert "Secure Boot is on" in finding.consequence
+
+
+def test_a_module_that_is_idle_or_that_the_machine_can_do_without(tmp_path: Path) -> None:
+    files: dict[str, Content] = {DKMS: module(CODE, STRANGER)}
+    checked = machine(tmp_path / "in use", files, firmware=ON, loaded=("nvidia",))
+    assert told(checked) == [("blocker", "refused")]
+    optional = Config(modules=ModuleSettings(optional=("nvidia",)))
+    assert told(replace(checked, config=optional)) == [("warning", "refused")]
+    device = "/sys/devices/pci0000:00/0000:00:1f.2"
+    idle: dict[str, Content] = {
+        "/sys/bus/pci/drivers/nvidia/module": Link("/sys/module/nvidia"),
+        "/sys/bus/pci/drivers/ahci/0000:00:1f.2": Link(device),
+        f"{device}/class": "0x010601\n",
+    }
+    assert told(machine(tmp_path / "idle", files, firmware=ON, loaded=("nvidia",), more=idle)) == [
+        ("warning", "refused")
+    ]
 
 
 def test_a_key_where_dkms_is_told_to_keep_it(tmp_path: Path) -> None:
