@@ -16,23 +16,7 @@ from safeupdate.rehearsal import agent, console, hardware, outcome, report
 from safeupdate.rehearsal.hardware import Disk, Firmware, Hardware
 from safeupdate.rehearsal.outcome import Outcome
 
-PANIC = """\
-[    0.000000] Linux version 6.1.0-56-amd64 (debian-kernel@lists.debian.org)
-[    6.021245] Initramfs unpacking failed: ZSTD-compressed data is truncated
-[    8.412345] Kernel panic - not syncing: No working init found.  Try passing init= option to kernel.
-[    8.412999] CPU: 0 PID: 1 Comm: swapper/0 Not tainted 6.1.0-56-amd64 #1  Debian 6.1.192-1
-"""
-
-SHELL = """\
-Begin: Waiting for root file system ... done.
-Gave up waiting for root file system device.  Common problems:
- - Boot args (cat /proc/cmdline)
-ALERT!  UUID=1b0c66f5-8c9d-4f57-9b41-7f34a1d1b1a0 does not exist.  Dropping to a shell!
-
-BusyBox v1.35.0 (Debian 1:1.35.0-4+b7) built-in shell (ash)
-Enter 'help' for a list of built-in commands.
-
-(initramfs) """
+CONSOLES = Path(__file__).parent.parent / "data/consoles"
 
 TIMED_OUT = "[ TIME ] Timed out waiting for device dev-disk-by-x2duuid.device - /dev/disk/by-uuid/1b0c66f5."
 
@@ -50,22 +34,6 @@ to boot into default mode.
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            PANIC,
-            Outcome(
-                "failed",
-                "kernel panic",
-                "Kernel panic - not syncing: No working init found.  Try passing init= option to kernel.",
-            ),
-        ),
-        (
-            SHELL,
-            Outcome(
-                "failed",
-                "shell of the initramfs",
-                "ALERT!  UUID=1b0c66f5-8c9d-4f57-9b41-7f34a1d1b1a0 does not exist.  Dropping to a shell!",
-            ),
-        ),
         (
             EMERGENCY,
             Outcome("degraded", "emergency mode", TIMED_OUT),
@@ -89,11 +57,38 @@ to boot into default mode.
         ("GNU GRUB  version 2.06\n\ngrub> ", Outcome("failed", "prompt of GRUB", "grub>")),
         ("No bootable device.\n", Outcome("failed", "no boot loader", "No bootable device.")),
     ],
-    ids=["panic", "initramfs", "emergency", "initrd-emergency", "switched-emergency", "rescue", "grub", "bios"],
+    ids=["emergency", "initrd-emergency", "switched-emergency", "rescue", "grub", "bios"],
 )
 def test_a_boot_that_stopped_is_told_by_its_console(text: str, expected: Outcome) -> None:
     assert outcome.of(text, "stopped") == expected
     assert outcome.of(text, "ended") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("panic", ("failed", "kernel panic", "Kernel panic - not syncing: No working init found.")),
+        (
+            "initramfs",
+            ("failed", "shell of the initramfs", "ALERT!  UUID=1b0c66f5-8c9d-4f57-9b41-7f34a1d1b1a0 does not"),
+        ),
+        ("emergency", ("degraded", "emergency mode", "[ TIME ] Timed out waiting for device …c66f5-8c9d-4f57-")),
+    ],
+)
+def test_consoles_of_real_guests(name: str, expected: tuple[str, str, str]) -> None:
+    """The first and the last lines of boots in the lab."""
+    found = outcome.of(_console(name), "stopped")
+    assert (found.state, found.stage) == expected[:2]
+    assert found.line.startswith(expected[2])
+
+
+def test_a_real_guest_that_is_up_has_no_mark() -> None:
+    assert outcome.mark(_console("healthy")) is None
+    assert "Multi-User System" in outcome.of(_console("healthy"), "up").line
+
+
+def _console(name: str) -> str:
+    return console.plain((CONSOLES / f"{name}.txt").read_bytes())
 
 
 def test_a_boot_that_goes_on_has_no_mark() -> None:
