@@ -1,7 +1,8 @@
-"""Does the initramfs hold the drivers that lie under the root file system?
+"""Does the initramfs hold what the way to the root file system needs?
 
-The drivers are those that `--require-driver` names; without any the question is not asked, and the report does not list
-it. Which ones a machine needs, read from its devices, is not asked yet.
+The way is read from the command line, fstab, the mounts and sysfs (`storage/stack.py`); what each layer of it needs is
+told by `storage/layers`. Where no sysfs is there, `--require-driver` names the drivers under root. That the image is
+whole, and holds what starts first, is the business of `initramfs`.
 """
 
 from __future__ import annotations
@@ -9,65 +10,286 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safeupdate.case import Case, Check
-from safeupdate.errors import FormatError
-from safeupdate.formats import modules
-from safeupdate.initramfs import Index
-from safeupdate.kernels import Kernel
-from safeupdate.remedies import make_initramfs
-from safeupdate.report import Finding, NotApplicable, blocker
+from safeupdate.checks.without_initramfs import build_again, drivers_outside, needs_image, starts_without
+from safeupdate.module_tree import IN_TREE
+from safeupdate.remedies import install, make_initramfs
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
+from safeupdate.storage import layers, stack
+from safeupdate.storage.image import Image
+from safeupdate.storage.requirement import Requirement
+from safeupdate.storage.stack import Layer, Stack
+from safeupdate.storage.target import Target
+
+_Key = tuple[str, tuple[str, ...]]
+"""What is asked for: a kind of requirement, and the names that will do."""
+
+_CHAIN = 8
+"""Layers of a chain that a sentence names; the report draws all of them."""
+
+_LOST = {
+    "/": "The root file system is not found, and the boot stops in the initramfs.",
+    "/usr": "The file system at /usr is not found, and the boot stops in the initramfs.",
+    "resume": "What was saved by a hibernation cannot be read back; the machine then starts as after a power failure.",
+}
 
 
 def check(case: Case) -> Iterator[Finding]:
-    """Every required driver is built in, or in the image with all that it depends on."""
-    if case.kernel is None or case.entry is None:
+    """Every layer finds what it needs built in or in the image."""
+    if case.kernel is None or case.tree is None or case.entry is None:
         raise NotApplicable("it is not known which kernel boots next")
-    index = case.index
-    if index is not None and index.problem is not None:
-        raise NotApplicable("the initramfs is damaged, as the check of that name says")
-    builtin = _builtin(case, case.kernel, index)
-    for name in case.required_drivers or ():
-        missing = _missing(index, case.kernel.release, name.replace("-", "_"), builtin)
-        if missing is not None:
-            yield blocker(
-                "root-storage.driver-missing",
-                name,
-                f"The driver {name} is neither built into the kernel {case.kernel.release} nor whole in the initramfs: "
-                f"{missing} is not there.",
-                "The root file system is not found, and the boot stops in the initramfs.",
-                remedy=make_initramfs(case.machine, case.kernel.release),
-            )
+    image = _image(case, Target(case.tree))
+    lacking = _Lacking(case, image)
+    yield from lacking.required()
+    stacks = stack.of(case.machine, case.volumes, command_line=case.entry.cmdline)
+    for one in stacks:
+        yield from lacking.under(one)
+    if case.required_drivers is None:
+        for one in stacks:
+            yield from _not_known(one)
 
 
-def _builtin(case: Case, kernel: Kernel, index: Index | None) -> frozenset[str]:
-    data = case.machine.read_if_there(f"{kernel.modules}/modules.builtin")
-    if data is None and index is not None:
-        data = index.content(f"/lib/modules/{kernel.release}/modules.builtin")
-    return modules.parse_builtin(data or b"")
-
-
-def _missing(index: Index | None, release: str, name: str, builtin: frozenset[str]) -> str | None:
-    """The first module that is not there, of the driver and all that it depends on; None where it is whole."""
-    if name in builtin:
-        return None
+def _image(case: Case, target: Target) -> Image:
+    """What early user space has. Raises `NotApplicable` where the check `initramfs` has said what is wrong with it."""
+    assert case.kernel is not None and case.entry is not None
+    entry, index, release = case.entry, case.index, case.kernel.release
+    image = Image(index, release, target, entry_line=entry.cmdline)
     if index is None:
-        return name
-    present = {modules.module_name(path) for path in index.modules(release)}
-    try:
-        listed = modules.parse_dep(index.content(f"/lib/modules/{release}/modules.dep") or b"")
-    except FormatError:
-        return f"a readable modules.dep that finds {name}"
-    needed = {modules.module_name(path): (path, *others) for path, others in listed.items()}
-    if name not in present:
-        return name
-    if name not in needed:
-        return f"the line for {name} in modules.dep"
-    return next((gone for path in needed[name] if (gone := modules.module_name(path)) not in present), None)
+        if entry.initramfs or needs_image(case, entry.cmdline) is not None:
+            raise NotApplicable("there is no initramfs, of which the checks before this one speak")
+        return image
+    if entry.without_initramfs_first and starts_without(case, entry.cmdline_without_initramfs):
+        raise NotApplicable("the kernel is started without the initramfs first, and that is enough here")
+    if index.problem is not None:
+        raise NotApplicable("the initramfs is damaged, as the check of that name says")
+    if any(nested.index is None for nested in index.nested):
+        raise NotApplicable("it cannot be told what is in the initramfs, as the check of that name says")
+    others = any(index.modules(other) for other in index.releases)
+    if not image.modules and (others or drivers_outside(case)):
+        raise NotApplicable("the initramfs holds no modules of this kernel, as the check of that name says")
+    if image.modules and image.unlisted and image.generator in ("initramfs-tools", "dracut"):
+        raise NotApplicable("modprobe finds no module in the initramfs, as the check of that name says")
+    return image
+
+
+class _Lacking:
+    """What is missing, each thing told once."""
+
+    def __init__(self, case: Case, image: Image) -> None:
+        assert case.kernel is not None
+        self._case = case
+        self._image = image
+        self._release = case.kernel.release
+        self._told: set[_Key] = set()
+        self._path = case.images[-1][0] if case.images else ""
+
+    def required(self) -> Iterator[Finding]:
+        """What `--require-driver` names."""
+        for name in self._case.required_drivers or ():
+            missing = self._image.lacking(name)
+            self._told.add(("module", (name.replace("-", "_"),)))
+            if missing is not None:
+                yield blocker(
+                    "root-storage.driver-missing",
+                    name,
+                    f"The driver {name} is neither built into the kernel {self._release} nor whole in the initramfs: "
+                    f"{missing} is not there.",
+                    _LOST["/"],
+                    remedy=make_initramfs(self._case.machine, self._release),
+                )
+
+    def under(self, one: Stack) -> Iterator[Finding]:
+        """What the layers of a stack need and do not find; of what several need, the first of them is named."""
+        found: dict[_Key, Requirement] = {}
+        without: dict[_Key, set[Layer]] = {}
+        for layer in one.walk():
+            for requirement in layers.needs(layer, self._image):
+                if self._image.holds(requirement):
+                    continue
+                key: _Key = (requirement.kind, requirement.names)
+                if requirement.must:
+                    without.setdefault(key, set()).add(layer)
+                if key not in self._told and (key not in found or requirement.must > found[key].must):
+                    found[key] = requirement
+        self._told.update(found)
+        decisive = frozenset[_Key]()
+        if one.top is not None and one.purpose != "resume":
+            decisive = layers.decisive(one.top, self._image, without)
+        helpers: dict[tuple[Layer, bool], list[Requirement]] = {}
+        for key, requirement in found.items():
+            must = key in decisive
+            if requirement.kind != "module":
+                if one.purpose == "resume":
+                    continue  # many have a swap area that nobody resumes from, and that nothing opens that early
+                helpers.setdefault((requirement.layer, must), []).append(requirement)
+            elif self._image.hidden and requirement.met is None:
+                yield self._hidden(one, requirement)
+            elif not self._is_told_by_dkms(requirement.names[0]):
+                yield self._driver(one, requirement, must)
+        for (_, must), lost in helpers.items():
+            yield self._helpers(one, lost, must)
+
+    def _driver(self, one: Stack, requirement: Requirement, must: bool) -> Finding:
+        name = requirement.names[0]
+        return (blocker if must else warning)(
+            "root-storage.driver-missing",
+            name,
+            f"{self._lacks_module(requirement)}: {requirement.why} ({_chain(one, requirement.layer)}).",
+            _consequence(one, requirement, must),
+            evidence=_evidence(one, [requirement]),
+            remedy=self._rebuild(requirement),
+        )
+
+    def _helpers(self, one: Stack, lost: list[Requirement], must: bool) -> Finding:
+        """What one layer needs besides modules, all of it at once: it is a package that was not there, or a hook."""
+        files = [each for each in lost if each.kind != "configuration"]
+        first = min(files or lost, key=lambda each: (each.kind != "program", "dmsetup" in each.names))
+        chain = _chain(one, first.layer)
+        if not files:
+            return (blocker if must else warning)(
+                "root-storage.not-configured",
+                first.layer.name,
+                f"Neither the initramfs image {self._path} nor the command line has {_any_of(first)}: "
+                f"{first.why} ({chain}).",
+                _consequence(one, first, must),
+                evidence=_evidence(one, lost),
+                remedy=self._rebuild(first),
+            )
+        more = f" and {len(files) - 1} more that this needs" if len(files) > 1 else ""
+        return (blocker if must else warning)(
+            "root-storage.helper-missing",
+            first.names[0],
+            f"The initramfs image {self._path} does not hold {first.names[0]}{more}: {first.why} ({chain}).",
+            _consequence(one, first, must),
+            evidence=_evidence(one, lost),
+            remedy=self._rebuild(first),
+        )
+
+    def _hidden(self, one: Stack, requirement: Requirement) -> Finding:
+        return unknown(
+            "root-storage.modules-not-visible",
+            self._path,
+            f"Whether the initramfs image {self._path} holds the driver {requirement.names[0]} cannot be told: "
+            f"{self._image.hidden}.",
+            f"{one.purpose} needs it ({_chain(one, requirement.layer)}).",
+            evidence=_evidence(one, [requirement]),
+        )
+
+    def _lacks_module(self, requirement: Requirement) -> str:
+        """A sentence without its full stop."""
+        name = _any_of(requirement)
+        kernel = f"the kernel {self._release}"
+        if requirement.met is False:
+            return f"There is no driver {name} in {kernel}"
+        if self._image.index is None:
+            return f"The driver {name} is not built into {kernel}, which is started without an initramfs"
+        missing = self._image.lacking(requirement.names[0])
+        whole = f" with {missing}, which it depends on" if missing not in (None, name) else ""
+        return f"The driver {name} is neither built into {kernel} nor in the initramfs image {self._path}{whole}"
+
+    def _is_told_by_dkms(self, name: str) -> bool:
+        """Whether the check `dkms` says of a module from outside the kernel's package that it is not in the image."""
+        tree, need = self._case.tree, self._case.needs.get(name)
+        chosen = None if tree is None else tree.chosen(name)
+        if tree is None or chosen is None or chosen.startswith(IN_TREE) or name in self._image.modules:
+            return False
+        return need is not None and need.kind == "root" and self._case.machine.is_file(tree.path(chosen))
+
+    def _rebuild(self, requirement: Requirement) -> Remedy:
+        """The image made anew; before it, the package without whose hook Debian's has no cryptsetup."""
+        machine = self._case.machine
+        again = build_again(self._case, self._path) if self._path else make_initramfs(machine, self._release)
+        hooks = "/usr/share/initramfs-tools/hooks"
+        if (
+            self._image.generator == "initramfs-tools"
+            and requirement.kind == "program"
+            and requirement.layer.kind in _HOOKS
+        ):
+            hook, package = _HOOKS[requirement.layer.kind]
+            if not machine.exists(f"{hooks}/{hook}"):
+                before = install(machine, package)
+                return Remedy(f"{before.text} {again.text}", before.commands + again.commands)
+        return again
+
+
+_HOOKS = {
+    "crypt": ("cryptroot", "cryptsetup-initramfs"),
+    "lvm": ("lvm2", "lvm2"),
+    "lvm-thin": ("lvm2", "lvm2"),
+    "md": ("mdadm", "mdadm"),
+    "btrfs": ("btrfs", "btrfs-progs"),
+    "multipath": ("multipath", "multipath-tools-boot"),
+}
+"""By the kind of layer: the hook of initramfs-tools that copies its programs, and the package which has that."""
+
+
+def _consequence(one: Stack, requirement: Requirement, must: bool) -> str:
+    if must or one.purpose == "resume":
+        return _LOST[one.purpose]
+    if requirement.must:
+        return "What lies on several things comes up without this one, degraded, perhaps after a long wait."
+    return "The boot does not stop there."
+
+
+def _evidence(one: Stack, lost: list[Requirement]) -> list[str]:
+    return [*one.lines(), *(f"missing: {_any_of(each)} ({each.why})" for each in lost)]
+
+
+def _any_of(requirement: Requirement) -> str:
+    return " or ".join(requirement.names)
+
+
+def _chain(one: Stack, through: Layer) -> str:
+    """`/ on ext4 on …`: the way down to a layer and on to the hardware, the first of several where it forks."""
+    way = [] if one.top is None else [*_way(one.top, through)]
+    while way and way[-1].below and len(way) < _CHAIN:
+        way.append(way[-1].below[0])
+    titles = [layer.title for layer in way]
+    if len(titles) > _CHAIN:
+        titles[_CHAIN - 2 : -1] = ["…"]
+    return " on ".join([one.purpose, *titles])
+
+
+def _way(top: Layer, through: Layer) -> tuple[Layer, ...]:
+    """The layers from the top down to one of them."""
+    pending: list[tuple[Layer, ...]] = [(top,)]
+    seen: set[Layer] = set()
+    while pending:
+        way = pending.pop()
+        if way[-1] is through:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            pending += [(*way, below) for below in reversed(way[-1].below)]
+    return (through,)
+
+
+def _not_known(one: Stack) -> Iterator[Finding]:
+    """What keeps the question open: devices that are not to be seen, and layers of which nothing is known."""
+    if one.purpose == "resume":
+        return  # the boot does not hang on it; that no such device is there, boot-entry says
+    if one.problem is not None:
+        yield unknown(
+            "root-storage.hardware-not-known",
+            one.purpose,
+            f"What {one.purpose} lies on is not known: {one.problem}.",
+            "Whether the initramfs holds the drivers for it cannot be told.",
+            evidence=one.lines(),
+            remedy=Remedy("Name the drivers that it needs with --require-driver, or “none” where it needs none."),
+        )
+    for layer in one.walk():
+        if layer.kind not in layers.KNOWN and layer.kind != "unknown":
+            yield unknown(
+                "root-storage.layer-not-known",
+                layer.name,
+                f"{one.purpose} lies on {layer.title}, and what that needs is not known.",
+                "Whether the initramfs holds it cannot be told.",
+                evidence=one.lines(),
+            )
 
 
 CHECK = Check(
     "root-storage",
-    "The initramfs holds the drivers under the root",
+    "The initramfs holds what the root lies on",
     essential=True,
     run=check,
-    asked=lambda case: case.required_drivers is not None,
 )

@@ -43,7 +43,7 @@ def without_image(case: Case, entry: BootEntry) -> Iterator[Finding]:
         return
     if files:
         raise NotApplicable("the image that the entry names is not there; boot-entry speaks of it")
-    reason = _needs_image(case, entry.cmdline)
+    reason = needs_image(case, entry.cmdline)
     if reason is None:
         raise NotApplicable("the entry starts its kernel without an initramfs, and nothing here needs one")
     yield blocker(
@@ -56,7 +56,7 @@ def without_image(case: Case, entry: BootEntry) -> Iterator[Finding]:
     )
 
 
-def _needs_image(case: Case, command_line: str) -> str | None:
+def needs_image(case: Case, command_line: str) -> str | None:
     """Why the kernel cannot mount root by itself, as far as that is known; None where nothing says so."""
     root = cmdline.parse(command_line).last("root") or ""
     if _FOR_EARLY_USER_SPACE.match(root):

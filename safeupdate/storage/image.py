@@ -100,7 +100,7 @@ class Image:
         if name not in self._held:
             return name
         if isinstance(self._listed, str):
-            return f"{self._listed} that finds {name}"
+            return f"{self.unlisted} that finds {name}"
         if self._listed is None:
             needed = () if self.target is None else self.target.closure(name)
         elif name in self._listed:
@@ -108,6 +108,11 @@ class Image:
         else:
             return f"the line for {name} in modules.dep"
         return next((one for one in needed if one not in self._held and one not in self._built_in), None)
+
+    @property
+    def unlisted(self) -> str:
+        """What is missing of the list by which modprobe finds modules; empty where it is there."""
+        return self._listed if isinstance(self._listed, str) else ""
 
     @cached_property
     def _built_in(self) -> frozenset[str]:

@@ -300,6 +300,8 @@ _DEP = {
     "kernel/drivers/virtio/virtio_pci.ko": (),
     "kernel/drivers/nvme/host/nvme.ko": ("kernel/drivers/nvme/host/nvme-core.ko",),
     "kernel/drivers/nvme/host/nvme-core.ko": (),
+    "kernel/zfs/zfs.ko": ("kernel/zfs/spl.ko",),
+    "kernel/zfs/spl.ko": (),
 }
 _ALIASES = """\
 alias fs-ext4 ext4
@@ -358,11 +360,30 @@ def config(*built_in: str, without: Sequence[str] = ()) -> str:
     return "".join(f"CONFIG_{name}=y\n" for name in wanted) + "CONFIG_FAT_DEFAULT_CODEPAGE=437\n"
 
 
+_DEBIANS = ("conf/initramfs.conf", "scripts/functions", "scripts/init-top/udev", "usr/bin/run-init")
+_RULES = (
+    *("10-dm", "11-dm-lvm", "60-persistent-storage", "60-persistent-storage-dm"),
+    *("64-btrfs", "64-lvm", "69-lvm", "95-dm-notify"),
+)
+LAYERS: Mapping[str, initrd.Content] = {
+    # What the packages for LVM, LUKS, md and ZFS put into images.
+    **{f"usr/sbin/{name}": STATIC for name in ("cryptsetup", "dmsetup", "lvm", "lvm_scan", "mdadm", "zfs", "zpool")},
+    "usr/lib/systemd/systemd-cryptsetup": STATIC,
+    "usr/lib/systemd/system-generators/systemd-cryptsetup-generator": STATIC,
+    **{f"usr/lib/udev/rules.d/{name}.rules": b"" for name in _RULES},
+    "usr/lib/udev/rules.d/64-md-raid-assembly.rules": b'RUN+="/sbin/mdadm --incremental $devnode"\n',
+}
+DEBIANS_LAYERS: Mapping[str, initrd.Content] = {
+    **{f"usr/lib/cryptsetup/{name}": STATIC for name in ("askpass", "functions")},
+    "cryptroot/crypttab": f"nvme0n1p3_crypt UUID={LUKS} none luks,discard\n".encode(),
+    "scripts/local-top/cryptroot": b"#!/bin/sh\n",
+    "scripts/zfs": b"",
+}
+
 IMAGES: Mapping[str, Mapping[str, initrd.Content]] = {
     **GENERATORS,
     "mkinitcpio": {
-        **GENERATORS["initramfs-tools"],
-        **dict.fromkeys(("conf/initramfs.conf", "scripts/functions", "scripts/init-top/udev", "usr/bin/run-init")),
+        **{path: content for path, content in GENERATORS["initramfs-tools"].items() if path not in _DEBIANS},
         "buildconfig": b"HOOKS=(base udev)\n",
         "init_functions": b"#!/usr/bin/ash\n",
         "usr/bin/ash": "sh",
@@ -384,7 +405,8 @@ def image(
 ) -> bytes:
     """An initramfs as that generator makes it, perhaps behind the archive with the processor's firmware."""
     files: dict[str, initrd.Content] = {}
-    for path, content in IMAGES[generator].items():
+    debians = DEBIANS_LAYERS if generator == "initramfs-tools" else {}
+    for path, content in {**IMAGES[generator], **LAYERS, **debians}.items():
         if not path.startswith(IMAGE_MODULES):
             elf_file = machine is not None and isinstance(content, bytes) and content.startswith(b"\x7fELF")
             files[path] = program(machine=machine or 0, needed=("libc.so.6",)) if elf_file else content

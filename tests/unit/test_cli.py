@@ -233,9 +233,11 @@ def test_what_may_not_be_read_makes_unknown(closed: str) -> None:
 
 @pytest.mark.skipif(not real_kernels(), reason="no machines were built here")
 def test_a_safe_machine() -> None:
-    done = start("check", "--json", "--root", str(real_kernels()[0].parents[1]))
+    tree = str(real_kernels()[0].parents[1])
+    done = start("check", "--json", "--root", tree, "--require-driver", "none")
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["verdict"] == "safe"
+    assert start("check", "--root", tree).returncode == 3  # what lies under its root is in no file
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes nobody")

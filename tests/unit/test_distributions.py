@@ -177,7 +177,11 @@ FEDORA_LUKS = replace(
     name="Fedora 42 on LUKS, /usr/sbin merged into /usr/bin",
     documented="https://fedoraproject.org/wiki/Changes/Unify_bin_and_sbin; dracut.cmdline(7)",
     files=merged(
-        {path: content for path, content in FEDORA_TREE.items() if not path.startswith(("/usr/sbin/", "/sbin"))},
+        {
+            path: content
+            for path, content in FEDORA_TREE.items()
+            if not path.startswith(("/usr/sbin/", "/sbin", "/sys/fs/btrfs/"))
+        },
         {
             "/sbin": Link("usr/bin"),
             "/usr/sbin": Link("bin"),
@@ -381,7 +385,7 @@ def debian_kernel(release: str, *options: str, at: str = "/boot", generator: str
         f"{at}/vmlinuz-{release}": kernel_image(release),
         f"{at}/initrd.img-{release}": image(generator, release),
         f"/boot/config-{release}": config(*options),
-        **modules(release),
+        **modules(release, built_in=[MODULES_OF[option] for option in options if option in MODULES_OF]),
         **{
             f"/var/lib/dpkg/info/{name.format(release)}.list": "".join(f"{path}\n" for path in paths)
             for name, paths in {
@@ -393,6 +397,11 @@ def debian_kernel(release: str, *options: str, at: str = "/boot", generator: str
     }
 
 
+MODULES_OF = {
+    "EXT4_FS": "fs/ext4/ext4",
+    "VIRTIO_BLK": "drivers/block/virtio_blk",
+    "VIRTIO_PCI": "drivers/virtio/virtio_pci",
+}
 PACKAGES = {"pve": "proxmox-kernel-{}-signed"}
 """What brings the image, where it is not linux-image-RELEASE."""
 
@@ -1258,6 +1267,7 @@ ALPINE = Layout(
 )
 G_NEW = "6.6.58-gentoo"
 GENTOO_CONFIG = ("EXT4_FS", "BLK_DEV_SD", "SCSI", "SATA_AHCI", "EFI_STUB")
+GENTOO_DRIVERS = ("fs/ext4/ext4", "drivers/scsi/sd_mod", "drivers/ata/ahci", "drivers/ata/libahci")
 GENTOO = Layout(
     "Gentoo: a kernel of one's own, no initramfs, OpenRC",
     "https://wiki.gentoo.org/wiki/Handbook:AMD64 (kernel, bootloader)",
@@ -1274,7 +1284,10 @@ GENTOO = Layout(
             "Gentoo GNU/Linux", ROOT, [G_NEW], "root=/dev/sda2 ro", initrd_name="{}"
         ).replace(f"\tinitrd\t/boot/{G_NEW}\n", ""),
         "/boot/grub/grubenv": grubenv(),
-        **{path.replace("/usr/lib", "/lib"): content for path, content in modules(G_NEW).items()},
+        **{
+            path.replace("/usr/lib", "/lib"): content
+            for path, content in modules(G_NEW, built_in=GENTOO_DRIVERS).items()
+        },
         **facts(
             (
                 Device("sda", "8:0"),

@@ -746,3 +746,50 @@ def _ostree(tree: Tree) -> None:
     tree.mkdir("/ostree/repo/objects")
     tree.write("/ostree/repo/config", "[core]\nrepo_version=1\nmode=bare\n")
     tree.edit(MENU, r"^(\s+linux\t.*)$", rf"\1 ostree=/ostree/boot.1/debian/{'0' * 64}/0")
+
+
+# -- what root lies on -----------------------------------------------------------------------------------------
+
+
+@broken(
+    "bare-debian12",
+    "debian12",
+    "Debian 12 as a bare root tree: no facts of hardware or mounts",
+    "root-storage.hardware-not-known",
+    verdict="unknown",
+    facts=False,
+)
+@broken(
+    "bare-debian13-dracut",
+    "debian13-dracut",
+    "Debian 13 with dracut as a bare root tree",
+    "root-storage.hardware-not-known",
+    verdict="unknown",
+    facts=False,
+)
+def _bare(tree: Tree) -> None:
+    """Nothing is changed."""
+
+
+@broken(
+    "lvm-not-in-image",
+    "debian12-dracut",
+    "RHEL's layout, root on LVM, and images without LVM",
+    "root-storage.helper-missing",
+    row="8",
+    note="RHEL's files on Debian's",
+)
+def _lvm_not_in_image(tree: Tree) -> None:
+    layouts.rhel_lvm(tree)
+
+
+@broken(
+    "luks-not-in-image",
+    "debian13",
+    "LUKS root, and images that were made without cryptsetup-initramfs",
+    "root-storage.helper-missing",
+    row="8",
+    note="the installer's layout",
+)
+def _luks_not_in_image(tree: Tree) -> None:
+    layouts.luks(tree)

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from machines.build import cache
@@ -161,6 +161,41 @@ def without(image: bytes, *names: str) -> bytes:
         return None if pattern.fullmatch(file.name) else file
 
     return edited(image, f"without {names}", change)
+
+
+def with_files(image: bytes, added: Mapping[str, bytes]) -> bytes:
+    """The image and behind it an archive with these files, all of which can be executed."""
+    places = {path[:end] for path in added for end, letter in enumerate(path) if letter == "/"}
+    members = [
+        *(File(path, 0o040755, b"") for path in sorted(places)),
+        *(File(path, 0o100755, data) for path, data in added.items()),
+    ]
+    return _aligned(image) + archive(members)
+
+
+def with_modules(image: bytes, release: str, directory: str, *names: str) -> bytes:
+    """The image and what else of the modules in `directory` makes these whole."""
+
+    def make() -> bytes:
+        with open(f"{directory}/modules.dep", encoding="ascii") as file:
+            listed = {path: needed.split() for path, _, needed in (line.partition(":") for line in file)}
+        chosen = [path for path in listed if path.rpartition("/")[2].partition(".")[0].replace("-", "_") in names]
+        place = f"usr/lib/modules/{release}/"
+        held = {
+            file.name[len(place) :]
+            for part in split(image)
+            for file in files(part if _NEWC.match(part) else unpack(part))
+            if file.name.startswith(place)
+        }
+        added = {}
+        for path in {one for first in chosen for one in (first, *listed[first])} - held:
+            with open(f"{directory}/{path}", "rb") as module:
+                added[f"{place}{path}"] = module.read()
+            held.add(path)
+        lines = "".join(f"{path}: {' '.join(needed)}\n" for path, needed in listed.items() if path in held)
+        return with_files(image, {**added, f"{place}modules.dep": lines.encode()})
+
+    return kept(image, f"with {names}", make)
 
 
 def with_mode(image: bytes, name: str, mode: int) -> bytes:

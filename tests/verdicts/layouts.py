@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from tests.unit.layouts import Device, esp
 from tests.unit.layouts import facts as device_facts
 from tests.unit.trees import Link
+from tests.verdicts import images
 from tests.verdicts.tree import MENU, Tree
 
 BOOT_UUID = "5afe0b07-0000-4000-8000-0000000000b0"
@@ -84,6 +85,41 @@ def mapped_root(tree: Tree, name: str, dm_uuid: str, fstype: str = "ext4", boot_
     facts(tree, devices, mounts, cmdline=f"BOOT_IMAGE=/vmlinuz-{tree.older} root=/dev/mapper/{name} ro")
     if os.path.exists(tree.host(MENU)):
         tree.edit(MENU, r"root=UUID=\S+", f"root=/dev/mapper/{name}")
+
+
+def luks(tree: Tree) -> None:
+    """The installer's encrypted root."""
+    mapped_root(tree, "vda2_crypt", "CRYPT-LUKS2-" + "b" * 32 + "-vda2_crypt")
+    tree.write("/etc/crypttab", CRYPTTAB)
+
+
+def rhel_lvm(tree: Tree) -> None:
+    """RHEL's root on LVM, with its boot entries."""
+    mapped_root(tree, "rhel-root", "LVM-" + "a" * 64)
+    options = "root=/dev/mapper/rhel-root ro rd.lvm.lv=rhel/root"
+    saved = f"{MACHINE_ID}-{tree.newest}"
+    grub_bls(tree, "$kernelopts", prefix="/", kernelopts=options, saved_entry=saved)
+
+
+CRYPTTAB = "vda2_crypt UUID=5afe0bda-1a75-4000-8000-0000000000a2 none luks,discard\n"
+_RULES = ("10-dm", "11-dm-lvm", "55-dm", "60-persistent-storage-dm", "64-lvm", "95-dm-notify")
+OPENS: Mapping[str, bytes] = {
+    # What cryptsetup-initramfs, dmsetup and dracut's module lvm put into images, but for what is in these files.
+    **{f"usr/sbin/{name}": b"#!/bin/sh\n" for name in ("cryptsetup", "dmsetup", "lvm", "lvm_scan")},
+    **{f"usr/lib/cryptsetup/{name}": b"#!/bin/sh\n" for name in ("askpass", "functions")},
+    **{f"usr/lib/udev/rules.d/{name}.rules": b"" for name in _RULES},
+    "scripts/local-top/cryptroot": b"#!/bin/sh\n",
+    "cryptroot/crypttab": CRYPTTAB.encode(),
+}
+
+
+def opened_early(tree: Tree, *modules: str) -> None:
+    """What the generator puts into the images for such a root."""
+    for release in tree.releases:
+        image = images.with_modules(
+            tree.read(tree.initrd(release)), release, tree.host(tree.modules(release)), *modules
+        )
+        tree.write(tree.initrd(release), images.with_files(image, OPENS))
 
 
 # -- BLS in GRUB -------------------------------------------------------------------------------------------------

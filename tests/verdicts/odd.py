@@ -21,12 +21,6 @@ def _stock(tree: Tree) -> None:
     """Nothing is changed."""
 
 
-@healthy("bare-debian12", "debian12", "Debian 12 as a bare root tree: no facts of hardware or mounts", facts=False)
-@healthy("bare-debian13-dracut", "debian13-dracut", "Debian 13 with dracut as a bare root tree", facts=False)
-def _bare(tree: Tree) -> None:
-    """Nothing is changed."""
-
-
 @healthy("one-kernel", "debian12", "one kernel only, by policy", "fallback.none", boot="bios")
 def _one_kernel(tree: Tree) -> None:
     release = tree.older
@@ -309,13 +303,11 @@ def _fedora_bls(tree: Tree) -> None:
     "rhel-lvm-bls",
     "debian12-dracut",
     "RHEL's layout: root on LVM, BLS entries with $kernelopts, saved_entry",
-    note="RHEL's files on Debian's; LVM's programs are not in Debian's image",
+    note="RHEL's files on Debian's; what dracut puts into the image for LVM was added to it",
 )
 def _rhel_lvm_bls(tree: Tree) -> None:
-    layouts.mapped_root(tree, "rhel-root", "LVM-" + "a" * 64)
-    options = "root=/dev/mapper/rhel-root ro rd.lvm.lv=rhel/root"
-    saved = f"{layouts.MACHINE_ID}-{tree.newest}"
-    layouts.grub_bls(tree, "$kernelopts", prefix="/", kernelopts=options, saved_entry=saved)
+    layouts.rhel_lvm(tree)
+    layouts.opened_early(tree, "dm_mod")
 
 
 @healthy("rd-break-elsewhere", "debian12", "rd.break, which initramfs-tools does not know", boot="bios")
@@ -497,11 +489,11 @@ def _boot_partition(tree: Tree) -> None:
     "luks",
     "debian13",
     "LUKS root, small /boot",
-    note="the installer's layout; cryptsetup is not in this image, which a check of the root's layers will say",
+    note="the installer's layout; what cryptsetup-initramfs puts into the image was added to it",
 )
 def _luks(tree: Tree) -> None:
-    layouts.mapped_root(tree, "vda2_crypt", "CRYPT-LUKS2-" + "b" * 32 + "-vda2_crypt")
-    tree.write("/etc/crypttab", "vda2_crypt UUID=5afe0bda-1a75-4000-8000-0000000000a2 none luks,discard\n")
+    layouts.luks(tree)
+    layouts.opened_early(tree, "dm_crypt", "xts", "aesni_intel")
 
 
 @healthy("btrfs", "debian12", "btrfs, root in the subvolume @, GRUB's paths with it", note="Ubuntu's layout")

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from safeupdate.case import Case, Shelf
+from safeupdate.checks.root_storage import CHECK
+from safeupdate.formats.modules import module_name
+from safeupdate.initramfs import Index
+from safeupdate.report import Finding
+from safeupdate.storage import layers, stack
+from safeupdate.storage.image import Image
+from safeupdate.storage.requirement import Requirement
+from safeupdate.storage.target import Target
+from tests.unit import layouts
+from tests.unit import test_distributions as distributions
+from tests.unit.trees import case
+
+LAYOUTS = {
+    "btrfs on NVMe, dracut": distributions.FEDORA,
+    "btrfs on LUKS, dracut": distributions.FEDORA_LUKS,
+    "xfs on LVM, dracut": distributions.RHEL_BIOS,
+    "ext4 on LVM, initramfs-tools": distributions.UBUNTU_SERVER,
+    "ext4 on LVM on LUKS, initramfs-tools": distributions.DEBIAN_LUKS,
+    "ext4 on RAID 1, initramfs-tools": distributions.DEBIAN_RAID,
+    "ZFS, initramfs-tools": distributions.PROXMOX_MOUNTED,
+    "ext4 on LUKS, mkinitcpio": distributions.ARCH_GRUB,
+}
+each_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+
+KEPT = (
+    *("init", "usr/lib/systemd/systemd", "usr/lib/dracut/modules.txt"),
+    *("conf/initramfs.conf", "scripts/functions", "buildconfig", "init_functions"),
+)
+"""Files by which a generator is known, and with udev what it runs."""
+
+
+class Given(Shelf):
+    """An image of which something was taken out."""
+
+    def __init__(self, old: Case, index: Index) -> None:
+        super().__init__(old.machine)
+        self._places = old.image_places
+        self._index = index
+
+    def image(self, path: str, section: str | None = None) -> Index:
+        assert (path, section) in self._places
+        return self._index
+
+
+def asked(root: Path, layout: layouts.Layout) -> Case:
+    """The entry that the layout's machine starts next."""
+    from safeupdate.boot import find_plan
+    from safeupdate.volumes import Volumes
+
+    machine = layouts.build(root, layout)
+    _, plan = find_plan(machine, Volumes(machine))
+    assert plan.next is not None
+    return replace(case(machine, entry=plan.next), plan=plan)
+
+
+def tell(one: Case, index: Index | None = None) -> list[Finding]:
+    """What is found, with another image if one is given."""
+    one = one if index is None else replace(one, shelf=Given(one, index))
+    try:
+        return list(CHECK.run(one))
+    finally:
+        one.shelf.close()
+
+
+def requirements(one: Case) -> Iterator[Requirement]:
+    """All that the layers under the root ask of an image."""
+    assert one.tree is not None and one.entry is not None and one.release is not None
+    image = Image(one.index, one.release, Target(one.tree), entry_line=one.entry.cmdline)
+    for each in stack.of(one.machine, one.volumes, command_line=one.entry.cmdline):
+        if each.purpose != "resume":
+            for layer in each.walk():
+                yield from layers.needs(layer, image)
+
+
+def answers(path: str, requirement: Requirement) -> bool:
+    """Whether a file in an image is one of those that a requirement asks for."""
+    name = path.rpartition("/")[2]
+    if requirement.kind == "module":
+        return ".ko" in name and module_name(path) in requirement.names
+    if requirement.kind == "rule":
+        return "/rules.d/" in path and any(fnmatchcase(name, pattern) for pattern in requirement.names)
+    places = (f"/{path}", f"/{path}".replace("/usr/", "/", 1), f"/usr/{path}")
+    return any(
+        any(fnmatchcase(place, pattern) for place in places) if pattern.startswith("/") else name == pattern
+        for pattern in requirement.names
+    )
+
+
+def without(index: Index, gone: set[str]) -> Index:
+    """The image without these files."""
+    left = {path: entry for path, entry in index.entries.items() if path not in gone}
+    return replace(index, entries=MappingProxyType(left), members=tuple(left.values()))
+
+
+def each_must_taken_out(one: Case) -> dict[str, list[Finding]]:
+    """What is said of the image when all that would answer one `must` is not in it, by the first name of each."""
+    assert one.index is not None and one.tree is not None
+    told = {}
+    for requirement in requirements(one):
+        gone = {path for path in one.index.entries if answers(path, requirement)}
+        built_in = requirement.kind == "module" and not one.tree.builtin.isdisjoint(requirement.names)
+        if requirement.must and gone and not built_in:
+            told[requirement.names[0]] = tell(one, without(one.index, gone))
+    return told
+
+
+def the_rest_taken_out(one: Case) -> Index:
+    """The image with nothing in it but what the layers ask for, and what these modules depend on."""
+    index, tree = one.index, one.tree
+    assert index is not None and tree is not None
+    target = Target(tree)
+    wanted = list(requirements(one))
+    needed = {name for each in wanted if each.kind == "module" for name in each.names}
+    needed |= {below for name in needed for below in target.closure(name)}
+
+    def stays(path: str) -> bool:
+        if path in KEPT or "/modules.dep" in path or "udev" in path or not index.entries[path].is_file:
+            return True
+        if ".ko" in path:
+            return module_name(path) in needed
+        return path.startswith(("etc/", "cryptroot/")) or any(
+            answers(path, each) for each in wanted if each.kind != "module"
+        )
+
+    return without(index, {path for path in index.entries if not stays(path)})
+
+
+@each_layout
+def test_a_whole_image(tmp_path: Path, layout: layouts.Layout) -> None:
+    assert tell(asked(tmp_path, layout)) == []
+
+
+@each_layout
+def test_each_must_taken_out_stops_the_boot(tmp_path: Path, layout: layouts.Layout) -> None:
+    one = asked(tmp_path, layout)
+    told = each_must_taken_out(one)
+    assert len(told) >= 2
+    for name, findings in told.items():
+        assert name in [finding.subject for finding in findings]
+        assert {finding.level for finding in findings} == {"blocker"}, (name, findings)
+
+
+@each_layout
+def test_nothing_else_is_missed(tmp_path: Path, layout: layouts.Layout) -> None:
+    one = asked(tmp_path, layout)
+    assert tell(one, the_rest_taken_out(one)) == []
+
+
+def test_the_words(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.DEBIAN_LUKS)
+    assert one.index is not None
+    finding = tell(one, without(one.index, {path for path in one.index.entries if "dm-crypt" in path}))[0]
+    assert finding.problem == (
+        "The driver dm_crypt is neither built into the kernel 6.1.0-26-amd64 nor in the initramfs image "
+        "/boot/initrd.img-6.1.0-26-amd64: the volume's target crypt comes from it (/ on file system ext4 on LVM "
+        "volume laptop-vg/root (dm-1) on LUKS2 volume nvme0n1p3_crypt (dm-0) on partition nvme0n1p3 on NVMe disk "
+        "nvme0n1 on PCI device 0000:00:06.0)."
+    )
+    assert finding.consequence == "The root file system is not found, and the boot stops in the initramfs."
+    assert finding.evidence[:3] == ("/", "└─ file system ext4", "   └─ LVM volume laptop-vg/root (dm-1)")
+    assert finding.remedy.commands[-1] == ("update-initramfs", "-u", "-k", "6.1.0-26-amd64")
