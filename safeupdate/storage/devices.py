@@ -45,7 +45,7 @@ _UUIDS = (
 _PARTS = (
     (re.compile(r"LVM-\w+-(?:tpool|tdata|tmeta)\n"), "lvm-thin"),
     (re.compile(r"LVM-\w+-(?:cdata|cmeta|cpool)\n"), "lvm-cache"),
-    (re.compile(r"LVM-\w+-(?:cow|real)\n"), "lvm-snapshot"),
+    (re.compile(r"LVM-\w+-(?:cow|real)\n.*-(?:cow|real)$"), "lvm-snapshot"),
     (re.compile(r"LVM-\w+-(?:vpool|vdata)\n"), "lvm-vdo"),
     (re.compile(r"LVM-.*\n.*_r(?:image|meta)_\d+$"), "lvm-raid"),
     (re.compile(r"LVM-.*\n.*_m(?:image_\d+|log)$"), "lvm-mirror"),
@@ -320,7 +320,7 @@ class Devices:
         raid = next((target.arguments for target in targets if target.kind == "raid"), ())
         if raid:
             facts["level"] = raid[0].partition("_")[0]
-        words = f"part of a {_LVM[kind]}," if "part" in facts else _LVM[kind]
+        words = f"{_LVM[kind]}'s part" if "part" in facts else _LVM[kind]
         return Layer(kind, name, f"{words} {group}/{volume} ({name})", facts, below)
 
     def _encrypted(self, facts: dict[str, str], targets: tuple[Target, ...]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from safeupdate.machine import Machine
 from safeupdate.storage import devices, stack
+from safeupdate.storage.devices import Devices
 from safeupdate.storage.stack import Layer, Stack
 from safeupdate.volumes import Volumes
 from tests.unit.captures import captured
@@ -117,6 +118,81 @@ def test_a_real_guest_with_an_efi_system_partition(tmp_path: Path) -> None:
     assert found.problem is None
 
 
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """Volumes of all kinds and disks of all buses, made in a guest of QEMU with Linux 6.1 by the programs of Debian 12;
+    its sysfs without what no layer tells, and what `dmsetup table` said there."""
+    return captured("storage", tmp_path_factory.mktemp("guest"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "targets"),
+    [
+        ("vg0-root", "lvm", "linear"),
+        ("vg--one-thin--root", "lvm-thin", "thin"),
+        ("vg--one-pool-tpool", "lvm-thin", "thin-pool"),
+        ("vg--one-mirrored", "lvm-raid", "raid"),
+        ("vg--one-mirrored_rimage_0", "lvm-raid", "linear"),
+        ("vg--one-slow", "lvm-cache", "cache"),
+        ("vg--one-slow_corig", "lvm-cache", "linear"),
+        ("vg--one-fast_cpool_cdata", "lvm-cache", "linear"),
+        ("vg--one-origin", "lvm-snapshot", "snapshot-origin"),
+        ("vg--one-snap", "lvm-snapshot", "snapshot"),
+        ("vg2-root", "lvm", "linear"),
+        ("root_crypt", "crypt", "crypt"),
+        ("vdi_crypt", "crypt", "crypt"),
+        ("sealed", "crypt", "crypt"),
+        ("sealed_dif", "integrity", "integrity"),
+        ("mpatha", "multipath", "multipath"),
+        ("mpatha-part1", "partition", "linear"),
+        ("odd", "dm", "linear"),
+    ],
+)
+def test_real_volumes(guest: Machine, name: str, kind: str, targets: str) -> None:
+    found = Devices(guest)
+    layers = map(found.block, guest.listdir("/sys/class/block"))
+    volume = next(one for one in layers if one.facts.get("dm-name") == name)
+    assert (volume.kind, volume.facts["targets"]) == (kind, targets)
+    assert not [one.title for one in volume.walk() if one.kind == "unknown"]
+    assert [one for one in volume.walk() if one.kind == "disk"]
+
+
+def test_real_encrypted_volumes(guest: Machine) -> None:
+    found = {one.facts.get("dm-name"): one for one in map(Devices(guest).block, guest.listdir("/sys/class/block"))}
+    assert found["root_crypt"].facts["cipher"] == "aes-xts-plain64"
+    assert [found[name].facts["luks-version"] for name in ("root_crypt", "vdi_crypt", "sealed")] == ["2", "1", "2"]
+    assert found["sealed"].facts["cipher"] == "capi:authenc(hmac(sha256),xts(aes))-plain64"
+    assert found["sealed"].facts["integrity"] == "32:aead"
+    assert [one.kind for one in found["vg2-root"].walk()] == ["lvm", "crypt", "disk", "controller"]
+    assert [one.kind for one in found["root_crypt"].walk()][:3] == ["crypt", "lvm", "md"]
+
+
+def test_real_arrays(guest: Machine) -> None:
+    found = Devices(guest)
+    assert found.block("md0").facts["array-uuid"].count(":") == 3
+    assert (found.block("md0").title, found.block("md1").title) == ("raid1 array md0", "raid5 array md1, degraded")
+    assert len(found.block("md1").below) == 2
+
+
+@pytest.mark.parametrize(
+    ("disk", "title", "drivers"),
+    [
+        ("vda", "virtio disk vda", "virtio_blk virtio_pci"),
+        ("sda", "virtio SCSI disk sda", "sd_mod virtio_scsi virtio_pci"),
+        ("sdc", "SATA disk sdc", "sd_mod ahci"),
+        ("sdd", "SCSI disk sdd", "sd_mod megaraid_sas"),
+        ("sde", "USB disk sde", "sd_mod usb_storage usbcore usbcore xhci_pci"),
+        ("mmcblk0", "MMC or SD disk mmcblk0", " sdhci_pci"),  # mmc_block is a module there, and sysfs does not tell
+        ("nvme0n1", "NVMe disk nvme0n1", "nvme nvme"),
+    ],
+)
+def test_real_disks(guest: Machine, disk: str, title: str, drivers: str) -> None:
+    found = Devices(guest).block(disk)
+    assert found.title == title
+    assert " ".join(one.facts["driver"] for one in found.walk() if "driver" in one.facts) == drivers
+    assert all(one.facts["modalias"] for one in found.walk() if one.kind == "controller" and one.facts["bus"] == "pci")
+
+
 def test_this_machine() -> None:
     for one in stacks(Machine.here()).values():
         assert all(len(line) <= 80 for line in one.lines())
@@ -211,12 +287,12 @@ def test_thin_lvm(tmp_path: Path) -> None:
         == """/
 └─ file system ext4
    └─ thin LVM volume vg/root (dm-3)
-      └─ part of a thin LVM volume, vg/pool-tpool (dm-2)
-         ├─ part of a thin LVM volume, vg/pool_tmeta (dm-0)
+      └─ thin LVM volume's part vg/pool-tpool (dm-2)
+         ├─ thin LVM volume's part vg/pool_tmeta (dm-0)
          │  └─ partition vda1
          │     └─ virtio disk vda [virtio_blk]
          │        └─ PCI device 0000:00:02.0 [virtio_pci]
-         └─ part of a thin LVM volume, vg/pool_tdata (dm-1)
+         └─ thin LVM volume's part vg/pool_tdata (dm-1)
             └─ partition vda1, as above"""
     )
 
