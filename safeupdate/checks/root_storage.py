@@ -115,6 +115,7 @@ class _Lacking:
         if one.top is not None and one.purpose != "resume":
             decisive = layers.decisive(one.top, self._image, without)
         helpers: dict[tuple[Layer, bool], list[Requirement]] = {}
+        hidden: list[Requirement] = []
         for key, requirement in found.items():
             must = key in decisive
             if requirement.kind != "module":
@@ -122,11 +123,13 @@ class _Lacking:
                     continue  # many have a swap area that nobody resumes from, and that nothing opens that early
                 helpers.setdefault((requirement.layer, must), []).append(requirement)
             elif self._image.hidden and requirement.met is None:
-                yield self._hidden(one, requirement)
+                hidden.append(requirement)
             elif not self._is_told_by_dkms(requirement.names[0]):
                 yield self._driver(one, requirement, must)
         for (_, must), lost in helpers.items():
             yield self._helpers(one, lost, must)
+        if hidden and one.purpose != "resume":
+            yield self._hidden(one, hidden)
 
     def _driver(self, one: Stack, requirement: Requirement, must: bool) -> Finding:
         name = requirement.names[0]
@@ -164,14 +167,15 @@ class _Lacking:
             remedy=self._rebuild(first),
         )
 
-    def _hidden(self, one: Stack, requirement: Requirement) -> Finding:
+    def _hidden(self, one: Stack, drivers: list[Requirement]) -> Finding:
+        names = ", ".join(each.names[0] for each in drivers)
         return unknown(
             "root-storage.modules-not-visible",
             self._path,
-            f"Whether the initramfs image {self._path} holds the driver {requirement.names[0]} cannot be told: "
+            f"Whether the initramfs image {self._path} holds the drivers under {one.purpose} ({names}) cannot be told: "
             f"{self._image.hidden}.",
-            f"{one.purpose} needs it ({_chain(one, requirement.layer)}).",
-            evidence=_evidence(one, [requirement]),
+            "They are not built into the kernel.",
+            evidence=_evidence(one, drivers),
         )
 
     def _lacks_module(self, requirement: Requirement) -> str:

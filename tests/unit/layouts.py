@@ -414,7 +414,8 @@ def image(
     for path in inside:
         content = module(path.rsplit("/", 1)[-1].partition(".")[0], release)
         files[f"usr/lib/modules/{release}/{path}"] = lzma.compress(content) if suffix == ".ko.xz" else content
-    files[f"usr/lib/modules/{release}/modules.dep"] = "".join(f"{path}:\n" for path in inside).encode()
+    lines = (f"{path}: {' '.join(needed)}".rstrip() + "\n" for path, needed in _DEP.items())
+    files[f"usr/lib/modules/{release}/modules.dep"] = "".join(lines).replace(".ko", suffix).encode()
     packed = initrd.compress(kind, initrd.archive(files)) if kind else initrd.archive(files)
     if not microcode:
         return packed

@@ -19,7 +19,7 @@ from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.target import Target
 from tests.unit import layouts
 from tests.unit import test_distributions as distributions
-from tests.unit.trees import case
+from tests.unit.trees import Link, case, dep_index
 
 LAYOUTS = {
     "btrfs on NVMe, dracut": distributions.FEDORA,
@@ -170,3 +170,100 @@ def test_the_words(tmp_path: Path) -> None:
     assert finding.consequence == "The root file system is not found, and the boot stops in the initramfs."
     assert finding.evidence[:3] == ("/", "└─ file system ext4", "   └─ LVM volume laptop-vg/root (dm-1)")
     assert finding.remedy.commands[-1] == ("update-initramfs", "-u", "-k", "6.1.0-26-amd64")
+
+
+def bare(root: Path, layout: layouts.Layout = distributions.DEBIAN_BIOS) -> Case:
+    """The machine without what the kernel and udev tell, as an image that is being built."""
+    told = ("/sys/", "/proc/", "/run/", "/dev/")
+    files = {path: content for path, content in layout.files.items() if not path.startswith(told)}
+    return asked(root, replace(layout, files=files))
+
+
+def test_without_sysfs_it_is_not_known(tmp_path: Path) -> None:
+    one = bare(tmp_path)
+    (finding,) = tell(one)
+    assert (finding.level, finding.id) == ("unknown", "root-storage.hardware-not-known")
+    assert "no sysfs" in finding.problem
+    assert "--require-driver" in finding.remedy.text
+
+
+def test_drivers_that_are_named_stand_for_sysfs(tmp_path: Path) -> None:
+    one = bare(tmp_path)
+    assert tell(replace(one, required_drivers=())) == []
+    assert tell(replace(one, required_drivers=("ahci", "sd_mod"))) == []
+    (finding,) = tell(replace(one, required_drivers=("ahci", "megaraid-sas")))
+    assert (finding.level, finding.id, finding.subject) == ("blocker", "root-storage.driver-missing", "megaraid-sas")
+
+
+def test_without_sysfs_what_fstab_tells_is_asked(tmp_path: Path) -> None:
+    one = replace(bare(tmp_path), required_drivers=())
+    assert one.index is not None
+    (finding,) = tell(one, without(one.index, {path for path in one.index.entries if path.endswith("/ext4.ko")}))
+    assert (finding.id, finding.subject) == ("root-storage.driver-missing", "ext4")
+
+
+def test_a_dependency_that_is_missing_is_named(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.DEBIAN_BIOS)
+    assert one.index is not None
+    (finding,) = tell(one, without(one.index, {path for path in one.index.entries if path.endswith("/libahci.ko")}))
+    assert finding.subject == "ahci"
+    assert "with libahci, which it depends on" in finding.problem
+
+
+def test_one_disk_of_a_mirror_may_be_missing(tmp_path: Path) -> None:
+    """The other half hangs on a driver that is there."""
+    files = dict(distributions.DEBIAN_RAID.files)
+    place = "/sys/devices/pci0000:00/0000:00:1c.0/0000:02:00.0"
+    for path in [path for path in files if path.startswith("/sys/") and "/sdb" in path]:
+        files[path.replace(f"{layouts.place('sdb')}", f"{place}/host9/target9:0:0/9:0:0:0/block/sdb")] = files.pop(path)
+    for name in ("sdb", "sdb2"):
+        below = "sdb/sdb2" if name == "sdb2" else name
+        link = f"../../devices/pci0000:00/0000:00:1c.0/0000:02:00.0/host9/target9:0:0/9:0:0:0/block/{below}"
+        files[f"/sys/class/block/{name}"] = Link(link)
+    files[f"{layouts.place('md0')}/slaves/sdb2"] = Link("../../../../../class/block/sdb2")
+    bus = "/sys/bus/pci/drivers/mpt3sas"
+    files[f"{place}/driver"] = Link("../../../../bus/pci/drivers/mpt3sas")
+    files[f"{place}/modalias"] = "pci:v00001000d00000097sv00001000sd00003090bc01sc07i00\n"
+    files[f"{bus}/module"] = Link("../../../../module/mpt3sas")
+    files["/sys/module/mpt3sas/initstate"] = "live\n"
+    for release in (distributions.D_NEW, distributions.D_OLD):
+        directory = f"/usr/lib/modules/{release}"
+        text = files[f"{directory}/modules.dep"]
+        assert isinstance(text, str)
+        text += "kernel/mpt3sas.ko:\n"
+        listed = (line.partition(":") for line in text.splitlines())
+        files[f"{directory}/modules.dep"] = text
+        files[f"{directory}/modules.dep.bin"] = dep_index({path: tuple(needed.split()) for path, _, needed in listed})
+    one = asked(tmp_path, replace(distributions.DEBIAN_RAID, files=files))
+    (finding,) = tell(one)
+    assert (finding.level, finding.id, finding.subject) == ("warning", "root-storage.driver-missing", "mpt3sas")
+    assert "degraded" in finding.consequence
+
+
+def test_a_swap_area_to_resume_from_stops_no_boot(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.RHEL_BIOS)
+    assert one.entry is not None
+    assert "resume=" in one.entry.cmdline
+    assert (
+        tell(replace(one, entry=replace(one.entry, cmdline=one.entry.cmdline.replace("rd.lvm.lv=rl_node-1/swap", ""))))
+        == []
+    )
+
+
+def test_an_image_of_which_nobody_knows_where_its_modules_are(tmp_path: Path) -> None:
+    files = {path: text for path, text in distributions.DEBIAN_BIOS.files.items() if "/boot/config-" not in path}
+    one = asked(tmp_path, replace(distributions.DEBIAN_BIOS, files=files))
+    assert one.index is not None
+    index = without(one.index, {path for path in one.index.entries if not path.endswith("/sh")})
+    (finding,) = tell(one, index)
+    assert (finding.level, finding.id) == ("unknown", "root-storage.modules-not-visible")
+    assert "(ext4, sd_mod, ahci)" in finding.problem
+
+
+def test_without_an_image_all_must_be_built_in(tmp_path: Path) -> None:
+    assert tell(asked(tmp_path / "a", distributions.GENTOO)) == []
+    release = distributions.G_NEW
+    files = {**distributions.GENTOO.files, f"/lib/modules/{release}/modules.builtin": "kernel/fs/ext4/ext4.ko\n"}
+    found = tell(asked(tmp_path / "b", replace(distributions.GENTOO, files=files)))
+    assert [(finding.level, finding.subject) for finding in found] == [("blocker", "sd_mod"), ("blocker", "ahci")]
+    assert "is not built into" in found[0].problem
