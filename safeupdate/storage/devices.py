@@ -187,7 +187,7 @@ class Layer:
     name: str
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)
-    below: tuple[Layer, ...] = ()
+    below: tuple[Layer, ...] = field(default=(), repr=False)
 
     def walk(self) -> Iterator[Layer]:
         """This layer and all under it, each once, nearest first."""
@@ -269,7 +269,7 @@ class Devices:
         if name.startswith("bcache"):
             kind, words = "bcache", "bcache device"
         elif kind in _NETWORKED:
-            below += self.networks()
+            below += self.networks
         return Layer(kind, name, f"{words} {name}", facts, below)
 
     def _stored(self, name: str) -> dict[str, str]:
@@ -335,7 +335,7 @@ class Devices:
                 for argument in target.arguments:
                     if argument.startswith("integrity:"):
                         facts["integrity"] = argument.partition(":")[2]
-        line = next((line for line in self.crypttab if line.name == called), None)
+        line = self.crypttab.get(called)
         if line is not None:
             facts.update({**self.described(line), **facts})
 
@@ -357,12 +357,13 @@ class Devices:
         return {**facts, **{fact: value for fact, value in apart.items() if value}}
 
     @cached_property
-    def crypttab(self) -> tuple[Line, ...]:
-        """The lines of /etc/crypttab."""
+    def crypttab(self) -> Mapping[str, Line]:
+        """The lines of /etc/crypttab by the names of their volumes: the first of each."""
         try:
-            return crypttab.parse(self._machine.read_if_there("/etc/crypttab") or b"")
+            lines = crypttab.parse(self._machine.read_if_there("/etc/crypttab") or b"")
         except Unreadable:
-            return ()
+            return {}
+        return {line.name: line for line in reversed(lines)}
 
     @cached_property
     def _tables(self) -> Mapping[str, tuple[Target, ...]]:
@@ -418,7 +419,7 @@ class Devices:
             if real is not None and transport in _CARRIERS:
                 facts = {"sysfs": real, "transport": f"NVMe over {transport}", "carrier": _CARRIERS[transport]}
                 name = posixpath.basename(real)
-                below = self.networks() if transport in ("tcp", "rdma") else ()
+                below = self.networks if transport in ("tcp", "rdma") else ()
                 yield Layer("controller", name, f"NVMe over {transport}, {name}", facts, below)
             layer = self.above(real) if real is not None else None
             if layer is not None:
@@ -451,7 +452,7 @@ class Devices:
         if carrier:
             # Nothing above the SCSI host has a driver: it hangs on no hardware, as an iSCSI session does.
             facts = {"sysfs": place, "carrier": carrier.replace("-", "_")}
-            below_it = self.networks() if carrier in ("iscsi_tcp", "ib_iser", "fcoe") else ()
+            below_it = self.networks if carrier in ("iscsi_tcp", "ib_iser", "fcoe") else ()
             return Layer("controller", name, f"SCSI over {carrier}, {name}", facts, below_it)
         return None
 
@@ -486,6 +487,7 @@ class Devices:
 
     # -- network -------------------------------------------------------------------------------------------
 
+    @cached_property
     def networks(self) -> tuple[Layer, ...]:
         """The interfaces behind which the network is: those that are known, else all wired ones that are up.
 
@@ -509,9 +511,14 @@ class Devices:
 
     def interface(self, name: str) -> Layer:
         """A network interface by its name, with what it is made of or attached to."""
-        if name not in self._interfaces:
-            self._interfaces[name] = Layer("unknown", name, f"the network interface {name}, which lies on itself")
-            self._interfaces[name] = self._interface(name)
+        if name in self._interfaces:
+            return self._interfaces[name]
+        if self._depth >= _DEPTH:
+            return Layer("unknown", name, f"the network interface {name}, and more below it than is looked at")
+        self._interfaces[name] = Layer("unknown", name, f"the network interface {name}, which lies on itself")
+        self._depth += 1
+        self._interfaces[name] = self._interface(name)
+        self._depth -= 1
         return self._interfaces[name]
 
     def _interface(self, name: str) -> Layer:
@@ -574,9 +581,9 @@ def _paths(targets: tuple[Target, ...]) -> dict[str, str]:
     handler, groups of paths with their selector (the kernel's drivers/md/dm-mpath.c)."""
     words = iter(targets[0].arguments if targets else ())
     try:
-        for _ in range(int(next(words))):
+        for _ in range(int(next(words)[:4])):
             next(words)
-        handler = [next(words) for _ in range(int(next(words)))]
+        handler = [next(words) for _ in range(int(next(words)[:4]))]
         _, _, selector = next(words), next(words), next(words)
     except (StopIteration, ValueError):
         return {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from safeupdate.errors import Unreadable
 from safeupdate.formats import cmdline
@@ -25,8 +26,17 @@ _WIDTH = 80
 _INDENT = 24
 """Columns of indentation after which a deeper layer moves no further to the right."""
 
+_DEPTH = 100
+"""Layers one on the other that are drawn: more than any machine has."""
+
 _SIBLINGS = 6
 """Layers side by side that are drawn; of more, as of the paths of a multipath device, the number is told."""
+
+_NAME = 128
+"""Bytes of the longest name that device-mapper takes, and a NUL (the kernel's dm-ioctl.h)."""
+
+_LOWER = 500
+"""Directories that an overlay can show (the kernel's fs/overlayfs)."""
 
 _LAID_OVER = ("overlay", "aufs")
 _IN_MEMORY = ("tmpfs", "ramfs", "rootfs", "virtiofs")
@@ -69,7 +79,7 @@ class Stack:
         lines = [self.purpose]
         if self.top is not None:
             drawn: set[int] = set()
-            lines += [_cut(line) for line in _drawn((self.top,), "", drawn)]
+            lines += [_cut(line) for line in _drawn((self.top,), "", drawn, 0)]
         if self.problem is not None:
             lines.append(_cut(f"({self.problem})"))
         return tuple(lines)
@@ -79,8 +89,11 @@ def _cut(line: str) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
-def _drawn(layers: tuple[Layer, ...], indent: str, drawn: set[int]) -> Iterator[str]:
+def _drawn(layers: tuple[Layer, ...], indent: str, drawn: set[int], depth: int) -> Iterator[str]:
     """Lines for layers side by side, each with all under it. Of one that was drawn before, its own line alone."""
+    if depth >= _DEPTH:
+        yield f"{indent}└─ and more"
+        return
     shown = layers if len(layers) <= _SIBLINGS else layers[: _SIBLINGS - 1]
     for number, layer in enumerate(shown, 1):
         last = number == len(layers)
@@ -91,7 +104,7 @@ def _drawn(layers: tuple[Layer, ...], indent: str, drawn: set[int]) -> Iterator[
         yield f"{indent}{'└─' if last else '├─'} {words}{', as above' if known and layer.below else ''}"
         if layer.below and not known:
             deeper = indent if len(indent) >= _INDENT else indent + ("   " if last else "│  ")
-            yield from _drawn(layer.below, deeper, drawn)
+            yield from _drawn(layer.below, deeper, drawn, depth + 1)
     if len(shown) < len(layers):
         yield f"{indent}└─ and {len(layers) - len(shown)} more"
 
@@ -140,7 +153,8 @@ class _Stacks:
             return self._stack("/", self._overlay(source, named))
         if named is not None and source is mounted:
             devices, today = set(self._block_names(named)), set(self._block_names(mounted))
-            source = named if devices and not devices & today else mounted
+            elsewhere = named.fstype in (*_NETWORK_TYPES, "zfs") and named.fstype[:3] != mounted.fstype[:3]
+            source = named if elsewhere or (devices and not devices & today) else mounted
         return self._stack("/", self._file_system("/", source))
 
     def usr(self) -> Stack | None:
@@ -295,7 +309,7 @@ class _Stacks:
         facts = {"fstype": source.fstype, "options": ",".join(source.options)}
         below: list[Layer] = []
         fallback = self._listed("/")
-        sources = [self._holding(path) for path in _directories(source.options)]
+        sources = [self._holding(path) for path in islice(_directories(source.options), _LOWER)]
         if named is not None and (named.fstype or any(self._block_names(named)) or not self._machine.has_sysfs):
             sources.append(named)
         elif fallback is not None and not any(sources) and any(self._block_names(fallback)):
@@ -323,7 +337,7 @@ class _Stacks:
 
     def _network(self, spec: str) -> tuple[Layer, ...]:
         """The interfaces behind which something on the network is."""
-        found = self._devices.networks()
+        found = self._devices.networks
         return found or (Layer("unknown", spec, f"the network behind which {spec} is"),)
 
     # -- without sysfs -------------------------------------------------------------------------------------
@@ -347,7 +361,7 @@ class _Stacks:
 
     def _encrypted(self, name: str) -> Layer | None:
         """The volume of that name that crypttab or the command line opens."""
-        line = next((line for line in self._devices.crypttab if line.name == name), None)
+        line = self._devices.crypttab.get(name)
         source = line.source if line is not None else ""
         facts = {"dm-name": name, "format": "encrypted", **(self._devices.described(line) if line is not None else {})}
         for value in self._line.all("rd.luks.name"):
@@ -371,7 +385,7 @@ class _Stacks:
             return parts[2], parts[3]
         wanted = {re.sub("-", "--", value).replace("/", "-") for value in self._line.all("rd.lvm.lv")}
         name = parts[-1]
-        if spec.startswith("/dev/mapper/") and (name in wanted or "--" in name):
+        if spec.startswith("/dev/mapper/") and (name in wanted or "--" in name) and len(name) < _NAME:
             split = re.fullmatch(r"((?:[^-]|--)+)-((?:[^-]|--)+)", name)
             if split:
                 group, volume = (part.replace("--", "-") for part in split.groups())

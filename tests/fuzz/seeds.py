@@ -248,6 +248,7 @@ def real() -> Iterator[tuple[str, bytes]]:
 _OF_A_CAPTURE = (
     ("/sys/firmware/efi/efivars/", "efi-variable"),
     ("/etc/fstab", "fstab"),
+    ("/dmsetup-table", "dm-table"),
     ("/proc/self/mountinfo", "mountinfo"),
     ("/proc/cmdline", "cmdline"),
     ("/loader/loader.conf", "loader-conf"),

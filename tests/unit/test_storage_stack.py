@@ -812,6 +812,8 @@ def test_another_root_than_todays(tmp_path: Path) -> None:
     assert kinds(root(machine, "root=/dev/sda1"))[:2] == ["file-system unknown", "partition sda1"]
     assert kinds(root(machine, "root=UUID=gone"))[:2] == ["file-system xfs", "partition vda1"]
     assert kinds(root(machine))[:2] == ["file-system xfs", "partition vda1"]
+    assert kinds(root(machine, "root=nfs:10.0.0.1:/srv"))[0] == "file-system nfs"
+    assert kinds(root(machine, "root=ZFS=rpool/ROOT"))[:2] == ["file-system zfs", "zfs-pool rpool"]
 
 
 @pytest.mark.parametrize("spec", ["254:1", "fe01", "/dev/vda1", "block:/dev/vda1", "PARTUUID=0-1"])
@@ -905,6 +907,25 @@ def test_loops_and_long_chains_end(tmp_path: Path) -> None:
     assert max(map(len, found.lines())) <= 80
     machine = tree(tmp_path / "b", {**mounted("/dev/mapper/v500"), **dm("dm-500", "LVM-a", ("dm-500",), "v500")})
     assert root(machine).problem == "a part of the way is not known: dm-500, which lies on itself"
+
+
+def test_long_chains_of_controllers_and_interfaces_end(tmp_path: Path) -> None:
+    place = "/sys/devices" + "/d" * 300
+    files: dict[str, Content] = {
+        **block(f"{place}/block/sda"),
+        "/sys/class/net": None,
+        **mounted("/dev/sda"),
+    }
+    files |= {f"{place[: len(place) - 2 * up]}/driver": Link("/sys/bus/d/drivers/d") for up in range(280)}
+    for number in range(500):
+        virtual = f"/sys/devices/virtual/net/br{number}"
+        files[f"/sys/class/net/br{number}"] = Link(f"../../devices/virtual/net/br{number}")
+        files |= {f"{virtual}/uevent": "DEVTYPE=bridge\n", f"{virtual}/lower_br{number + 1}": Link("x")}
+    machine = tree(tmp_path, files)
+    found = root(machine)
+    assert len(list(found.walk())) == 281
+    assert found.lines()[-1].endswith("└─ and more")
+    assert len(list(root(machine, "root=nfs:10.0.0.1:/srv ip=br0:dhcp").walk())) < 100
 
 
 def test_two_thousand_disks(tmp_path: Path) -> None:
