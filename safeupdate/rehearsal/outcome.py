@@ -52,21 +52,22 @@ _MARKS: tuple[tuple[State, str, str], ...] = (
     ("degraded", "emergency mode", r"Cannot open access to console, the root account is locked.*"),
     ("failed", "rescue prompt of GRUB", r"^grub rescue> ?$"),
     ("failed", "prompt of GRUB", r"^grub> ?$"),
+    ("failed", "menu of GRUB", r"Failed to boot both default and fallback entries\."),
     ("failed", "no boot loader", r"^(?:No bootable device\.|BdsDxe: No bootable option or device was found\.).*"),
     ("failed", "shell of the firmware", r"^(?:UEFI Interactive Shell.*|Shell> ?)$"),
     ("failed", "refused by shim", r"^.*Verification failed: \(0x1A\) Security Violation.*"),
 )
 """Where a boot stops, with the text that says so. Sources: kernel/panic.c; systemd, src/core/main.c and the units
 emergency.service and rescue.service; initramfs-tools, scripts/functions; dracut, modules.d/98dracut-systemd and
-99base; GRUB, normal/main.c; SeaBIOS, boot.c; EDK2, BdsEntry.c; shim, shim.c."""
+99base; GRUB, normal/main.c and normal/menu.c; SeaBIOS, boot.c; EDK2, BdsEntry.c; shim, shim.c."""
 
 _MARK = re.compile("|".join(f"(?P<m{number}>{mark[2]})" for number, mark in enumerate(_MARKS)), re.MULTILINE)
 
 _CAUSES = re.compile(
     r"^.*(?:ALERT! .*|Gave up waiting for .*|Initramfs unpacking failed: .*|VFS: (?:Unable|Cannot|Insert).*"
     r"|dracut-initqueue.*: (?:Warning|Starting timeout scripts).*|Warning: .* does not exist$"
-    r"|Timed out waiting for device .*|\[FAILED\] .*|^error: .*|bad shim signature.*"
-    r"|mount: .*failed.*|.*Failed to execute /init.*|Target filesystem doesn't have requested .*"
+    r"|Timed out waiting for device .*|\[FAILED\] .*|^error: (?!you need to load the kernel first).*"
+    r"|bad shim signature.*|mount: .*failed.*|.*Failed to execute /init.*|Target filesystem doesn't have requested .*"
     r"|.*Cannot open root device.*|No init found.*|cryptsetup.*(?:ERROR|WARNING).*).*$",
     re.MULTILINE,
 )
@@ -76,6 +77,10 @@ _IN_INITRAMFS = re.compile(r"Running in init(?:rd|ial RAM disk|ramfs)")
 _SWITCHED = re.compile(r"Switching root|systemd-journald\[\d+\]: Received SIGTERM from PID 1 \(systemd\)")
 
 _WAITS_IN_GRUB = re.compile(r"you need to load the kernel first|Press any key to continue\.\.\.")
+
+_EMULATION = re.compile(r"Kernel panic - not syncing: IO-APIC \+ timer doesn't work!.*")
+"""What a kernel says whose emulated timer stood still, because the host had no time for it (arch/x86/kernel/apic/
+io_apic.c, check_timer)."""
 
 GRACE = 3.0
 """Seconds that a guest is watched after it has stopped: what it says of the reason may come after."""
@@ -97,6 +102,12 @@ def mark(text: str) -> Mark | None:
         causes = [cause[0].strip() for cause in _CAUSES.finditer(text, max(0, found.start() - 65536), found.end())]
         line = causes[-1] if causes else line
     return Mark(state, stage, line)
+
+
+def disturbed(text: str) -> str:
+    """The line of a console that tells of the emulation, and nothing of the machine; empty where there is none."""
+    found = _EMULATION.search(text)
+    return found[0] if found else ""
 
 
 def patience(text: str) -> float:

@@ -55,9 +55,14 @@ to boot into default mode.
             Outcome("failed", "rescue prompt of GRUB", "error: file `/boot/grub/i386-pc/normal.mod' not found."),
         ),
         ("GNU GRUB  version 2.06\n\ngrub> ", Outcome("failed", "prompt of GRUB", "grub>")),
+        (
+            "error: file `/boot/vmlinuz' not found.\nerror: you need to load the kernel first.\n"
+            "  Failed to boot both default and fallback entries.\n\nPress any key to continue...",
+            Outcome("failed", "menu of GRUB", "error: file `/boot/vmlinuz' not found."),
+        ),
         ("No bootable device.\n", Outcome("failed", "no boot loader", "No bootable device.")),
     ],
-    ids=["emergency", "initrd-emergency", "switched-emergency", "rescue", "grub", "bios"],
+    ids=["emergency", "initrd-emergency", "switched-emergency", "rescue", "grub", "menu", "bios"],
 )
 def test_a_boot_that_stopped_is_told_by_its_console(text: str, expected: Outcome) -> None:
     assert outcome.of(text, "stopped") == expected
@@ -106,8 +111,14 @@ debian login: """
 def test_a_boot_that_says_nothing_more_hangs() -> None:
     text = "error: file `/boot/vmlinuz' not found.\nerror: you need to load the kernel first.\n"
     assert outcome.patience(text) < outcome.patience("Loading Linux 6.1.0-56-amd64 ...\n")
-    assert outcome.of(text, "silent") == Outcome("failed", "hangs", "error: you need to load the kernel first.")
+    assert outcome.of(text, "silent") == Outcome("failed", "hangs", "error: file `/boot/vmlinuz' not found.")
     assert outcome.of("", "late") == Outcome("failed", "not up in time", "")
+
+
+def test_what_the_emulation_did_is_no_outcome() -> None:
+    text = "[    3.1] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug.\n"
+    assert outcome.disturbed(text).startswith("Kernel panic")
+    assert outcome.disturbed(_console("panic")) == ""
 
 
 # -- what a machine that is up says ------------------------------------------------------------------------------
