@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from safeupdate.case import Case, Check
 from safeupdate.checks.without_initramfs import build_again, drivers_outside, needs_image, starts_without
-from safeupdate.module_tree import IN_TREE
+from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.remedies import install, make_initramfs
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
 from safeupdate.storage import layers, stack
@@ -124,7 +124,7 @@ class _Lacking:
                 helpers.setdefault((requirement.layer, must), []).append(requirement)
             elif self._image.hidden and requirement.met is None:
                 hidden.append(requirement)
-            elif not self._is_told_by_dkms(requirement.names[0]):
+            elif not self._is_told_by_dkms(requirement):
                 yield self._driver(one, requirement, must)
         for (_, must), lost in helpers.items():
             yield self._helpers(one, lost, must)
@@ -190,13 +190,25 @@ class _Lacking:
         whole = f" with {missing}, which it depends on" if missing not in (None, name) else ""
         return f"The driver {name} is neither built into {kernel} nor in the initramfs image {self._path}{whole}"
 
-    def _is_told_by_dkms(self, name: str) -> bool:
-        """Whether the check `dkms` says of a module from outside the kernel's package that it is not in the image."""
-        tree, need = self._case.tree, self._case.needs.get(name)
-        chosen = None if tree is None else tree.chosen(name)
-        if tree is None or chosen is None or chosen.startswith(IN_TREE) or name in self._image.modules:
+    def _is_told_by_dkms(self, requirement: Requirement) -> bool:
+        """Whether the check `dkms` speaks of a module from outside the kernel's package: that it is not in the image,
+        or that this kernel does not have what the running one has."""
+        name, machine = requirement.names[0], self._case.machine
+        need = self._case.needs.get(name)
+        if need is None or need.kind != "root" or name in self._image.modules:
             return False
-        return need is not None and need.kind == "root" and self._case.machine.is_file(tree.path(chosen))
+        if requirement.met is False:
+            running = next((one for one in self._case.kernels if one.release == machine.running_kernel), None)
+            chosen = None if running is None else ModuleTree(running).chosen(name)
+            return chosen is not None and not chosen.startswith(IN_TREE)
+        tree = self._case.tree
+        chosen = None if tree is None else tree.chosen(name)
+        return (
+            tree is not None
+            and chosen is not None
+            and not chosen.startswith(IN_TREE)
+            and machine.is_file(tree.path(chosen))
+        )
 
     def _rebuild(self, requirement: Requirement) -> Remedy:
         """The image made anew; before it, the package without whose hook Debian's has no cryptsetup."""
