@@ -160,8 +160,12 @@ class _Stacks:
     def usr(self) -> Stack | None:
         """What is mounted at /usr, where that is another file system. What systemd-sysext(8) lays over it does not come
         from the initramfs."""
-        source = self._listed("/usr") if not self._volumes.mounts else self._mounted("/usr")
-        return None if source is None else self._stack("/usr", self._file_system("/usr", source))
+        place = self._mounted if self._volumes.mounts else self._listed
+        source, root = place("/usr"), place("/")
+        devices = set(self._block_names(source)) if source is not None else set()
+        if source is None or (root is not None and devices and devices == set(self._block_names(root))):
+            return None
+        return self._stack("/usr", self._file_system("/usr", source))
 
     def resume(self) -> Stack | None:
         """What a hibernated system would be resumed from."""
@@ -301,7 +305,7 @@ class _Stacks:
         """What fstab and, for the root, the command line have it mounted with."""
         line = next((line for line in self._volumes.fstab if line.point == point), None)
         flags = (self._line.last("rootflags") or "").split(",") if point == "/" else []
-        options = [*flags, *(line.options if line is not None else ())]
+        options = [*filter(None, flags), *(line.options if line is not None else ())]
         return dict.fromkeys(filter(None, options or source.options))
 
     def _overlay(self, source: _Source, named: _Source | None) -> Layer:

@@ -387,6 +387,13 @@ def test_verity_of_usr(tmp_path: Path) -> None:
     assert kinds(found["/usr"])[:3] == ["file-system erofs", "verity dm-0", "partition vdb1"]
 
 
+def test_a_part_of_the_root_mounted_again_is_not_apart(tmp_path: Path) -> None:
+    lines = on("/dev/vda1", number="254:1") + "28 27 254:1 /ostree/deploy/x/usr /usr ro - ext4 /dev/vda1 rw\n"
+    found = stacks(tree(tmp_path, {**virtio(), "/proc/self/mountinfo": lines}))
+    assert list(found) == ["/"]
+    assert layer(found["/"], "ext4").facts["options"] == "rw"
+
+
 def test_a_volume_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
     files: dict[str, Content] = {**virtio(), **dm("dm-0", "", ("vda1",), "odd"), **mounted("/dev/mapper/odd")}
     found = root(tree(tmp_path / "a", files))
