@@ -56,8 +56,7 @@ to boot into default mode.
         ),
         ("GNU GRUB  version 2.06\n\ngrub> ", Outcome("failed", "prompt of GRUB", "grub>")),
         (
-            "error: file `/boot/vmlinuz' not found.\nerror: you need to load the kernel first.\n"
-            "  Failed to boot both default and fallback entries.\n\nPress any key to continue...",
+            "error: file `/boot/vmlinuz' not found.\n  Failed to boot both default and fallback entries.\n\nPress any",
             Outcome("failed", "menu of GRUB", "error: file `/boot/vmlinuz' not found."),
         ),
         ("No bootable device.\n", Outcome("failed", "no boot loader", "No bootable device.")),
