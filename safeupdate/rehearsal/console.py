@@ -12,9 +12,9 @@ TAIL = 1 << 20
 FILE_LIMIT = 64 << 20
 """Bytes that are written to the file."""
 
-# ECMA-48: control sequences (CSI), of which systemd may cut off the end with its line; selections of character sets;
-# and what a VT100 has.
-_SEQUENCES = re.compile(r"\x1b\[[0-9;?=]*[@-~]?|\x1b[()].|\x1b[=>78McD]")
+# ECMA-48: control sequences (CSI), of which systemd may cut off the end with its line; commands to the terminal (OSC);
+# selections of character sets; and what a VT100 has.
+_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b[()].|\x1b[=>78McD]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 

@@ -160,7 +160,8 @@ def test_the_script_runs_on_this_system() -> None:
 
 def test_a_console_is_read_as_a_person_sees_it() -> None:
     data = b"\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading\r\n[\x1b[0;32m  OK  \x1b[0m] \x1b[0;1;39mx\x1b[0m.\r\r\n\xff\n"
-    assert console.plain(data) == "BdsDxe: loading\n[  OK  ] x.\n�\n"
+    data += b"\x1b[!p\x1b]104\x07\x1b[?7h\x1b[6n\x1b[0;1;\xe2\x80\xa6.\n"
+    assert console.plain(data) == "BdsDxe: loading\n[  OK  ] x.\n�\n….\n"
 
 
 def test_an_endless_console_stays_bounded() -> None:
