@@ -213,7 +213,10 @@ class _Line:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[agent.Agent]:
-    ours, theirs = pty.openpty()
+    try:
+        ours, theirs = pty.openpty()
+    except OSError:
+        pytest.skip("this root has no terminals")
     script = agent.SCRIPT.replace("/dev/ttyS1", os.ttyname(theirs)).replace(agent.DIRECTORY, str(tmp_path))
     with subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL) as process:
         yield agent.Agent(_Line(ours))  # type: ignore[arg-type]
