@@ -55,7 +55,9 @@ def held_modules(case: Case, path: str, index: Index, rebuild: Remedy) -> Iterat
             return
     lost = list(_dependencies(path, index, release, held, rebuild))
     yield from lost
-    if not held and not lost:
+    # booster has a place of its own for them.
+    apart = index.generator in ("", "booster") and any(map(modules.is_module, index.entries))
+    if not held and not lost and not apart:
         yield from _no_modules(case, path, rebuild)
 
 

@@ -274,6 +274,18 @@ def test_no_modules_at_all(tmp_path: Path) -> None:
     assert judged(tmp_path / "none", archive(files)) == []
 
 
+def test_modules_in_a_place_of_their_own(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        "init": program(interpreter=None),
+        "etc/booster.init.yaml": b"",
+        "usr/lib/modules/virtio_blk.ko": module(),
+    }
+    disk = {f"/lib/modules/{RELEASE}/kernel/a.ko": module()}
+    assert "no-modules" not in [name for _, name in ids(judged(tmp_path, archive(files), disk))]
+    del files["usr/lib/modules/virtio_blk.ko"]
+    assert "no-modules" in [name for _, name in ids(judged(tmp_path / "none", archive(files), disk))]
+
+
 def compressed(suffix: str, kmod: bytes, library: bytes) -> dict[str, Content]:
     files = {name: content for name, content in INITRAMFS_TOOLS.items() if "/modules/" not in name}
     return {
