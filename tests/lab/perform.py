@@ -138,7 +138,10 @@ def _report(agent: Agent, work: str, name: str) -> report.Report:
 
 
 def _inject(agent: Agent, scenario: Scenario, work: str) -> None:
-    done = agent.run(f"set -e\n{scenario.inject}", INJECT_LIMIT)
+    agent.put("inject", scenario.inject.encode())
+    # No program may take the agent's serial port for the terminal of a person.
+    command = f"DEBIAN_FRONTEND=noninteractive setsid --wait sh -e {DIRECTORY}/inject"
+    done = agent.run(f"{command}; code=$?; rm {DIRECTORY}/inject; exit $code", INJECT_LIMIT)
     with open(os.path.join(work, "inject.log"), "w", encoding="utf-8") as file:
         file.write(done.output)
     if done.code != 0:
