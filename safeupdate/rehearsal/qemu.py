@@ -36,7 +36,7 @@ class GuestError(SafeupdateError):
 
 
 @contextmanager
-def start(hardware: Hardware, log: str, *, saved: str | None = None, accelerator: str = "tcg") -> Iterator[Guest]:
+def start(hardware: Hardware, log: str, *, saved: str | None = None) -> Iterator[Guest]:
     """A guest that runs, and is ended behind the `with`. Raises `GuestError`.
 
     `log` gets what the serial console says. `saved` is the file of a saved state, of the same hardware, whose disks are
@@ -51,7 +51,7 @@ def start(hardware: Hardware, log: str, *, saved: str | None = None, accelerator
             ours.append(stack.enter_context(one))
             theirs.append(stack.enter_context(other))
         # setpriv(1) has the kernel end QEMU with the thread that started it.
-        command = ["setpriv", "--pdeathsig=KILL", PROGRAM, *arguments(hardware, accelerator), "-no-reboot"]
+        command = ["setpriv", "--pdeathsig=KILL", PROGRAM, *arguments(hardware), "-no-reboot"]
         command += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
         command += ["-chardev", f"socket,id=monitor,fd={theirs[0].fileno()}", "-mon", "chardev=monitor,mode=control"]
         command += ["-chardev", f"socket,id=second,fd={theirs[1].fileno()}", "-serial", "chardev:second"]

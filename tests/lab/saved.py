@@ -96,7 +96,7 @@ def directory() -> str:
 
 def identity(base: Base) -> str:
     """The hash of what a base machine is made of."""
-    hardware = arguments(Hardware((Disk(""),), memory=MEMORY), "tcg")
+    hardware = arguments(Hardware((Disk(""),), memory=MEMORY))
     made_of = (base, build.recipe(), os.path.basename(tree_path(base.tree)), hardware)
     return hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 

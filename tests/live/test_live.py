@@ -1,4 +1,4 @@
-"""Machines judge themselves, in QEMU: minutes each, and as root (`make lab`)."""
+"""Machines judge themselves, in QEMU: minutes each, and as root (`make vm`)."""
 
 from __future__ import annotations
 

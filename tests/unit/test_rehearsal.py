@@ -182,11 +182,11 @@ def test_an_endless_console_stays_bounded() -> None:
 
 def test_a_machine_is_what_qemu_is_told() -> None:
     machine = Hardware((Disk("/a,b.qcow2"), Disk("/c.img", "raw", "ahci", forget=True)), Firmware("/v.fd", True), 512)
-    words = " ".join(hardware.arguments(machine, "tcg"))
+    words = " ".join(hardware.arguments(machine))
     assert "file=/a,,b.qcow2,format=qcow2" in words
     assert "file=/c.img,format=raw" in words and "snapshot=on" in words and "ide-hd,drive=disk1,bus=ide.1" in words
     assert "smm=on" in words and hardware.CODE_SECURE_BOOT in words and "-m 512" in words
-    assert "pflash" not in " ".join(hardware.arguments(Hardware(()), "tcg"))
+    assert "pflash" not in " ".join(hardware.arguments(Hardware(())))
 
 
 # -- the agent ---------------------------------------------------------------------------------------------------
