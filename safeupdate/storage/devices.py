@@ -31,6 +31,9 @@ _DEPTH = 60
 
 _DEVICES = "/sys/devices"
 
+_DISK_OF = re.compile(r"(?:(?<=\d)p)?\d+$")
+"""What a partition's kernel name has besides its disk's (`vda1`, `nvme0n1p1`)."""
+
 _UUIDS = (
     (re.compile(r"CRYPT-VERITY-"), "verity"),
     (re.compile(r"CRYPT-(?:INTEGRITY|SUBDEV)-"), "integrity"),
@@ -252,11 +255,13 @@ class Devices:
             return Layer("unknown", name, f"{name}, of which sysfs tells nothing")
         facts = {"sysfs": place, **self._stored(name)}
         above = posixpath.dirname(place)
+        plain = above == "/sys/class/block"  # a tree that somebody wrote by hand, without the links of sysfs
         number = self._value(f"{place}/partition")
         if number is not None:
             facts["number"] = number
-            return Layer("partition", name, f"partition {name}", facts, (self.block(posixpath.basename(above)),))
-        if above != f"{_DEVICES}/virtual/block":
+            disk = _DISK_OF.sub("", name) if plain else posixpath.basename(above)
+            return Layer("partition", name, f"partition {name}", facts, (self.block(disk),))
+        if above != f"{_DEVICES}/virtual/block" and not plain:
             return self._disk(name, place, facts)
         uuid = self._value(f"{place}/dm/uuid")
         if uuid is not None:
@@ -265,6 +270,8 @@ class Devices:
         if level is not None:
             return self._array(name, place, facts, level)
         below = tuple(map(self.block, [*self._beside(name, place), *self._names(f"{place}/slaves")]))
+        if plain and not below and name.rstrip("0123456789") not in _MADE:
+            return self._disk(name, place, facts)
         kind, words = _MADE.get(name.rstrip("0123456789"), ("unknown", "block device of an unknown kind"))
         if name.startswith("bcache"):
             kind, words = "bcache", "bcache device"

@@ -955,3 +955,17 @@ def test_two_thousand_disks(tmp_path: Path) -> None:
     assert [one.kind for one in found.walk()].count("disk") == 2000
     assert [one.kind for one in found.walk()].count("multipath") == 100
     assert len(found.lines()) < 100
+
+
+def test_a_tree_without_the_links_of_sysfs(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        "/sys/class/block/nvme0n1/dev": "259:0\n",
+        "/sys/class/block/nvme0n1p2/dev": "259:2\n",
+        "/sys/class/block/nvme0n1p2/partition": "2\n",
+        **mounted("/dev/nvme0n1p2"),
+    }
+    assert kinds(root(tree(tmp_path / "plain", files)))[1:] == ["partition nvme0n1p2", "disk nvme0n1"]
+    mapper = {"/sys/class/block/dm-0/dm/uuid": f"LVM-{GROUP}{'a' * 32}\n", "/sys/class/block/dm-0/dm/name": "vg-root\n"}
+    mapper["/sys/class/block/dm-0/slaves/nvme0n1p2/dev"] = "259:2\n"
+    found = root(tree(tmp_path / "lvm", {**files, **mapper, **mounted("/dev/mapper/vg-root")}))
+    assert kinds(found)[1:] == ["lvm dm-0", "partition nvme0n1p2", "disk nvme0n1"]
