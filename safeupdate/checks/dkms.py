@@ -81,130 +81,62 @@ def _not_made(case: Case, tree: ModuleTree, lacking: list[Brought]) -> Iterator[
     groups: dict[tuple[str, str, str, bool], list[Brought]] = {}
     for one in sorted(lacking, key=lambda one: one.module):
         groups.setdefault((one.provider, one.state, one.fault, stand_in(tree, one.module)), []).append(one)
-    for (_provider, state, fault, replaced), several in groups.items():
+    for (provider, state, fault, replaced), several in groups.items():
         first, release = several[0], tree.kernel.release
         these = _what(case, several)
+        subject, why = first.module or provider, first.why
+        evidence, remedy = first.evidence[:_CAP], first.remedy
         weight = weigh(case, (one.module for one in several if one.module))
         level, consequence = weight.level, weight.consequence
         if replaced:
             level, consequence = "warning", "The kernel's own driver of that name is loaded instead."
         if not case.is_target and level == "warning":
             continue
+        report = blocker if level == "blocker" else unknown if level == "unknown" else warning
         if state == "unwanted" and level != "blocker":
-            yield note(
-                "dkms.not-wanted",
-                _subject(several),
-                f"There is no build of {these} for the kernel {release}, on purpose. {first.why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-            )
-            continue
-        if state == "installed":
+            problem = f"There is no build of {these} for the kernel {release}, on purpose. {why}"
+            yield note("dkms.not-wanted", subject, problem, consequence, evidence=evidence)
+        elif state == "unwanted":
+            problem = f"There is no build of {these} for the kernel {release}, on purpose. {why}"
+            remedy = remedy if remedy.text else _WITHOUT
+            yield blocker("dkms.module-lost", subject, problem, consequence, evidence=evidence, remedy=remedy)
+        elif state == "installed":
             # Somebody may have put a newer one there on purpose, and the kernel takes it.
             if case.is_target:
-                yield warning(
-                    "dkms.not-as-built",
-                    _subject(several),
-                    f"The kernel {release} does not have {these} as it was built. {first.why}",
-                    "The file that is there is used.",
-                    evidence=first.evidence[:_CAP],
-                    remedy=first.remedy,
-                )
-            continue
-        if state in ("waiting", "building") and not weight.for_root:
-            yield warning(
-                "dkms.built-later",
-                _subject(several),
-                f"There is no build of {these} for the kernel {release} yet. {first.why}",
-                "It comes into use once it is built: at the next boot what it drives may come up late.",
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
-            continue
-        report = blocker if level == "blocker" else unknown if level == "unknown" else warning
-        why = first.why
-        if fault == "headers":
-            yield report(
-                "dkms.headers-missing",
-                _subject(several),
+                problem = f"The kernel {release} does not have {these} as it was built. {why}"
+                used = "The file that is there is used."
+                yield warning("dkms.not-as-built", subject, problem, used, evidence=evidence, remedy=remedy)
+        elif state in ("waiting", "building") and not weight.for_root:
+            problem = f"There is no build of {these} for the kernel {release} yet. {why}"
+            late = "It comes into use once it is built: at the next boot what it drives may come up late."
+            yield warning("dkms.built-later", subject, problem, late, evidence=evidence, remedy=remedy)
+        elif fault == "headers":
+            problem = (
                 f"There is no build of {these} for the kernel {release}: what modules are built against, the kernel's "
-                f"headers, is not installed. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
+                f"headers, is not installed. {why}"
             )
+            yield report("dkms.headers-missing", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif fault == "compiler":
-            yield report(
-                "dkms.compiler-mismatch",
-                _subject(several),
-                f"The compiler here could not build {these} for the kernel {release}. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"The compiler here could not build {these} for the kernel {release}. {why}"
+            yield report("dkms.compiler-mismatch", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif fault == "source":
-            yield report(
-                "dkms.source-missing",
-                _subject(several),
-                f"There can be no build of {these} for the kernel {release}: its source is missing. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"There can be no build of {these} for the kernel {release}: its source is missing. {why}"
+            yield report("dkms.source-missing", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif fault == "link":
-            yield report(
-                "dkms.dangling-link",
-                _subject(several),
-                f"The kernel {release} has of {these} a link that leads nowhere. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"The kernel {release} has of {these} a link that leads nowhere. {why}"
+            yield report("dkms.dangling-link", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif state == "failed":
-            yield report(
-                "dkms.build-failed",
-                _subject(several),
-                f"The build of {these} for the kernel {release} failed. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"The build of {these} for the kernel {release} failed. {why}"
+            yield report("dkms.build-failed", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif state == "built":
-            yield report(
-                "dkms.not-installed",
-                _subject(several),
-                f"There is a build of {these} for the kernel {release}, and it is not in {tree.directory}. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"There is a build of {these} for the kernel {release}, and it is not in {tree.directory}. {why}"
+            yield report("dkms.not-installed", subject, problem, consequence, evidence=evidence, remedy=remedy)
         elif state == "lost":
-            yield report(
-                "dkms.module-lost",
-                _subject(several),
-                f"The running kernel has {these}, and the kernel {release} has not. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
-        elif state == "unwanted":
-            yield blocker(
-                "dkms.module-lost",
-                _subject(several),
-                f"There is no build of {these} for the kernel {release}, on purpose. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy if first.remedy.text else _WITHOUT,
-            )
+            problem = f"The running kernel has {these}, and the kernel {release} has not. {why}"
+            yield report("dkms.module-lost", subject, problem, consequence, evidence=evidence, remedy=remedy)
         else:
-            yield report(
-                "dkms.not-built",
-                _subject(several),
-                f"There is no build of {these} for the kernel {release}. {why}",
-                consequence,
-                evidence=first.evidence[:_CAP],
-                remedy=first.remedy,
-            )
+            problem = f"There is no build of {these} for the kernel {release}. {why}"
+            yield report("dkms.not-built", subject, problem, consequence, evidence=evidence, remedy=remedy)
 
 
 def _not_loaded(case: Case, tree: ModuleTree, interface: Interface, brought: list[Brought]) -> Iterator[Finding]:
@@ -327,10 +259,6 @@ def _what(case: Case, several: list[Brought]) -> str:
         return f"what {several[0].provider} brings"
     listed = ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")
     return f"the module{'s' if len(names) > 1 else ''} {listed} of {several[0].provider}"
-
-
-def _subject(several: list[Brought]) -> str:
-    return several[0].module or several[0].provider
 
 
 CHECK = Check("dkms", "Modules from outside the kernel are there for it", essential=True, run=check)
