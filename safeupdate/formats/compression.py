@@ -47,7 +47,7 @@ CONFIG = {
 ZSTD_WINDOW_LIMIT = 128 << 20
 """The widest zstd window that the kernel unpacks (lib/decompress_unzstd.c)."""
 
-_LIBRARY_MEMORY = 80 << 20
+LIBRARY_MEMORY = 80 << 20
 """Bytes that a decoder inside this process may take: enough for `xz -9` (64 MiB), within the program's 120 MB."""
 
 KERNEL_MEMORY = 144 << 20
@@ -136,7 +136,7 @@ def recognise(head: bytes) -> str | None:
     return _MAGICS.get(head[:2])
 
 
-def unpack(source: Source, offset: int, *, memory: int = _LIBRARY_MEMORY) -> Decoder:
+def unpack(source: Source, offset: int, *, memory: int = LIBRARY_MEMORY) -> Decoder:
     """A decoder of the compressed segment at `offset`, which may take so many bytes of memory inside this process.
 
     Raises `Refused` where the kernel cannot unpack the segment although other decoders can, `NoDecoder` where this
@@ -373,11 +373,11 @@ def _open_lzma(source: Source, offset: int) -> Decoder:
     """The LZMA_Alone format (LZMA SDK, lzma.txt)."""
     import lzma
 
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LIBRARY_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, LIBRARY_MEMORY)
     return _Library(source, offset, "lzma", decompressor, (lzma.LZMAError, ValueError))
 
 
-def _open_xz(source: Source, offset: int, memory: int = _LIBRARY_MEMORY) -> Decoder:
+def _open_xz(source: Source, offset: int, memory: int = LIBRARY_MEMORY) -> Decoder:
     """The .xz file format 1.2, sections 2.1.1 and 3.1; what the kernel reads of it: Documentation/staging/xz.rst."""
     import lzma
 
@@ -486,7 +486,7 @@ def _zstd_decoder(source: Source, offset: int, end: int, window: int, *, prefer_
     decompressor, errors = _zstd_library() if prefer_library or program is None else (None, ())
     if program is not None and decompressor is None:
         return _Program([program, "-dcq"], source, offset, end)
-    if decompressor is None or window > _LIBRARY_MEMORY:
+    if decompressor is None or window > LIBRARY_MEMORY:
         raise NoDecoder("zstd data", "zstd")
     return _Library(source, offset, "zstd", decompressor(), errors)
 
@@ -511,7 +511,7 @@ class _Zstandard:
     """python-zstandard's decompressor behind the interface of the standard library's."""
 
     def __init__(self, zstandard: Any) -> None:
-        self._inner = zstandard.ZstdDecompressor(max_window_size=_LIBRARY_MEMORY).decompressobj()
+        self._inner = zstandard.ZstdDecompressor(max_window_size=LIBRARY_MEMORY).decompressobj()
         self._rest = b""
         self._out = memoryview(b"")
 

@@ -39,15 +39,19 @@ def of(file: BinaryIO, *, xz: bool = False) -> BinaryIO:
     Raises `NoDecoder`, and `FormatError` for damaged data; for a large file only where it is read.
     """
 
-    def pieces() -> Iterator[bytes]:
-        return _xz(file) if xz else _other(file, 0, file.seek(0, io.SEEK_END))
-
     held = bytearray()
-    for piece in pieces():
+    for piece in pieces(file, xz=xz):
         held += piece
         if len(held) > _HELD:
-            return io.BufferedReader(_Replayed(pieces), _CHUNK)
+            return io.BufferedReader(_Replayed(lambda: pieces(file, xz=xz)), _CHUNK)
     return io.BytesIO(held)
+
+
+def pieces(file: BinaryIO, *, xz: bool = False) -> Iterator[bytes]:
+    """The same from its start, piece by piece, and nothing held. Raises what `of` does, where it comes to it."""
+    if xz:
+        return _xz(file)
+    return _other(file, 0, file.seek(0, io.SEEK_END), memory=compression.LIBRARY_MEMORY)
 
 
 def kernel(file: BinaryIO, size: int) -> BinaryIO:
@@ -61,7 +65,7 @@ def kernel(file: BinaryIO, size: int) -> BinaryIO:
     if payload.compressor is None:
         raise FormatError("the packed kernel begins with no compressor's mark", f"offset {payload.offset:#x}")
     start, end = payload.offset, min(size, payload.offset + payload.length)
-    return io.BufferedReader(_Replayed(lambda: _other(file, start, end)), _CHUNK)
+    return io.BufferedReader(_Replayed(lambda: _other(file, start, end, memory=compression.KERNEL_MEMORY)), _CHUNK)
 
 
 def _file(file: BinaryIO) -> BinaryIO:
@@ -84,9 +88,9 @@ def _xz(file: BinaryIO) -> Iterator[bytes]:
         raise FormatError("the xz data is corrupt") from None
 
 
-def _other(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+def _other(file: BinaryIO, start: int, end: int, *, memory: int) -> Iterator[bytes]:
     try:
-        decoder = compression.unpack(compression.Source(file, end), start, memory=compression.KERNEL_MEMORY)
+        decoder = compression.unpack(compression.Source(file, end), start, memory=memory)
     except compression.Refused as error:
         raise NoDecoder(str(error), "kmod") from None
     view = memoryview(bytearray(_CHUNK))

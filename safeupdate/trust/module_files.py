@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from safeupdate.errors import FormatError, NoDecoder, Unreadable
-from safeupdate.formats import compression, modsig, module_file
+from safeupdate.errors import FormatError, Unreadable
+from safeupdate.formats import modsig, module_file
 from safeupdate.formats.module_file import ModuleFile
+from safeupdate.formats.unpacked import pieces
 from safeupdate.machine import Machine
 
 _MEMORY = 16 << 20
@@ -105,36 +106,5 @@ def _chunks(file: BinaryIO, path: str) -> Iterator[bytes]:
     suffix = path.rpartition(".ko")[2]
     if suffix == "":
         yield from iter(lambda: file.read(_CHUNK), b"")
-    elif suffix == ".xz":
-        yield from _xz(file)
     else:
-        yield from _other(file)
-
-
-def _xz(file: BinaryIO) -> Iterator[bytes]:
-    """kmod reads these with liblzma, whatever their checksum is."""
-    import lzma
-
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-    try:
-        while not decompressor.eof:
-            data = file.read(_CHUNK) if decompressor.needs_input else b""
-            if decompressor.needs_input and not data:
-                raise FormatError("the xz data ends too early")
-            yield decompressor.decompress(data, _CHUNK)
-    except lzma.LZMAError:
-        raise FormatError("the xz data is corrupt") from None
-
-
-def _other(file: BinaryIO) -> Iterator[bytes]:
-    source = compression.Source(file, file.seek(0, os.SEEK_END))
-    try:
-        decoder = compression.unpack(source, 0)
-    except compression.Refused as error:
-        raise NoDecoder(str(error), "kmod") from None
-    view: Any = memoryview(bytearray(_CHUNK))
-    try:
-        while count := decoder.readinto(view):
-            yield bytes(view[:count])
-    finally:
-        decoder.close()
+        yield from pieces(file, xz=suffix == ".xz")
