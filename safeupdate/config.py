@@ -72,6 +72,10 @@ class ModuleSettings:
     wait_seconds: int = field(default=300, metadata={"least": 0, "most": 3600})
     """How long a check waits for akmods, where that is building modules: the largest ones take two to five minutes."""
 
+    def can_miss(self, name: str) -> bool:
+        """Whether `optional` names the module, by the kernel's name for it, in either spelling."""
+        return name in {one.replace("-", "_") for one in self.optional}
+
 
 @dataclass(frozen=True)
 class Config:

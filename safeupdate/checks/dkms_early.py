@@ -82,7 +82,7 @@ class _Look:
 
     def may_block(self, name: str) -> bool:
         """Whether the administrator has not said that the machine can do without it."""
-        return name not in {one.replace("-", "_") for one in self.case.config.modules.optional}
+        return not self.case.config.modules.can_miss(name)
 
     @cached_property
     def outside(self) -> Mapping[str, str]:

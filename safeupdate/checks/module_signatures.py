@@ -162,8 +162,8 @@ class _Selection:
     @cached_property
     def _needed(self) -> frozenset[str]:
         """On the way to root, asked for at boot or in use, as far as facts tell, with what these depend on."""
-        optional = {name.replace("-", "_") for name in self._case.config.modules.optional}
-        names = {name for name, need in self._case.needs.items() if need.kind != "loaded"} - optional
+        can_miss = self._case.config.modules.can_miss
+        names = {name for name, need in self._case.needs.items() if need.kind != "loaded" and not can_miss(name)}
         by_name = {modules.module_name(path): needed for path, needed in self._tree.dependencies.items()}
         names |= {modules.module_name(path) for name in tuple(names) for path in by_name.get(name, ())}
         return frozenset(names)

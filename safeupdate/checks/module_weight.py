@@ -28,10 +28,9 @@ class Weight:
 def weigh(case: Case, names: Iterable[str]) -> Weight:
     """What it means that the kernel of this case goes without these modules."""
     names = {name.replace("-", "_") for name in names}
-    optional = {name.replace("-", "_") for name in case.config.modules.optional}
     needs = [case.needs[name] for name in sorted(names) if name in case.needs]
     needs.sort(key=lambda need: KINDS.index(need.kind))
-    counted = [need for need in needs if need.module not in optional]
+    counted = [need for need in needs if not case.config.modules.can_miss(need.module)]
     if needs and not counted:
         return Weight("warning", f"modules.optional says that this machine can do without: {needs[0].why}.", needs[0])
     if not counted:
