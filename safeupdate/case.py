@@ -25,6 +25,8 @@ from safeupdate.module_tree import ModuleTree
 from safeupdate.needs import Need
 from safeupdate.packages import Database
 from safeupdate.report import CheckResult, Finding, Quality, Recovery
+from safeupdate.storage import stack
+from safeupdate.storage.stack import Stack
 from safeupdate.trust.cache import Cache
 from safeupdate.volumes import Volumes
 
@@ -162,12 +164,28 @@ class Case:
         return Interface(self.tree, embedded=embedded, cache=self.cache)
 
     @cached_property
+    def running_tree(self) -> ModuleTree | None:
+        """The modules of the kernel that is running; None where that is not known."""
+        release = self.machine.running_kernel
+        if release is None or release == self.release:
+            return None if release is None else self.tree
+        kernel = next((one for one in self.kernels if one.release == release), None)
+        return ModuleTree(kernel or Kernel(release, f"/boot/vmlinuz-{release}", self.machine))
+
+    @cached_property
+    def stacks(self) -> tuple[Stack, ...]:
+        """What the root file system of the entry lies on, the first of them; then /usr and what is resumed from."""
+        command_line = self.entry.cmdline if self.entry is not None else ""
+        return stack.of(self.machine, self.volumes, command_line=command_line)
+
+    @cached_property
     def needs(self) -> Mapping[str, Need]:
         """Why this machine needs a module, by its name; nothing for one of which no use is known."""
         return needs.of(
             self.machine,
             self.volumes,
             command_line=self.entry.cmdline if self.entry is not None else "",
+            stacks=self.stacks,
             required=self.required_drivers,
             release=self.release,
         )

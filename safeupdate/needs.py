@@ -27,6 +27,7 @@ from safeupdate.formats import cmdline, modules
 from safeupdate.machine import Machine
 from safeupdate.storage import drivers, stack
 from safeupdate.storage.devices import module_of
+from safeupdate.storage.stack import Stack
 from safeupdate.volumes import Volumes
 
 Kind = Literal["root", "boot", "use", "unclear", "loaded"]
@@ -77,15 +78,17 @@ def of(
     volumes: Volumes,
     *,
     command_line: str = "",
+    stacks: Iterable[Stack] | None = None,
     required: Iterable[str] | None = None,
     release: str | None = None,
 ) -> Mapping[str, Need]:
     """The need for each module by its name, as the kernel lists it; a module that is not there has none.
 
-    `command_line` is that of the entry which is judged, `required` what `--require-driver` says lies under root, and
-    `release` the kernel whose lists name dependencies and file systems where nothing is running. A name may be that of
-    a driver which is built in. What of sysfs cannot be read counts as not there. Raises `FormatError` and `Unreadable`
-    where it is the mount table, fstab or udev's database.
+    `command_line` is that of the entry which is judged, `stacks` what it leads to, where that was read already
+    (`stack.of`), `required` what `--require-driver` says lies under root, and `release` the kernel whose lists name
+    dependencies and file systems where nothing is running. A name may be that of a driver which is built in. What of
+    sysfs cannot be read counts as not there. Raises `FormatError` and `Unreadable` where it is the mount table, fstab
+    or udev's database.
     """
     facts = _Facts(machine, release)
     found: dict[str, Need] = {}
@@ -99,7 +102,7 @@ def of(
         add(Need(_name(name), "root", "the root file system lies on what it drives (--require-driver)"))
     line = cmdline.parse(command_line)
     for need in (
-        *_root(facts, volumes, command_line),
+        *_root(facts, stack.of(machine, volumes, command_line=command_line) if stacks is None else stacks),
         *_configured(facts, volumes, line),
         *_used(facts, volumes),
         *_loaded(facts),
@@ -255,19 +258,9 @@ class _Facts:
 # -- the way to root -------------------------------------------------------------------------------------------
 
 
-def root_devices(machine: Machine, volumes: Volumes, *, command_line: str = "") -> frozenset[str]:
-    """The kernel names of the block devices that hold /, as far as sysfs shows them. None of them for a root that comes
-    over the network, and where no fact tells what lies under it.
-
-    Raises `FormatError` and `Unreadable`, as `of` does.
-    """
-    root = stack.of(machine, volumes, command_line=command_line)[0]
-    return frozenset(layer.name for layer in root.devices())
-
-
-def _root(facts: _Facts, volumes: Volumes, command_line: str) -> Iterator[Need]:
+def _root(facts: _Facts, stacks: Iterable[Stack]) -> Iterator[Need]:
     """What mounts / and /usr, and what lies under them."""
-    for found in stack.of(facts.machine, volumes, command_line=command_line):
+    for found in stacks:
         point = found.purpose
         if found.top is None or point == "resume":
             continue

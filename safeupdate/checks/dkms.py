@@ -15,7 +15,6 @@ from safeupdate.checks.dkms_early import early
 from safeupdate.checks.module_weight import Weight, stand_in, weigh
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
 from safeupdate.formats import elf, modules
-from safeupdate.kernels import Kernel
 from safeupdate.module_interface import Interface
 from safeupdate.module_tree import IN_TREE, ModuleTree
 from safeupdate.remedies import build_module
@@ -40,7 +39,8 @@ def check(case: Case) -> Iterator[Finding]:
         raise NotApplicable("it is not known which kernel boots next")
     if not tree.files:
         raise NotApplicable(f"the kernel {tree.kernel.release} has no modules at all, as the check of its files says")
-    world = World(case.machine, case.databases, tree, interface, _running(case))
+    running = case.running_tree if case.machine.running_kernel != case.release else None
+    world = World(case.machine, case.databases, tree, interface, running)
     brought = _brought(world)
     if not brought and not _outside(tree):
         raise NotApplicable("every module here came with its kernel")
@@ -51,14 +51,6 @@ def check(case: Case) -> Iterator[Finding]:
     yield from early(case)
     if case.is_target:
         yield from _elsewhere(world)
-
-
-def _running(case: Case) -> ModuleTree | None:
-    release = case.machine.running_kernel
-    if release is None or release == case.release:
-        return None
-    kernel = next((one for one in case.kernels if one.release == release), None)
-    return ModuleTree(kernel or Kernel(release, f"/boot/vmlinuz-{release}", case.machine))
 
 
 def _brought(world: World) -> list[Brought]:

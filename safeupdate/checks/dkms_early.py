@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from safeupdate import initramfs, kernels
-from safeupdate import needs as reasons
 from safeupdate.case import Case
 from safeupdate.checks.without_initramfs import build_again, drivers_outside
 from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
@@ -179,8 +178,7 @@ def _root_is_unknown(case: Case) -> bool:
     """Whether no fact tells what lies under root, so that only an image that has started this machine can."""
     if case.required_drivers is not None:
         return False
-    command_line = case.entry.cmdline if case.entry is not None else ""
-    return not reasons.root_devices(case.machine, case.volumes, command_line=command_line)
+    return next(case.stacks[0].devices(), None) is None
 
 
 def _carried_now(case: Case) -> frozenset[str]:

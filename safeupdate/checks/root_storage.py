@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from safeupdate.case import Case, Check
 from safeupdate.checks.without_initramfs import build_again, drivers_outside, needs_image, starts_without
-from safeupdate.module_tree import IN_TREE, ModuleTree
+from safeupdate.module_tree import IN_TREE
 from safeupdate.remedies import install, make_initramfs
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
-from safeupdate.storage import layers, stack
+from safeupdate.storage import layers
 from safeupdate.storage.image import Image
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer, Stack
@@ -40,11 +40,10 @@ def check(case: Case) -> Iterator[Finding]:
     image = _image(case, Target(case.tree))
     lacking = _Lacking(case, image)
     yield from lacking.required()
-    stacks = stack.of(case.machine, case.volumes, command_line=case.entry.cmdline)
-    for one in stacks:
+    for one in case.stacks:
         yield from lacking.under(one)
     if case.required_drivers is None:
-        for one in stacks:
+        for one in case.stacks:
             yield from _not_known(one)
 
 
@@ -198,8 +197,8 @@ class _Lacking:
         if need is None or need.kind != "root" or name in self._image.modules:
             return False
         if requirement.met is False:
-            running = next((one for one in self._case.kernels if one.release == machine.running_kernel), None)
-            chosen = None if running is None else ModuleTree(running).chosen(name)
+            running = self._case.running_tree
+            chosen = None if running is None else running.chosen(name)
             return chosen is not None and not chosen.startswith(IN_TREE)
         tree = self._case.tree
         chosen = None if tree is None else tree.chosen(name)

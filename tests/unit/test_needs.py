@@ -8,6 +8,7 @@ import pytest
 from safeupdate import needs
 from safeupdate.machine import Machine
 from safeupdate.needs import Need
+from safeupdate.storage import stack
 from safeupdate.volumes import Volumes
 from tests.unit.captures import captured
 from tests.unit.test_storage_drivers import PCI, block, dm, driven, sata
@@ -147,10 +148,15 @@ def test_required_drivers_stand_for_what_no_sysfs_shows(tmp_path: Path) -> None:
 def test_what_lies_under_root_where_it_is_known(tmp_path: Path) -> None:
     of(tmp_path)
     machine = Machine.tree(str(tmp_path))
-    assert needs.root_devices(machine, Volumes(machine)) == {"sda1"}
-    assert needs.root_devices(machine, Volumes(machine), command_line="root=/dev/gone") == {"sda1"}
+    assert root_devices(machine, Volumes(machine)) == {"sda1"}
+    assert root_devices(machine, Volumes(machine), command_line="root=/dev/gone") == {"sda1"}
     bare = tree(tmp_path / "bare", {"/etc/fstab": "/dev/sda1 / ext4 defaults 0 1\n"})
-    assert needs.root_devices(bare, Volumes(bare)) == frozenset()
+    assert root_devices(bare, Volumes(bare)) == frozenset()
+
+
+def root_devices(machine: Machine, volumes: Volumes, *, command_line: str = "") -> frozenset[str]:
+    root = stack.of(machine, volumes, command_line=command_line)[0]
+    return frozenset(layer.name for layer in root.devices())
 
 
 # -- configured ------------------------------------------------------------------------------------------------
