@@ -23,7 +23,7 @@ END
 _BIOS_GRUB = f"{_GRUB}\ngrub-install /dev/vda\nupdate-grub\n"
 _UEFI_GRUB = f"{_GRUB}\ngrub-install --target=x86_64-efi\nupdate-grub\n"
 
-_OLDER_ONCE = """
+OLDER_ONCE = """
 id=$(sed -n 's/^submenu .*\\(gnulinux-advanced-[^ ]*\\)'"'"' {.*/\\1/p' /boot/grub/grub.cfg)
 older=$(ls /lib/modules | sort -V | head -n 1)
 entry=$(sed -n "s/^.*menuentry_id_option '\\(gnulinux-$older-advanced-[^']*\\)'.*/\\1/p" /boot/grub/grub.cfg)
@@ -178,7 +178,7 @@ def _bases() -> tuple[Base, ...]:
             "debian12-dkms",
             (),
             (Part(4096, "ext4", _uuid(bios, "/"), "/"),),
-            _BIOS_GRUB + _OLDER_ONCE,
+            _BIOS_GRUB + OLDER_ONCE,
             options=ext4,
         ),
         Base(
@@ -186,7 +186,7 @@ def _bases() -> tuple[Base, ...]:
             "debian13-dkms",
             efi_grub,
             (_esp(uefi), Part(4096, "ext4", _uuid(uefi, "/"), "/", ROOT)),
-            _UEFI_GRUB + _OLDER_ONCE,
+            _UEFI_GRUB + OLDER_ONCE,
             purge=("grub-pc",),
             options=ext4,
         ),
@@ -198,7 +198,7 @@ def _bases() -> tuple[Base, ...]:
                 Part(512, "ext4", _uuid(dracut, "/boot"), "/boot"),
                 Part(4096, "xfs", _uuid(dracut, "/"), "/"),
             ),
-            _BIOS_GRUB + _OLDER_ONCE,
+            _BIOS_GRUB + OLDER_ONCE,
         ),
         Base(
             signed,
@@ -226,7 +226,7 @@ def _bases() -> tuple[Base, ...]:
             "debian12-dkms",
             ("lvm2",),
             (Part(512, "ext4", _uuid(lvm, "/boot"), "/boot"), Part(4400)),
-            _staged("physical=/dev/vda2" + _VOLUME_GROUP, _BIOS_GRUB + _OLDER_ONCE),
+            _staged("physical=/dev/vda2" + _VOLUME_GROUP, _BIOS_GRUB + OLDER_ONCE),
             options=ext4,
             staged=Part(4096, "ext4", _uuid(lvm, "/")),
             root_source="/dev/mapper/vg0-root",
@@ -238,7 +238,7 @@ def _bases() -> tuple[Base, ...]:
             (Part(512, "ext4", _uuid(luks, "/boot"), "/boot"), Part(4400)),
             _staged(
                 f"LUKS_UUID={_uuid(luks, 'container')}{_CONTAINER}physical=/dev/mapper/vda2_crypt{_VOLUME_GROUP}",
-                _BIOS_GRUB + _OLDER_ONCE,
+                _BIOS_GRUB + OLDER_ONCE,
             ),
             options=ext4,
             staged=Part(4096, "ext4", _uuid(luks, "/")),

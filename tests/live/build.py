@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import machines
 from machines.build import cache, releases
 from machines.namespace import private_mounts
+from tests.lab.disks import Part, loop, make_file_system, partition
+from tests.lab.programs import run
 from tests.live import guest
-from tests.live.disks import Part, loop, make_file_system, partition, run
 from tests.live.layouts import BY_NAME, LUKS_UUID, Layout
 
 _UNIT = f"""[Unit]

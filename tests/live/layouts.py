@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.live.disks import ESP, ROOT, Part
+from tests.lab.bases import OLDER_ONCE
+from tests.lab.disks import ESP, ROOT, Part
 
 _GRUB = """
 cat > /etc/default/grub <<END
@@ -17,13 +18,6 @@ END
 """
 _BIOS_GRUB = f"{_GRUB}\ngrub-install /dev/vda\nupdate-grub\n"
 _UEFI_GRUB = f"{_GRUB}\ngrub-install --target=x86_64-efi\nupdate-grub\n"
-
-_START_OLDER_ONCE = """
-id=$(sed -n 's/^submenu .*\\(gnulinux-advanced-[^ ]*\\)'"'"' {.*/\\1/p' /boot/grub/grub.cfg)
-older=$(ls /lib/modules | sort -V | head -n 1)
-entry=$(sed -n "s/^.*menuentry_id_option '\\(gnulinux-$older-advanced-[^']*\\)'.*/\\1/p" /boot/grub/grub.cfg)
-grub-reboot "$id>$entry"
-"""
 
 _SYSTEMD_BOOT = """
 bootctl --make-entry-directory=yes install
@@ -105,7 +99,7 @@ ALL = (
         ("python3",),
         parts=(Part(3072, "ext4", _uuid(1, 1), "/"),),
         fstab=f"UUID={_uuid(1, 1)} / ext4 errors=remount-ro 0 1\n",
-        install=_BIOS_GRUB + _START_OLDER_ONCE,
+        install=_BIOS_GRUB + OLDER_ONCE,
     ),
     Layout(
         "uefi-btrfs",

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.lab.programs import run
 from tests.live import guest
 from tests.live.build import directory
-from tests.live.disks import run
 from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
 from tests.live.signatures.states import PASSWORD, State, stored
 from tests.unit import initrd
