@@ -29,7 +29,7 @@ fi
 with_apt() {
 	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
 	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
-	better="$better sbsigntool openssl ovmf dosfstools"
+	better="$better sbsigntool openssl ovmf dosfstools kmod"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
