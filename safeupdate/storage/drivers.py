@@ -7,12 +7,12 @@ driver may be a module.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safeupdate.errors import Unreadable
 from safeupdate.machine import Machine
-from safeupdate.storage.devices import Devices, Layer
+from safeupdate.storage.devices import Layer
 
 _MAPPED = {
     "crypt": "dm_crypt",
@@ -53,18 +53,11 @@ class Driver:
     why: str
 
 
-def under(machine: Machine, devices: Iterable[str]) -> tuple[Driver, ...]:
-    """The drivers under block devices that go by their kernel names (`sda1`), nearest first, each module once.
-
-    Empty without sysfs, and for devices that are not there. What vanishes while it is looked at, or cannot be read,
-    is passed over. Raises nothing.
-    """
-    layers = Devices(machine)
-    return of(machine, Layer("", "", "", below=tuple(layers.block(name) for name in devices)))
-
-
 def of(machine: Machine, top: Layer) -> tuple[Driver, ...]:
-    """The drivers of a layer and of all below it, nearest first, each module once. Raises nothing."""
+    """The drivers of a layer and of all below it, nearest first, each module once.
+
+    What vanishes while it is looked at, or cannot be read, is passed over. Raises nothing.
+    """
     reached: dict[int, str] = {}
     found: dict[str, Driver] = {}
     for layer in top.walk():

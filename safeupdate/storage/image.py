@@ -172,12 +172,9 @@ class Image:
         """Whether a file of udev's rules has a name like this."""
         return any(fnmatchcase(name, pattern) for directory in _RULES for name in self.names(directory))
 
+    @cached_property
     def rules(self) -> str:
         """All of udev's rules."""
-        return self._rules
-
-    @cached_property
-    def _rules(self) -> str:
         files: dict[str, str] = {}
         for directory in _RULES:
             for name in self.names(directory):

@@ -3,17 +3,24 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from safeupdate.machine import Machine
-from safeupdate.storage.drivers import under
+from safeupdate.storage import drivers
+from safeupdate.storage.devices import Devices, Layer
+from safeupdate.storage.drivers import Driver
 from tests.unit.captures import captured
 from tests.unit.trees import Content, Link, tree
 
 PCI = "/sys/devices/pci0000:00"
+
+
+def under(machine: Machine, devices: Iterable[str]) -> tuple[Driver, ...]:
+    layers = Devices(machine)
+    return drivers.of(machine, Layer("", "", "", below=tuple(layers.block(name) for name in devices)))
 
 
 def driven(device: str, bus: str, driver: str, module: str | None = None) -> dict[str, Content]:

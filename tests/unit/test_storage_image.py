@@ -120,7 +120,7 @@ def test_units_rules_and_files() -> None:
     assert not found.unit("lvm2.service")
     assert found.rule("*-lvm.rules")
     assert not found.rule("*-dm-lvm.rules")
-    assert found.rules() == "own\nlast"
+    assert found.rules == "own\nlast"
     assert found.firmware("qla/ql2500.bin")
     assert not found.firmware("qla/ql2600.bin")
     assert found.exists("/lib/udev/rules.d/69-*.rules")

@@ -37,7 +37,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         scripts = ("/scripts/local-top/mdadm", "/scripts/local-block/mdadm")
         yield Requirement("file", (*scripts, *rules), True, gathers, layer)
     elif image.generator == "dracut":
-        if not re.search(r"mdadm\s+(--incremental|-I)\b", image.rules()):
+        if not re.search(r"mdadm\s+(--incremental|-I)\b", image.rules):
             yield Requirement("rule", ("65-md-incremental-imsm.rules", "65-md-inc*.rules"), True, gathers, layer)
         met = _is_named(layer, image)
         if met is not None:
