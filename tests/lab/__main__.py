@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
@@ -34,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     runs.add_argument("names", nargs="*", metavar="NAME")
     runs.add_argument("--scenarios", default=OURS, metavar="DIR", help="scenarios kept elsewhere; results go there too")
     runs.add_argument("--tag", help="only those with this tag")
-    runs.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
-    runs.add_argument("--guests", type=int, default=2, metavar="N", help="guests at once")
+    for verb in (build, runs):
+        verb.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
+        verb.add_argument("--guests", type=int, default=2, metavar="N", help="guests at once, on this host (2)")
     runs.add_argument("--again", action="store_true", help="also what was run before and has not changed")
     runs.add_argument("--keep", action="store_true", help="keep the disks")
     runs.add_argument("--console", metavar="NAME", help="run nothing: print what that scenario's last boot said")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.verb == "build":
             _known(options.bases, BASES)
             for base in options.bases or BASES:
-                print(saved.state(BASES[base]).place)
+                print(saved.state(BASES[base], options.guests, options.program).place)
         elif options.verb == "page":
             page.write(results.load(os.path.join(OURS, results.NAME)))
         elif options.console:
@@ -74,15 +74,8 @@ def _needs(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     scenarios = _chosen(load(options.scenarios), options.names, options.tag)
-    with open(os.path.join(saved.directory(), "lock"), "w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LabError("another run is under way") from None
-        file = os.path.join(options.scenarios, results.NAME)
-        rows = run(
-            scenarios, file, program=options.program, guests=options.guests, again=options.again, keep=options.keep
-        )
+    file = os.path.join(options.scenarios, results.NAME)
+    rows = run(scenarios, file, program=options.program, guests=options.guests, again=options.again, keep=options.keep)
     print(*page.confusion(rows), page.worth(rows), sep="\n")
     wrong = [row for row in rows.values() if row["judgement"] not in ("right", "unknown") and not row["waits_for"]]
     return 1 if wrong else 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from safeupdate.rehearsal import boot, report
 from safeupdate.rehearsal.agent import DIRECTORY, Agent
-from safeupdate.rehearsal.outcome import Outcome, disturbed, mark, of
+from safeupdate.rehearsal.hardware import Hardware
+from safeupdate.rehearsal.outcome import disturbed, mark, of
 from safeupdate.rehearsal.qemu import Guest, GuestError, start
 from tests.lab import saved
 from tests.lab.programs import LabError
@@ -35,16 +35,23 @@ echo u > /proc/sysrq-trigger
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What became of the machine: state, stage and decisive line (`Outcome`), and the kernel that runs."""
+
+    outcome: str
+    stage: str
+    line: str
+    kernel: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """What the machine said, and what became of it. `problem`: the lab failed, which says nothing of the machine."""
 
     verdict: str = ""
     target: str = ""
     findings: tuple[tuple[str, str, str, str], ...] = ()
-    outcome: str = ""
-    stage: str = ""
-    line: str = ""
-    kernel: str = ""
+    truth: Truth = Truth("", "", "")
     seconds: dict[str, int] = field(default_factory=dict)
     problem: str = ""
 
@@ -55,11 +62,13 @@ class Result:
         return of_level.get("blocker") or of_level.get("unknown") or ""
 
 
-def perform(scenario: Scenario, state: Saved, *, keep: bool = False) -> Result:
-    """Run the scenario in a directory of its own, which holds the consoles afterwards; with `keep`, the disk too."""
+def perform(scenario: Scenario, state: Saved, *, truth: Truth | None = None, keep: bool = False) -> Result:
+    """Run the scenario in a directory of its own, which holds the consoles afterwards; with `keep`, the disk too.
+
+    With `truth`, what became of it is known from before, and it is only judged.
+    """
     work = os.path.join(saved.directory(), "runs", scenario.name)
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
+    os.makedirs(work, exist_ok=True)
     clock = _Clock()
     document: dict[str, Any] = {}
     try:
@@ -74,30 +83,34 @@ def perform(scenario: Scenario, state: Saved, *, keep: bool = False) -> Result:
             clock.lap("inject")
             document = _check(agent, work)
             clock.lap("check")
-            _power_off(guest, agent)
-            clock.lap("power off")
-        for _ in range(saved.BOOTS):
-            with start(scenario.next_boot(machine), os.path.join(work, "console")) as guest:
-                ending = boot.watch(guest, answers=dict(scenario.base.answers))
-                after = _report(Agent(guest), work, "after") if ending == "up" else None
-                console = guest.console.text()
-            if not disturbed(console):
-                break
-        else:
-            raise LabError(f"the host is too busy to emulate a machine: {disturbed(console)}")
-        clock.lap("boot")
-        outcome = of(console, ending, before, after)
+            if truth is None:
+                _power_off(guest, agent)
+                clock.lap("power off")
+        if truth is None:
+            truth = _reboot(scenario, machine, before, work)
+            clock.lap("boot")
         if not keep:
             for disk in machine.disks:
                 os.unlink(disk.image)
     except (LabError, GuestError, OSError) as error:
-        return _result(document, Outcome("failed", ""), "", clock.laps, problem=str(error))
-    return _result(document, outcome, after.kernel if after is not None else "", clock.laps)
+        return _result(document, Truth("", "", ""), clock.laps, problem=str(error))
+    return _result(document, truth, clock.laps)
 
 
-def _result(
-    document: dict[str, Any], outcome: Outcome, kernel: str, seconds: dict[str, int], problem: str = ""
-) -> Result:
+def _reboot(scenario: Scenario, machine: Hardware, before: report.Report, work: str) -> Truth:
+    for _ in range(saved.BOOTS):
+        with start(scenario.next_boot(machine), os.path.join(work, "console")) as guest:
+            ending = boot.watch(guest, answers=dict(scenario.base.answers))
+            after = _report(Agent(guest), work, "after") if ending == "up" else None
+            console = guest.console.text()
+        if not disturbed(console):
+            outcome = of(console, ending, before, after)
+            kernel = after.kernel if after is not None else ""
+            return Truth(outcome.state, outcome.stage, outcome.line, kernel)
+    raise LabError(f"the host is too busy to emulate a machine: {disturbed(console)}")
+
+
+def _result(document: dict[str, Any], truth: Truth, seconds: dict[str, int], problem: str = "") -> Result:
     findings = [
         (finding["level"], finding["id"], finding["subject"], finding["problem"])
         for check in document.get("checks", ())
@@ -107,10 +120,7 @@ def _result(
         verdict=document.get("verdict", ""),
         target=document.get("target", {}).get("kernel") or "",
         findings=tuple(findings),
-        outcome="" if problem else outcome.state,
-        stage=outcome.stage,
-        line=outcome.line,
-        kernel=kernel,
+        truth=truth,
         seconds=seconds,
         problem=problem,
     )

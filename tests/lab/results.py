@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections import Counter
@@ -10,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from safeupdate import __version__
-from tests.lab.perform import Result
+from tests.lab.perform import Result, Truth
+from tests.lab.saved import Saved
 from tests.lab.scenario import Scenario
 
 NAME = "lab-results.json"
@@ -27,28 +29,47 @@ def load(name: str) -> dict[str, Row]:
     return rows
 
 
-def store(name: str, rows: Mapping[str, Row]) -> None:
-    """Write the file anew, whole or not at all."""
-    document = {"format": 1, "safeupdate": __version__, "scenarios": dict(sorted(rows.items()))}
-    with open(f"{name}.new", "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    os.replace(f"{name}.new", name)
+def store(name: str, scenario: str, row: Row) -> None:
+    """Write the file anew with this row, whole or not at all; other runs may be adding theirs."""
+    directory = os.open(os.path.dirname(name), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        rows = {**load(name), scenario: row}
+        document = {"format": 1, "safeupdate": __version__, "scenarios": dict(sorted(rows.items()))}
+        with open(f"{name}.new", "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+        os.replace(f"{name}.new", name)
+    finally:
+        os.close(directory)
 
 
-def row(scenario: Scenario, identity: str, result: Result) -> Row:
-    """A scenario with what came out."""
+def row(scenario: Scenario, state: Saved, result: Result) -> Row:
+    """A scenario with what came out. `identity` is that of what happens to which machine, `program` that of what judged
+    it: the boot tells the same truth to every program."""
     return {
         "base": scenario.base.name,
         "what": scenario.what,
         "tags": list(scenario.tags),
         "corpus": list(scenario.corpus),
         "waits_for": scenario.waits_for,
-        "identity": identity,
-        **asdict(result),
+        "identity": identity(scenario, state),
+        "program": state.program,
+        **{name: value for name, value in asdict(result).items() if name != "truth"},
+        **asdict(result.truth),
         "decisive": result.decisive,
         "judgement": judgement(result),
     }
+
+
+def identity(scenario: Scenario, state: Saved) -> str:
+    """What happens to which machine, as one hash each."""
+    return f"{scenario.identity} {state.machine}"
+
+
+def truth(row: Row) -> Truth:
+    """What became of that scenario's machine."""
+    return Truth(row["outcome"], row["stage"], row["line"], row["kernel"])
 
 
 def judgement(result: Result) -> str:
@@ -59,10 +80,10 @@ def judgement(result: Result) -> str:
     if result.verdict == "unknown":
         return "unknown"
     if result.verdict == "unsafe":
-        return "false alarm" if result.outcome == "booted" else "right"
-    if result.outcome != "booted":
+        return "false alarm" if result.truth.outcome == "booted" else "right"
+    if result.truth.outcome != "booted":
         return "miss"
-    return "right" if result.kernel == result.target else "other kernel"
+    return "right" if result.truth.kernel == result.target else "other kernel"
 
 
 def confusion(rows: Mapping[str, Row]) -> Counter[tuple[str, str]]:

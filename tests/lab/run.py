@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tests.lab import results, saved
-from tests.lab.perform import perform
+from tests.lab.perform import Result, Truth, perform
 from tests.lab.results import Row
 from tests.lab.scenario import Scenario
+from tests.lab.slots import slot
 
 TYPICAL = 180
 """Seconds for a scenario that was never run."""
@@ -17,44 +18,57 @@ TYPICAL = 180
 def run(
     scenarios: Sequence[Scenario], file: str, *, program: str, guests: int, again: bool, keep: bool
 ) -> dict[str, Row]:
-    """Run what was not run since it, its machine or the program changed; return the rows of these scenarios.
+    """Run what was not run since it or its machine changed; return the rows of these scenarios.
 
-    `program` is the checkout that is asked. Every row of the file stays, those of other scenarios too. Raises
-    `LabError` where a machine cannot be made.
+    `program` is the checkout that is asked. Where only it has changed, the machines are judged anew and not started
+    again. `guests` run at once, over all runs on this host. Every row of the file stays, those of other scenarios too.
+    Raises `LabError` where a machine cannot be made.
     """
     rows = results.load(file)
     # The machines first, and here: their mounts are for this thread alone.
-    states = {base: saved.state(base, program) for base in {scenario.base: None for scenario in scenarios}}
-    identities = {scenario.name: f"{scenario.identity} {states[scenario.base].identity}" for scenario in scenarios}
-    waiting = {
-        scenario.name: scenario
-        for scenario in scenarios
-        if again or not _is_done(rows.get(scenario.name), identities[scenario.name])
-    }
-    print(f"lab: {len(waiting)} scenarios to run, {len(scenarios) - len(waiting)} were run before", flush=True)
-    typical = {name: _seconds(row) if name in rows else TYPICAL for name, row in rows.items()}
-    left = sum(typical.get(name, TYPICAL) for name in waiting)
-    count = len(waiting)
+    states = {base: saved.state(base, guests, program) for base in {scenario.base: None for scenario in scenarios}}
+    waiting: dict[str, Scenario] = {}
+    known: dict[str, Truth] = {}
+    for scenario in scenarios:
+        old, state = rows.get(scenario.name), states[scenario.base]
+        if again or old is None or old["problem"] or old["identity"] != results.identity(scenario, state):
+            waiting[scenario.name] = scenario
+        elif old["program"] != state.program:
+            waiting[scenario.name] = scenario
+            known[scenario.name] = results.truth(old)
+    print(
+        f"lab: {len(waiting)} scenarios to run, {len(known)} of them only to be judged anew; "
+        f"{len(scenarios) - len(waiting)} were run before",
+        flush=True,
+    )
+    typical = {name: _seconds(rows[name], name in known) if name in rows else TYPICAL for name in waiting}
+    left, count = sum(typical.values()), len(waiting)
+
+    def result(scenario: Scenario) -> Result:
+        with slot(guests):
+            return perform(scenario, states[scenario.base], truth=known.get(scenario.name), keep=keep)
+
     with ThreadPoolExecutor(guests) as pool:
         # The longest first, so that none is left to run alone.
-        order = sorted(waiting, key=lambda name: -typical.get(name, TYPICAL))
-        running = {pool.submit(perform, waiting[name], states[waiting[name].base], keep=keep): name for name in order}
+        order = sorted(waiting, key=lambda name: -typical[name])
+        running = {pool.submit(result, waiting[name]): name for name in order}
         for number, ended in enumerate(as_completed(running), 1):
             name = running[ended]
-            rows[name] = row = results.row(waiting[name], identities[name], ended.result())
-            results.store(file, rows)
-            left -= typical.get(name, TYPICAL)
+            row = results.row(waiting[name], states[waiting[name].base], ended.result())
+            if name in known:
+                row["seconds"] = {**rows[name]["seconds"], **row["seconds"]}
+            rows[name] = row
+            results.store(file, name, row)
+            left -= typical[name]
             more = f", about {round(left / guests / 60)} min left" if number < count else ""
-            print(f"[{number}/{count}] {name}: {_words(row)} ({_seconds(row)} s{more})", flush=True)
+            print(f"[{number}/{count}] {name}: {_words(row)} ({_seconds(row, name in known)} s{more})", flush=True)
     return {scenario.name: rows[scenario.name] for scenario in scenarios}
 
 
-def _is_done(row: Row | None, identity: str) -> bool:
-    return row is not None and row["identity"] == identity and not row["problem"]
-
-
-def _seconds(row: Row) -> int:
-    return sum(row["seconds"].values()) or TYPICAL
+def _seconds(row: Row, judged_only: bool) -> int:
+    """What it takes, or, where what became of the machine is known, took without the boot."""
+    boot = ("power off", "boot") if judged_only else ()
+    return sum(seconds for lap, seconds in row["seconds"].items() if lap not in boot) or TYPICAL
 
 
 def _words(row: Row) -> str:

@@ -29,6 +29,7 @@ from safeupdate.rehearsal.qemu import start
 from tests.lab import build, wheel
 from tests.lab.bases import Base
 from tests.lab.programs import LabError, run
+from tests.lab.slots import slot
 
 MEMORY = 1024
 """MiB: the smallest machine that Debian's installer recommends, and what a saved state may take on disk."""
@@ -48,10 +49,14 @@ class Saved:
     place: str
 
     @property
-    def identity(self) -> str:
-        """What the machine and the program on it are made of, as one hash each."""
-        directory, program = os.path.split(self.place)
-        return f"{directory.rpartition('-')[2]} {program}"
+    def machine(self) -> str:
+        """The hash of what the machine is made of."""
+        return os.path.dirname(self.place).rpartition("-")[2]
+
+    @property
+    def program(self) -> str:
+        """The hash of the program on it."""
+        return os.path.basename(self.place)
 
     @property
     def memory(self) -> str:
@@ -101,23 +106,24 @@ def identity(base: Base) -> str:
     return hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 
 
-def state(base: Base, checkout: str = wheel.OURS) -> Saved:
-    """The base at multi-user with that checkout's program, made first where it is missing. Raises `LabError`."""
+def state(base: Base, guests: int, checkout: str = wheel.OURS) -> Saved:
+    """The base at multi-user with that checkout's program, made first where it is missing, in one of the slots for that
+    many guests. Raises `LabError`."""
     room()
     place = os.path.join(directory(), f"{base.name}-{identity(base)}")
     with _locked(os.path.join(directory(), f"{base.name}.lock")):
         _forget(f"{directory()}/{base.name}-{'[0-9a-f]' * 12}", place)
         os.makedirs(place, exist_ok=True)
         os.utime(place)
-        booted = Saved(base, os.path.join(place, "booted"))
-        if not booted.exists:
-            _boot(base, place, booted)
         number, program = wheel.made(checkout)
         ready = Saved(base, os.path.join(place, number))
         if not ready.exists:
-            for old in glob.glob(f"{place}/{'[0-9a-f]' * 12}.*"):
-                os.unlink(old)
-            _install(base, booted, ready, program)
+            with slot(guests):
+                booted = Saved(base, os.path.join(place, "booted"))
+                if not booted.exists:
+                    _boot(base, place, booted)
+                _forget_programs(place)
+                _install(base, booted, ready, program)
         return ready
 
 
@@ -131,6 +137,14 @@ def _forget(pattern: str, but: str) -> None:
     for other in set(glob.glob(pattern)) - {but}:
         if os.stat(other).st_mtime < time.time() - KEPT:
             shutil.rmtree(other)
+
+
+def _forget_programs(place: str) -> None:
+    """All but the last one, which another run may be using."""
+    states = sorted(glob.glob(f"{place}/{'[0-9a-f]' * 12}.state"), key=os.path.getmtime)
+    for old in states[:-1]:
+        for file in glob.glob(f"{old.rpartition('.')[0]}.*"):
+            os.unlink(file)
 
 
 @contextlib.contextmanager

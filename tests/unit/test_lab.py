@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.lab import page, results
+from tests.lab import page, results, wheel
 from tests.lab.bases import BASES
-from tests.lab.perform import Result
+from tests.lab.perform import Result, Truth
 from tests.lab.programs import LabError, run
+from tests.lab.saved import Saved
 from tests.lab.scenario import OURS, Scenario, load
+from tests.lab.slots import slot
 
 BASE = next(iter(BASES))
+STATE = Saved(BASES[BASE], f"lab/{BASE}-0123/4567")
 
 
 def _scenario(tmp_path: Path, toml: str = f'base = "{BASE}"\nwhat = "x"\ntags = []\n', inject: str = ":\n") -> Scenario:
@@ -72,29 +76,49 @@ def test_a_mistake_in_a_scenario_names_the_file(tmp_path: Path, wrong: str) -> N
     ],
 )
 def test_truth_is_what_happened(verdict: str, outcome: str, expected: str) -> None:
-    assert results.judgement(Result(verdict, "6.1", outcome=outcome, kernel="6.1")) == expected
+    assert results.judgement(Result(verdict, "6.1", truth=Truth(outcome, "", "", "6.1"))) == expected
 
 
 def test_a_kernel_that_was_not_judged_is_no_success() -> None:
-    assert results.judgement(Result("safe", "6.1.0-56", outcome="booted", kernel="6.1.0-55")) == "other kernel"
+    assert results.judgement(Result("safe", "6.1.0-56", truth=Truth("booted", "", "", "6.1.0-55"))) == "other kernel"
 
 
 def test_what_the_lab_could_not_do_counts_nowhere(tmp_path: Path) -> None:
-    broken = results.row(_scenario(tmp_path), "1", Result("safe", problem="the host's disk is full"))
+    broken = results.row(_scenario(tmp_path), STATE, Result("safe", problem="the host's disk is full"))
     assert broken["judgement"] == "not run"
     assert not results.confusion({"one": broken})
 
 
 def test_results_are_written_and_read(tmp_path: Path) -> None:
     findings = (("warning", "a.b", "x", "y"), ("blocker", "c.d", "x", "y"))
-    row = results.row(_scenario(tmp_path), "1", Result("unsafe", "6.1", findings, "failed", "kernel panic", "Kernel |"))
+    truth = Truth("failed", "kernel panic", "Kernel |")
+    row = results.row(_scenario(tmp_path), STATE, Result("unsafe", "6.1", findings, truth))
     file = str(tmp_path / results.NAME)
     assert results.load(file) == {}
-    results.store(file, {"one": row})
+    results.store(file, "one", row)
+    results.store(file, "two", row)
     rows = results.load(file)
+    assert set(rows) == {"one", "two"}
+    assert results.truth(rows.pop("two")) == truth
     assert rows["one"]["decisive"] == "c.d"
     assert "| `unsafe` | 0 | 0 | 1 |" in page.confusion(rows)
     assert page.worth(rows) == "1 right"
+
+
+def test_what_became_of_a_machine_is_one_question_and_what_judged_it_another(tmp_path: Path) -> None:
+    row = results.row(_scenario(tmp_path), STATE, Result("safe"))
+    assert row["identity"].endswith(" 0123")
+    assert row["program"] == "4567"
+
+
+def test_guests_wait_for_a_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFEUPDATE_CACHE", str(tmp_path))
+    code = "from tests.lab.slots import slot\nwith slot(2): print('in', flush=True)\n"
+    with slot(2), slot(2):
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=wheel.OURS)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+    assert other.communicate(timeout=60)[0] == b"in\n"
 
 
 def test_a_program_that_does_not_end_is_ended() -> None:
