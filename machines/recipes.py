@@ -27,7 +27,8 @@ class Recipe:
 
     `root_disk` is virtio's `vda` or `sda` behind AHCI; the root file system is ext4 on its one partition. A recipe
     with `wheels` has no kernels: it is a Python with these packages in /venv. One with a `base` is a copy of that
-    machine, with the headers of its kernels, and the packages installed after them.
+    machine, with the headers of its kernels, and the packages installed after them. One whose release is `moving` is
+    another machine each week: no test stands on it, it is for the lab, and is built where it is named only.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Recipe:
     root_disk: str = "vda"
     wheels: tuple[str, ...] = ()
     base: str = field(default="", repr=False)  # counts in the hash by its own
+    moving: bool = field(default=False, repr=False)
 
 
 RECIPES = {
@@ -69,6 +71,13 @@ RECIPES = {
             "trixie",
             (*_BOOTABLE, "dracut"),
             root_uuid="5afe0bda-0013-4000-8000-00000000000d",
+        ),
+        Recipe(
+            "testing-dracut",
+            "testing",
+            (*_BOOTABLE, "dracut"),
+            root_uuid="5afe0bda-0014-4000-8000-00000000000d",
+            moving=True,
         ),
         # Modules from outside the kernel's package, built for both kernels.
         Recipe(

@@ -80,6 +80,21 @@ cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid $LU
 cryptsetup open --key-file /run/key /dev/vda2 vda2_crypt
 """
 
+_LOGICAL_CONTAINER = """
+printf secret > /run/key
+cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid $LUKS_UUID /dev/vg0/root /run/key
+cryptsetup open --key-file /run/key /dev/vg0/root vg0-root_crypt
+root=/dev/mapper/vg0-root_crypt
+boot=/dev/vda2
+"""
+
+_STAGED_UEFI_GRUB = f"""
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+mount /boot/efi
+{_UEFI_GRUB}{OLDER_ONCE}
+umount /boot/efi /sys/firmware/efi/efivars
+"""
+
 _ARRAY = """
 mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/vda1 /dev/vdb1
 root=/dev/md0
@@ -171,7 +186,11 @@ def _bases() -> tuple[Base, ...]:
     sdboot = "debian13-initramfstools-ext4-sdboot"
     lvm = "debian12-initramfstools-lvm-bios"
     luks = "debian12-initramfstools-lukslvm-bios"
+    inner = "debian13-initramfstools-luksonlvm-uefi"
     array = "debian13-initramfstools-md-bios"
+    dracut_uefi = "debian13-dracut-ext4boot-uefi"
+    testing = "testing-dracut-btrfs-uefi"
+    built = ("openssl", "dkms", "v4l2loopback-dkms")
     return (
         Base(
             bios,
@@ -247,6 +266,22 @@ def _bases() -> tuple[Base, ...]:
             answers=(("Please unlock disk vda2_crypt", "secret\n"),),
         ),
         Base(
+            inner,
+            "debian13-dkms",
+            ("lvm2", "cryptsetup-initramfs", *efi_grub),
+            (_esp(inner), Part(512, "ext4", _uuid(inner, "/boot"), "/boot"), Part(4400)),
+            _staged(
+                f"LUKS_UUID={_uuid(inner, 'container')}\nphysical=/dev/vda3{_VOLUME_GROUP}{_LOGICAL_CONTAINER}",
+                _STAGED_UEFI_GRUB,
+            ),
+            purge=("grub-pc",),
+            options=ext4,
+            staged=Part(4096, "ext4", _uuid(inner, "/")),
+            root_source="/dev/mapper/vg0-root_crypt",
+            crypttab=f"vg0-root_crypt UUID={_uuid(inner, 'container')} none luks,discard\n",
+            answers=(("Please unlock disk vg0-root_crypt", "secret\n"),),
+        ),
+        Base(
             array,
             "debian13-dkms",
             ("mdadm",),
@@ -259,6 +294,31 @@ def _bases() -> tuple[Base, ...]:
             options=ext4,
             staged=Part(4096, "ext4", _uuid(array, "/")),
             disks=2,
+        ),
+        Base(
+            dracut_uefi,
+            "debian13-dracut",
+            (*built, *efi_grub),
+            (
+                _esp(dracut_uefi),
+                Part(512, "ext4", _uuid(dracut_uefi, "/boot"), "/boot"),
+                Part(4096, "ext4", _uuid(dracut_uefi, "/"), "/", ROOT),
+            ),
+            _UEFI_GRUB + OLDER_ONCE,
+            purge=("grub-pc",),
+            options=ext4,
+        ),
+        Base(
+            testing,
+            "testing-dracut",
+            # Its archive has one kernel at a time, in several flavours; the one for clouds can have no v4l2loopback.
+            ("btrfs-progs", *built, *efi_grub, "linux-image-rt-amd64", "linux-headers-rt-amd64"),
+            (_esp(testing), Part(4096, "btrfs", _uuid(testing, "/"), "/", ROOT)),
+            _UEFI_GRUB,
+            purge=("grub-pc", "?name(^linux-image-.*cloud-amd64$)"),
+            root_flags="rootflags=subvol=@",
+            options="defaults,subvol=@",
+            subvolumes=(("@home", "/home"),),
         ),
     )
 
