@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     for verb in (build, runs):
         verb.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
         verb.add_argument("--guests", type=int, default=2, metavar="N", help="guests at once, on this host (2)")
+    runs.add_argument("--without", metavar="CHECK", help="what would be missed without it; writes nothing down")
     runs.add_argument("--again", action="store_true", help="also what was run before and has not changed")
     runs.add_argument("--keep", action="store_true", help="keep the disks")
     runs.add_argument("--console", metavar="NAME", help="run nothing: print what that scenario's last boot said")
@@ -75,7 +76,15 @@ def _needs(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> int:
     scenarios = _chosen(load(options.scenarios), options.names, options.tag)
     file = os.path.join(options.scenarios, results.NAME)
-    rows = run(scenarios, file, program=options.program, guests=options.guests, again=options.again, keep=options.keep)
+    rows = run(
+        scenarios,
+        file,
+        program=options.program,
+        guests=options.guests,
+        without=options.without,
+        again=options.again,
+        keep=options.keep,
+    )
     print(*page.confusion(rows), page.worth(rows), sep="\n")
     wrong = [row for row in rows.values() if row["judgement"] not in ("right", "unknown") and not row["waits_for"]]
     return 1 if wrong else 0

@@ -16,13 +16,22 @@ TYPICAL = 180
 
 
 def run(
-    scenarios: Sequence[Scenario], file: str, *, program: str, guests: int, again: bool, keep: bool
+    scenarios: Sequence[Scenario],
+    file: str,
+    *,
+    program: str,
+    guests: int,
+    without: str | None = None,
+    again: bool = False,
+    keep: bool = False,
 ) -> dict[str, Row]:
     """Run what was not run since it or its machine changed; return the rows of these scenarios.
 
     `program` is the checkout that is asked. Where only it has changed, the machines are judged anew and not started
     again. `guests` run at once, over all runs on this host. Every row of the file stays, those of other scenarios too.
     Raises `LabError` where a machine cannot be made.
+
+    `without` a check nothing is written down: the scenarios that `file` knows the truth of are judged by the others.
     """
     rows = results.load(file)
     # The machines first, and here: their mounts are for this thread alone.
@@ -33,7 +42,7 @@ def run(
         old, state = rows.get(scenario.name), states[scenario.base]
         if again or old is None or old["problem"] or old["identity"] != results.identity(scenario, state):
             waiting[scenario.name] = scenario
-        elif old["program"] != state.program:
+        elif without is not None or old["program"] != state.program:
             waiting[scenario.name] = scenario
             known[scenario.name] = results.truth(old)
     print(
@@ -46,7 +55,8 @@ def run(
 
     def result(scenario: Scenario) -> Result:
         with slot(guests):
-            return perform(scenario, states[scenario.base], truth=known.get(scenario.name), keep=keep)
+            truth = known.get(scenario.name)
+            return perform(scenario, states[scenario.base], truth=truth, without=without, keep=keep)
 
     with ThreadPoolExecutor(guests) as pool:
         # The longest first, so that none is left to run alone.
@@ -58,7 +68,8 @@ def run(
             if name in known:
                 row["seconds"] = {**rows[name]["seconds"], **row["seconds"]}
             rows[name] = row
-            results.store(file, name, row)
+            if without is None:
+                results.store(file, name, row)
             left -= typical[name]
             more = f", about {round(left / guests / 60)} min left" if number < count else ""
             print(f"[{number}/{count}] {name}: {_words(row)} ({_seconds(row, name in known)} s{more})", flush=True)
