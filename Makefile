@@ -53,7 +53,7 @@ lab: setup
 	@$(AS_ROOT) $(PYTHON) -m tests.lab run; status=$$?; $(PYTHON) -m tests.lab page; exit $$status
 
 lab-smoke: setup
-	@$(AS_ROOT) $(PYTHON) -m tests.lab run --tag smoke
+	@$(AS_ROOT) $(PYTHON) -m tests.lab run --tag smoke --again --results .venv/lab-smoke.json
 
 vm: setup
 	$(AS_ROOT) $(PYTEST) -m vm

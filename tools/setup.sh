@@ -25,11 +25,11 @@ else
 fi
 
 # mmdebstrap, the keyring, e2fsprogs and mount build the root trees of machines/. What is in `better` makes or holds
-# what some tests need, and is not in every release.
+# what some tests and the lab need, and is not in every release.
 with_apt() {
 	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
 	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
-	better="$better sbsigntool openssl ovmf dosfstools kmod"
+	better="$better sbsigntool openssl ovmf dosfstools kmod qemu-system-x86 qemu-utils xfsprogs btrfs-progs"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
@@ -57,7 +57,8 @@ with_dnf() {
 	as_root dnf --assumeyes --quiet install python3 python3-pip python3-dnf zstd e2fsprogs util-linux
 	# Not in every repository (EPEL, Fedora): for the root trees, make lint and some tests.
 	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned \
-		systemd-journal-remote rpm-build strace sbsigntools openssl dosfstools; do
+		systemd-journal-remote rpm-build strace sbsigntools openssl dosfstools qemu-system-x86-core qemu-img \
+		edk2-ovmf xfsprogs btrfs-progs; do
 		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
 	done
 }

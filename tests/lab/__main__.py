@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = verbs.add_parser("run", help="run scenarios: those named, or all")
     runs.add_argument("names", nargs="*", metavar="NAME")
     runs.add_argument("--scenarios", default=OURS, metavar="DIR", help="scenarios kept elsewhere; results go there too")
+    runs.add_argument("--results", metavar="FILE", help="write the results there instead")
     runs.add_argument("--tag", help="only those with this tag")
     for verb in (build, runs):
         verb.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
@@ -75,7 +76,7 @@ def _needs(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     scenarios = _chosen(load(options.scenarios), options.names, options.tag)
-    file = os.path.join(options.scenarios, results.NAME)
+    file = os.path.abspath(options.results or os.path.join(options.scenarios, results.NAME))
     rows = run(
         scenarios,
         file,
