@@ -1,0 +1,7 @@
+"""The levers, in the order in which they are closed; they are opened in the reverse order."""
+
+from __future__ import annotations
+
+from safeupdate.gate.lever import Lever
+
+LEVERS: tuple[Lever, ...] = ()
