@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from safeupdate.errors import Missing, Unreadable
+from safeupdate.errors import Missing, ProgramFailed, Unreadable
 from safeupdate.formats import fstab, mountinfo
 from safeupdate.machine import Machine
 
@@ -41,6 +41,8 @@ XBOOTLDR_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 _ESP_PLACES = ("/efi", "/boot/efi", "/boot", "/boot/esp")
 _FAT = (None, "vfat", "msdos", "auto")
 
+
+_SUBVOLUME = re.compile(rb"^ID \d+ gen \d+ top level \d+ path (?:<FS_TREE>/)?(.+)$", re.MULTILINE)
 
 _NO_DISK = re.compile(r"(?:loop|ram|zram|dm-|md|sr|fd|nbd|mmcblk\d+(?:boot|rpmb))")
 """Block devices that no firmware hands to a boot loader as a disk."""
@@ -378,6 +380,22 @@ class Volumes:
             found = f"{found}/{match}"
         return found
 
+    def has_subvolume(self, volume: Volume, path: str) -> bool | None:
+        """Whether a btrfs has a subvolume at a path that begins at its top. None where nothing tells."""
+        path = _join("/", path)
+        if self.mounts and any(root == path for root, _ in volume.trees):
+            return True
+        top = next((point for root, point in volume.trees if root == "/"), None)
+        if top is not None:
+            return self.machine.is_dir(_join(top, path))
+        if not self.machine.live or not volume.trees:
+            return None
+        try:
+            listed = self.machine.run(("btrfs", "subvolume", "list", "-a", volume.trees[0][1]), timeout=10)
+        except ProgramFailed:
+            return None
+        return None if listed.code != 0 else path in subvolumes(listed.stdout)
+
     def esp(self) -> Volume | None:
         """The EFI system partition as it is to be seen here, or as the facts name it; None where nothing shows one."""
         return self._partition(ESP_TYPE, [place for place in _ESP_PLACES if self._fold(f"{place}/EFI") is not None])
@@ -402,6 +420,11 @@ class Volumes:
         if devices:
             return Volume(f"/dev/{min(devices)}", "vfat", "", (), devices)
         return None
+
+
+def subvolumes(listed: bytes) -> frozenset[str]:
+    """The paths that `btrfs subvolume list -a` prints (btrfs-subvolume(8)). All begin at the file system's top."""
+    return frozenset("/" + name.decode("utf-8", "surrogateescape") for name in _SUBVOLUME.findall(listed))
 
 
 def _pairs(lines: list[str]) -> Iterator[tuple[str, str]]:

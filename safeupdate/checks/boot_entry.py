@@ -484,6 +484,17 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
     subvolume = _subvolume(",".join(line.all("rootflags")))
     if subvolume is None or real != "btrfs":
         return
+    volume = next((volume for volume in case.volumes.seen if volume.devices & known.mounted), None)
+    if volume is not None and case.volumes.has_subvolume(volume, subvolume) is False:
+        yield blocker(
+            "boot-entry.subvolume-missing",
+            f"rootflags=subvol={subvolume}",
+            f"The command line mounts the subvolume {subvolume}, and the file system at / has none of that name.",
+            "The root file system cannot be mounted, and the boot stops in the initramfs or before.",
+            evidence=[f"{entry.source}: {entry.cmdline}", f"mounted at / now is {known.mounted_subvolume}"],
+            remedy=_change(case, entry, add=_with_subvolume(line, known.mounted_subvolume or "/")),
+        )
+        return
     if known.mounted_subvolume is not None and known.mounted_subvolume != subvolume and known.subvolume != subvolume:
         yield blocker(
             "boot-entry.other-subvolume",

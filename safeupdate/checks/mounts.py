@@ -295,10 +295,10 @@ def _content(
         if mounted and mount is not None and mount.root == subvolume:
             continue
         volume = next((volume for volume in volumes.seen if volume.devices & devices), None)
-        top = next((point for root, point in volume.trees if root == "/"), None) if volume is not None else None
-        if top is None:
+        there = volumes.has_subvolume(volume, subvolume) if volume is not None else None
+        if there is None:
             unproved.append(line)
-        elif not world.machine.is_dir(f"{top}{subvolume}"):
+        elif not there:
             yield level(
                 "mounts.subvolume-missing",
                 _subject(line),

@@ -139,6 +139,17 @@ def test_roots_of_healthy_machines(tmp_path: Path, files: dict[str, Content], cm
         (LVM, "root=/dev/mapper/rhel-rot", "root-missing"),
         (LVM, "root=/dev/mapper/rhel-root rd.lvm.lv=rhel/swap", "volume-missing"),
         (LUKS, "root=/dev/mapper/luks-1 rootflags=subvol=rot", "other-subvolume"),
+        (
+            {
+                **LUKS,
+                "/proc/self/mountinfo": mountinfo(
+                    "0:35 /old / btrfs /dev/mapper/luks-1", "0:35 / /top btrfs /dev/mapper/luks-1"
+                ),
+                "/top/old": None,
+            },
+            "root=/dev/mapper/luks-1 rootflags=subvol=root",
+            "subvolume-missing",
+        ),
         (LUKS, "root=/dev/mapper/luks-1 rd.luks.uuid=luks-ffffbbbb", "luks-missing"),
         (PI, "root=/dev/mmcblk1p2", "root-missing"),
         (OVERLAY, f"root=UUID={OTHER}", "root-missing"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from safeupdate.volumes import ESP_TYPE, XBOOTLDR_TYPE, Volumes
+from safeupdate.volumes import ESP_TYPE, XBOOTLDR_TYPE, Volumes, subvolumes
 from tests.unit.trees import Content, Link, tree
 
 ROOT = "5afe0bda-0000-4000-8000-000000000001"
@@ -271,6 +271,27 @@ def test_btrfs_on_several_devices(tmp_path: Path) -> None:
     root = found.tagged("UUID", ROOT)
     assert root is not None
     assert root.name == "/dev/sda2"
+
+
+def test_a_subvolume_that_was_renamed(tmp_path: Path) -> None:
+    files = disk(sda2=f"E:ID_FS_UUID={ROOT} E:ID_FS_TYPE=btrfs")
+    found = volumes(tmp_path / "1", files, "0:30 /@ / btrfs /dev/sda2")
+    assert found.has_subvolume(found.seen[0], "@") is True
+    assert found.has_subvolume(found.seen[0], "/@home") is None
+    mounts = ("0:30 /@ / btrfs /dev/sda2", "0:30 / /top btrfs /dev/sda2")
+    found = volumes(tmp_path / "2", {**files, "/top/@home": None}, *mounts)
+    assert found.has_subvolume(found.seen[0], "@home") is True
+    assert found.has_subvolume(found.seen[0], "@old") is False
+
+
+def test_what_btrfs_lists() -> None:
+    # btrfs-progs 6.2, of a file system whose subvolume `@` is mounted.
+    listed = b"""ID 256 gen 7 top level 5 path <FS_TREE>/@
+ID 257 gen 7 top level 5 path <FS_TREE>/@ho me
+ID 258 gen 7 top level 256 path @/x
+ID 260 gen 7 top level 259 path <FS_TREE>/@/s/1/deep
+"""
+    assert subvolumes(listed) == {"/@", "/@ho me", "/@/x", "/@/s/1/deep"}
 
 
 # -- few facts -------------------------------------------------------------------------------------------------
