@@ -24,7 +24,7 @@ _PACKAGES = "qemu-system-x86 qemu-utils ovmf util-linux mount e2fsprogs xfsprogs
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: no false alarm, no miss but those that wait for a check, and everything ran. Else 1; usage errors 2."""
+    """0: no false alarm, no miss, and everything ran. Else 1; usage errors 2."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     build = verbs.add_parser("build", help="make the base machines that are missing")
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         keep=options.keep,
     )
     print(*page.confusion(rows), page.worth(rows), sep="\n")
-    wrong = [row for row in rows.values() if row["judgement"] not in ("right", "unknown") and not row["waits_for"]]
+    wrong = [row for row in rows.values() if row["judgement"] not in ("right", "unknown")]
     return 1 if wrong else 0
 
 

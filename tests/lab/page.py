@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from tests.lab import results
 from tests.lab.bases import BASES
+from tests.lab.corpus import CORPUS
 from tests.lab.results import Row
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "docs/lab.md")
@@ -37,23 +38,27 @@ def confusion(rows: Mapping[str, Row]) -> list[str]:
 def worth(rows: Mapping[str, Row]) -> str:
     """How many of each judgement there are, in one line."""
     counts = Counter(row["judgement"] for row in rows.values())
-    waits = sum(1 for row in rows.values() if row["judgement"] == "miss" and row["waits_for"])
-    words = [f"{count} {name}" for name, count in counts.most_common()]
-    return ", ".join(words) + (f" ({waits} of the misses wait for a check)" if waits else "")
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 def _lines(rows: Mapping[str, Row]) -> Iterator[str]:
-    yield from ("## Results", "", f"{len(rows)} scenarios: {worth(rows)}.", "", *confusion(rows), "")
+    healthy = [row for row in rows.values() if "healthy" in row["tags"]]
+    booted = sum(row["outcome"] == "booted" for row in rows.values()) - len(healthy)
+    broken = sum(row["outcome"] in ("degraded", "failed") for row in rows.values())
+    yield from ("## Results", "")
+    yield f"{len(rows)} scenarios: {worth(rows)}. {broken} break the boot, {booted} look broken and boot, "
+    yield f"{len(healthy)} are machines to which nothing was done."
+    yield from ("", *confusion(rows), "")
     yield from _bases(rows)
+    yield from ("", *_corpus(rows))
     yield from ("", "### Every scenario", "")
     yield "| scenario | base | verdict | decisive finding | the boot | decisive line | | s |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, row in sorted(rows.items()):
         finding = f"`{row['decisive']}`" if row["decisive"] else ""
         line = row["problem"] or row["line"]
-        judgement = row["judgement"] + (f", waits for `{row['waits_for']}`" if row["waits_for"] else "")
         cells = [f"`{name}`: {row['what']}", row["base"], row["verdict"], finding, f"{row['outcome']}: {row['stage']}"]
-        cells += [f"`{_cell(line)}`" if line else "", judgement, str(sum(row["seconds"].values()))]
+        cells += [f"`{_cell(line)}`" if line else "", row["judgement"], str(sum(row["seconds"].values()))]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -62,6 +67,16 @@ def _bases(rows: Mapping[str, Row]) -> Iterator[str]:
     for base in BASES:
         mine = [row for row in rows.values() if row["base"] == base]
         yield f"| `{base}` | {len(mine)} | {sum(row['judgement'] == 'right' for row in mine)} |"
+
+
+def _corpus(rows: Mapping[str, Row]) -> Iterator[str]:
+    """What each of the known failures was shown by."""
+    shown: dict[int, list[str]] = {}
+    for name, row in sorted(rows.items()):
+        for number in row["corpus"]:
+            shown.setdefault(number, []).append(f"`{name}`")
+    yield from ("| | failure | scenarios |", "|---|---|---|")
+    yield from (f"| {number} | {words} | {', '.join(shown.get(number, ()))} |" for number, words in CORPUS.items())
 
 
 def _cell(text: str) -> str:

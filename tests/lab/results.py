@@ -52,7 +52,6 @@ def row(scenario: Scenario, state: Saved, result: Result) -> Row:
         "what": scenario.what,
         "tags": list(scenario.tags),
         "corpus": list(scenario.corpus),
-        "waits_for": scenario.waits_for,
         "identity": identity(scenario, state),
         "program": state.program,
         **{name: value for name, value in asdict(result).items() if name != "truth"},

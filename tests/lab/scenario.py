@@ -3,8 +3,7 @@
     base = "debian12-initramfstools-ext4-bios"
     what = "The newest initramfs lacks its last 200 bytes."
     tags = ["initramfs"]            # what it is about; `smoke`: a part of `make lab-smoke`
-    corpus = [2]                    # rows of the failure corpus that it shows (docs/lab.md)
-    waits-for = "root-storage"      # a check that does not exist yet, without which it is missed
+    corpus = [2]                    # known failures that it shows (corpus.py)
 
     [next-boot]                     # what is another machine at the next boot
     memory = 256                    # MiB
@@ -24,6 +23,7 @@ from typing import Any
 
 from safeupdate.rehearsal.hardware import Controller, Hardware
 from tests.lab.bases import BASES, Base
+from tests.lab.corpus import CORPUS
 from tests.lab.programs import LabError
 
 if sys.version_info >= (3, 11):
@@ -33,7 +33,7 @@ else:
 
 OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "scenarios")
 
-_KEYS = {"base", "what", "tags", "corpus", "waits-for", "next-boot"}
+_KEYS = {"base", "what", "tags", "corpus", "next-boot"}
 _CONTROLLERS = ("virtio", "ahci", "nvme")
 
 
@@ -48,7 +48,6 @@ class Scenario:
     inject: str
     identity: str
     corpus: tuple[int, ...] = ()
-    waits_for: str = ""
     memory: int | None = None
     controller: Controller | None = None
 
@@ -92,6 +91,9 @@ def _parse(name: str, document: dict[str, Any], inject: str) -> Scenario:
     boot = document.get("next-boot", {})
     if set(boot) - {"memory", "controller"} or boot.get("controller", "virtio") not in _CONTROLLERS:
         raise ValueError(f"next-boot has memory and controller ({', '.join(_CONTROLLERS)})")
+    corpus = tuple(document.get("corpus", ()))
+    if set(corpus) - set(CORPUS):
+        raise ValueError(f"corpus has {', '.join(map(str, corpus))}; there are 1 to {max(CORPUS)}")
     return Scenario(
         name=name,
         base=BASES[document["base"]],
@@ -99,8 +101,7 @@ def _parse(name: str, document: dict[str, Any], inject: str) -> Scenario:
         tags=tuple(map(str, document["tags"])),
         inject=inject,
         identity=hashlib.sha256(repr((inject, sorted(boot.items()))).encode()).hexdigest()[:12],
-        corpus=tuple(map(int, document.get("corpus", ()))),
-        waits_for=str(document.get("waits-for", "")),
+        corpus=corpus,
         memory=boot.get("memory"),
         controller=boot.get("controller"),
     )

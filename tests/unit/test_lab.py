@@ -53,6 +53,7 @@ def test_a_scenario_names_another_machine_for_the_next_boot(tmp_path: Path) -> N
         'base = "debian12"\nwhat = "x"\ntags = []\n',
         f'base = "{BASE}"\nwhat = "x"\ntags = []\nexpected = "unsafe"\n',
         f'base = "{BASE}"\nwhat = "x"\ntags = []\n[next-boot]\ncontroller = "floppy"\n',
+        f'base = "{BASE}"\nwhat = "x"\ntags = []\ncorpus = [38]\n',
         "base\n",
     ],
 )
