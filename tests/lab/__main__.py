@@ -15,9 +15,11 @@ from safeupdate.rehearsal.hardware import CODE
 from safeupdate.rehearsal.qemu import PROGRAM, GuestError
 from tests.lab import page, results, saved, wheel
 from tests.lab.bases import BASES
+from tests.lab.capture import capture, thin
 from tests.lab.programs import LabError
 from tests.lab.run import run
 from tests.lab.scenario import OURS, Scenario, load
+from tests.lab.slots import slot
 
 _PROGRAMS = (PROGRAM, "qemu-img", "setpriv", "unshare", "losetup", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat")
 _PACKAGES = "qemu-system-x86 qemu-utils ovmf util-linux mount e2fsprogs xfsprogs btrfs-progs dosfstools"
@@ -34,7 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     runs.add_argument("--scenarios", default=OURS, metavar="DIR", help="scenarios kept elsewhere; results go there too")
     runs.add_argument("--results", metavar="FILE", help="write the results there instead")
     runs.add_argument("--tag", help="only those with this tag")
-    for verb in (build, runs):
+    facts = verbs.add_parser("capture", help="what `safeupdate capture` writes in a base machine")
+    facts.add_argument("base", metavar="BASE")
+    facts.add_argument("directory", metavar="DIR")
+    facts.add_argument("--thin", action="store_true", help="without what says nothing of this machine, for tests/data")
+    for verb in (build, runs, facts):
         verb.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
         verb.add_argument("--guests", type=int, default=2, metavar="N", help="guests at once, on this host (2)")
     runs.add_argument("--without", metavar="CHECK", help="what would be missed without it; writes nothing down")
@@ -51,6 +57,13 @@ def main(arguments: Sequence[str]) -> int:
             _known(options.bases, BASES)
             for base in options.bases or BASES:
                 print(saved.state(BASES[base], options.guests, options.program).place)
+        elif options.verb == "capture":
+            _known([options.base], BASES)
+            state = saved.state(BASES[options.base], options.guests, options.program)
+            with slot(options.guests):
+                capture(state, options.directory)
+            if options.thin:
+                thin(options.directory)
         elif options.verb == "page":
             page.write(results.load(os.path.join(OURS, results.NAME)))
         elif options.console:

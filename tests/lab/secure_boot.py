@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 import uuid
 
-from tests.live.signatures import nvram
-from tests.live.signatures.nvram import Value
+from tests.lab import nvram
+from tests.lab.nvram import Value
 
 _SWITCH = ("SecureBootEnable", "f0a30bc7-af08-4556-99c4-001009c93a44")
 _MOK_LIST = ("MokList", "605dab50-e046-4300-abb6-3dd810dd8b23")

@@ -1,4 +1,4 @@
-"""How many guests run at once: each holds a slot, over all runs on this host."""
+"""How many guests run at once: each holds a slot, over all runs on this host, in the order in which they asked."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def slot(count: int) -> Iterator[None]:
             stack.enter_context(open(os.path.join(directory, f"slot.{number}"), "w", encoding="ascii"))
             for number in range(count)
         ]
-        while not any(map(_take, files)):
-            time.sleep(0.5)
+        with open(os.path.join(directory, "slot.queue"), "w", encoding="ascii") as queue:
+            # The kernel lets in who has waited longest.
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            while not any(map(_take, files)):
+                time.sleep(0.2)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Captures of real machines, made in them by `safeupdate capture` (tests/live, docs/live.md), without boot files."""
+"""Captures of real machines, made in them by `safeupdate capture` (`python3 -m tests.lab capture`), without boot files."""
 
 from __future__ import annotations
 

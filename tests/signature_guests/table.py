@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.live.signatures.states import STATES
+from tests.signature_guests.states import STATES
 
 WITH_DIGEST = " with its digest"
 

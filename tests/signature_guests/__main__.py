@@ -1,4 +1,4 @@
-"""python3 -m tests.live.signatures SET [STATE...]: ask guests anew, and write what they answered beside this file.
+"""python3 -m tests.signature_guests SET [STATE...]: ask guests anew, and write what they answered beside this file.
 
 `--decide` before the set: write what the program says of it, and ask nobody. `--tables`: print those of the page.
 """
@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.live.signatures.cases import Set, known
-from tests.live.signatures.guests import ask
-from tests.live.signatures.held_out import held_out
-from tests.live.signatures.states import STATES, Said, State, of_images, of_modules
-from tests.live.signatures.table import WITH_DIGEST, count, expected, table
+from tests.signature_guests.cases import Set, known
+from tests.signature_guests.guests import ask
+from tests.signature_guests.held_out import held_out
+from tests.signature_guests.states import STATES, Said, State, of_images, of_modules
+from tests.signature_guests.table import WITH_DIGEST, count, expected, table
 
 SETS = {"known": known, "held-out": held_out}
 RESULTS = Path(__file__).with_name("results.json")

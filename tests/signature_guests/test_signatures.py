@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.live.signatures import cases, held_out
-from tests.live.signatures.__main__ import BEFOREHAND, RESULTS, SETS, load, said, tables
-from tests.live.signatures.guests import FIRMWARE, ask, confirmed
-from tests.live.signatures.states import DELETING, DELETING_ALL, STATES, STORE, Said, State, of_modules
-from tests.live.signatures.table import WITH_DIGEST, expected
+from safeupdate.rehearsal.hardware import CODE_SECURE_BOOT
+from tests.signature_guests import cases, held_out
+from tests.signature_guests.__main__ import BEFOREHAND, RESULTS, SETS, load, said, tables
+from tests.signature_guests.guests import ask, confirmed
+from tests.signature_guests.states import DELETING, DELETING_ALL, STATES, STORE, Said, State, of_modules
+from tests.signature_guests.table import WITH_DIGEST, expected
 
 KNOWN_MISSES: dict[tuple[str, str, str], str] = {}
 """Set, kind and case: where the program is known to be wrong, and why."""
 
 
-_GUESTS = os.geteuid() == 0 and shutil.which("qemu-system-x86_64") is not None and os.path.exists(FIRMWARE)
+_GUESTS = os.geteuid() == 0 and shutil.which("qemu-system-x86_64") is not None and os.path.exists(CODE_SECURE_BOOT)
 _needs_guests = pytest.mark.skipif(not _GUESTS, reason="needs root, QEMU and OVMF")
 
 
@@ -62,7 +63,7 @@ def test_the_held_out_set_was_decided_before_it_was_shown() -> None:
 
 
 def test_the_page_shows_what_was_recorded() -> None:
-    page = Path(__file__).parents[3] / "docs/signatures-guests.md"
+    page = Path(__file__).parents[2] / "docs/signatures-guests.md"
     assert tables().strip() in page.read_text(encoding="utf-8")
 
 

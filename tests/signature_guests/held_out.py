@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
-from tests.live.signatures.cases import Set, flipped, kernel, key, unsigned_image, vendor_module, without_signature
+from tests.signature_guests.cases import Set, flipped, kernel, key, unsigned_image, vendor_module, without_signature
 from tests.unit import signed_efi
 from tests.unit.signed_efi import entries
 from tests.unit.signing import Key, trailer

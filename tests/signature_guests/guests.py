@@ -8,21 +8,26 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from machines.build import cache
+from safeupdate.rehearsal.hardware import Disk, Firmware, Hardware
+from safeupdate.rehearsal.outcome import mark
+from safeupdate.rehearsal.qemu import start
 from tests.lab.programs import run
-from tests.live import guest
-from tests.live.build import directory
-from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
-from tests.live.signatures.states import PASSWORD, State, stored
+from tests.signature_guests.cases import RELEASE, Set, kernel, program, tree
+from tests.signature_guests.states import PASSWORD, State, stored
 from tests.unit import initrd
 from tests.unit.efi import VARIABLES
 from tests.unit.trees import Content
-
-FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 
 _DIGESTS = "kernel/crypto/sha512_generic.ko"
 """Shown a second time when it is there: modules that need it."""
 
 _ESP_SIZE = 240 << 20
+
+_DONE = "safeupdate: everything was shown"
+
+_LIMIT = 2700.0
+"""Seconds for one guest: it takes five minutes on two idle processors, and twenty on busy ones."""
 
 _INIT = """#!/bin/busybox sh
 b=/bin/busybox
@@ -78,6 +83,14 @@ class Did:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """What the console of a guest said, and after how many seconds it ended."""
+
+    console: str
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Answers:
     """Everything that a guest answered. `enforces` and `lockdown` are the kernel's own words for its state."""
 
@@ -108,13 +121,13 @@ def confirmed(state: State, cases: Set) -> Answers:
     place = _place(state, cases, "-person")
     _esp(f"{place}.img", state, cases, images=False)
     _store(place, state, cases)
-    first = guest.run(_arguments(place), f"{place}-asked.log", answers=_PERSON)
+    first = _watched(place, f"{place}-asked.log", _PERSON)
     if "Perform MOK management" not in first.console:
         raise RuntimeError(f"MokManager did not come, see {place}-asked.log")
     return _answers(_run(place), {})
 
 
-def _start(state: State, cases: Set, *, images: bool = False) -> guest.Ended:
+def _start(state: State, cases: Set, *, images: bool = False) -> Ended:
     place = _place(state, cases, "-images" if images else "")
     _esp(f"{place}.img", state, cases, images=images)
     _store(place, state, cases)
@@ -122,7 +135,9 @@ def _start(state: State, cases: Set, *, images: bool = False) -> guest.Ended:
 
 
 def _place(state: State, cases: Set, more: str) -> str:
-    return os.path.join(directory(), f"signatures-{cases.name}-{state.name}{more}")
+    directory = os.path.join(cache(), "signature-guests")
+    os.makedirs(directory, exist_ok=True)
+    return os.path.join(directory, f"{cases.name}-{state.name}{more}")
 
 
 def _store(place: str, state: State, cases: Set) -> None:
@@ -130,22 +145,27 @@ def _store(place: str, state: State, cases: Set) -> None:
         file.write(stored(state, cases))
 
 
-def _arguments(place: str) -> list[str]:
-    arguments = ["-machine", "smm=on", "-smp", "1", "-vga", "none"]
-    arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-    arguments += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"]
-    return [*arguments, "-drive", f"if=pflash,format=raw,unit=1,file={place}.fd", *guest.drive(f"{place}.img")]
-
-
-def _run(place: str) -> guest.Ended:
-    ended = guest.run(_arguments(place), f"{place}.log")
+def _run(place: str) -> Ended:
+    ended = _watched(place, f"{place}.log", {})
     os.unlink(f"{place}.img")
-    if not ended.done:
+    if _DONE not in ended.console:
         raise RuntimeError(f"the guest did not come to its end, see {place}.log:\n{ended.console[-2000:]}")
     return ended
 
 
-def _answers(ended: guest.Ended, images: Mapping[str, Did]) -> Answers:
+def _watched(place: str, log: str, answers: Mapping[str, str]) -> Ended:
+    """Start the guest and wait for its end. Each answer is typed once, when the console says what its key matches."""
+    pending = dict(answers)
+    machine = Hardware((Disk(f"{place}.img", "raw"),), Firmware(f"{place}.fd", secure_boot=True), processors=1)
+    with start(machine, log) as guest:
+        while guest.poll(1.0) and guest.seconds < _LIMIT and mark(guest.console.last()) is None:
+            text = guest.console.text()
+            for question in [question for question in pending if re.search(question, text)]:
+                guest.type(pending.pop(question))
+        return Ended(guest.console.text(), round(guest.seconds))
+
+
+def _answers(ended: Ended, images: Mapping[str, Did]) -> Answers:
     modules: dict[str, Did] = {}
     variables: dict[str, Content] = {}
     enforces = lockdown = ""
@@ -179,7 +199,7 @@ def _menu(state: State, cases: Set, *, images: bool) -> str:
     for name in cases.images:
         lines += [f"echo 'IMAGE|{name}|'", f"if linux /images/{name}; then echo 'ANSWER|accepted'"]
         lines += ["else echo 'ANSWER|refused'", "fi"]
-    return "\n".join([*lines, f"echo '{guest.DONE}'", "halt", ""])
+    return "\n".join([*lines, f"echo '{_DONE}'", "halt", ""])
 
 
 def _esp(image: str, state: State, cases: Set, *, images: bool) -> None:
@@ -210,7 +230,7 @@ def _initramfs(cases: Set) -> bytes:
     root = tree()
     modules = root / "lib/modules" / RELEASE
     files: dict[str, initrd.Content] = {
-        "init": _INIT.replace("MODULE", os.path.basename(cases.module)[:-3]).replace("DONE", guest.DONE).encode(),
+        "init": _INIT.replace("MODULE", os.path.basename(cases.module)[:-3]).replace("DONE", _DONE).encode(),
         "bin/busybox": (root / "bin/busybox").read_bytes(),
         "sbin/insmod": (root / "bin/kmod").read_bytes(),
         "efivarfs.ko": (modules / "kernel/fs/efivarfs/efivarfs.ko").read_bytes(),

@@ -19,9 +19,9 @@ from safeupdate.report import Finding, NotApplicable
 from safeupdate.trust import firmware, keys, module_files
 from safeupdate.trust.modules import IF_ENFORCED, NEVER, Judge
 from safeupdate.volumes import Volumes
-from tests.live.signatures import nvram
-from tests.live.signatures.cases import RELEASE, Set, kernel, program, tree
-from tests.live.signatures.nvram import Value, Variables
+from tests.lab import nvram
+from tests.lab.nvram import Value, Variables
+from tests.signature_guests.cases import RELEASE, Set, kernel, program, tree
 from tests.unit import efi, trees
 from tests.unit.signed_efi import SECURITY, SHIM, entries
 from tests.unit.trees import Content
