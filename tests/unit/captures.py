@@ -1,4 +1,4 @@
-"""Captures of real machines, made in them by `safeupdate capture` (`python3 -m tests.lab capture`), without boot files."""
+"""Captures of real machines, without boot files, made in them by `safeupdate capture` (tests/lab/capture.py)."""
 
 from __future__ import annotations
 
