@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from safeupdate import steering
 from safeupdate.errors import Missing, SafeupdateError, Unreadable
 
 if TYPE_CHECKING:
@@ -274,7 +275,9 @@ def _texts(machine: Machine, paths: Iterable[str]) -> Iterator[str]:
         try:
             if not machine.is_dir(path):
                 data = machine.read_if_there(path, limit=_MENU_LIMIT)
-                yield f"{path}\0{'' if data is None else data.decode('utf-8', 'surrogateescape')}"
+                if data is None or steering.is_ours(data):  # our own hold on the default changes no verdict
+                    data = b""
+                yield f"{path}\0{data.decode('utf-8', 'surrogateescape')}"
         except SafeupdateError as error:
             yield f"{path}\0{error}"
 

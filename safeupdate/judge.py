@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from safeupdate import __version__, control, fingerprint, kernels, packages
+from safeupdate import __version__, control, fingerprint, kernels, packages, steering
 from safeupdate.boot import find_plan
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
@@ -81,7 +81,7 @@ def judge(
 
     def run() -> None:
         nonlocal case, report
-        firmware, plan = find_plan(machine, case.volumes)
+        firmware, plan = _plan(machine, case.volumes)
         case = replace(case, firmware=firmware, plan=plan, databases=packages.databases(machine))
         report = _judge(case, release)
 
@@ -94,6 +94,26 @@ def judge(
         return report
     assert failed is not None
     return _report(case, (_alone(failed),))
+
+
+def _plan(machine: Machine, volumes: Volumes) -> tuple[Firmware, BootPlan]:
+    """The plan without our own lever on the default, which is judged, and beside it the one with it."""
+    held = steering.read(machine)
+    firmware, plan = find_plan(machine, volumes, without=held)
+    if held is None:
+        return firmware, plan
+    actual = find_plan(machine, volumes)[1]
+    if actual.next is None:
+        said = "what starts while it does cannot be told"
+    elif actual.next.id == held.entry:
+        said = "and that is what starts until it lets go"
+    elif held.entry in [entry.id for entry in actual.entries]:
+        said = f'and that is what starts after "{actual.next.title}"'
+    else:
+        said = f'which no longer exists: "{actual.next.title}" starts'
+    title = next((entry.title for entry in actual.entries if entry.id == held.entry), held.entry)
+    holds = f'safeupdate holds the default on "{title}" ({held.where}), {said}'
+    return firmware, replace(plan, why=f"{plan.why}; but {holds}" if plan.why else holds, actual=actual)
 
 
 def _judge(case: Case, release: str | None) -> Report:
@@ -137,14 +157,14 @@ def _overridden(machine: Machine, plan: BootPlan, found: tuple[Kernel, ...], rel
     for entry in plan.entries:
         kernel = _kernel(machine, entry, found)
         if kernel is not None and kernel.release == release:
-            return replace(plan, next=entry, why=f"asked for with --kernel {release}", findings=())
+            return replace(plan, next=entry, why=f"asked for with --kernel {release}", findings=(), actual=None)
     finding = blocker(
         "boot-entry.no-entry",
         release,
         f"The boot menu has no entry for the kernel {release}.",
         "It cannot be started.",
     )
-    return replace(plan, next=None, why=f"asked for with --kernel {release}", findings=(finding,))
+    return replace(plan, next=None, why=f"asked for with --kernel {release}", findings=(finding,), actual=None)
 
 
 def _kernel(
@@ -194,7 +214,7 @@ def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
         results = tuple(_ask(check, case) for check in CHECKS if check.per_entry and check.asked(case))
         quality: Quality = "none"
         recovery: Recovery = "none"
-        if case.plan.automatic is not None and case.plan.automatic.kernel == case.entry.kernel:
+        if _by_itself(case.plan, case.entry):
             recovery = "automatic"
         elif case.plan.menu:
             recovery = "manual"
@@ -203,6 +223,14 @@ def _judged(candidates: tuple[Case, ...]) -> Iterator[Fallback]:
         yield Fallback(replace(case.entry, release=case.release), quality, recovery, results)
         if quality != "none":
             return
+
+
+def _by_itself(plan: BootPlan, entry: BootEntry) -> bool:
+    """Whether no person is needed to get to `entry` once the target has failed: a counter leads there, or our hold."""
+    actual = plan.actual
+    held = () if actual is None else (actual.next, actual.automatic)
+    counted = plan.automatic is not None and plan.automatic.kernel == entry.kernel
+    return counted or entry.id in [one.id for one in held if one is not None]
 
 
 def _ask(check: Check, case: Case) -> CheckResult:
@@ -280,6 +308,7 @@ def _alone(finding: Finding) -> CheckResult:
 
 def _report(case: Case, results: tuple[CheckResult, ...], parts: Mapping[str, str] | None = None) -> Report:
     machine, plan, fallback, entry = case.machine, case.plan, case.fallback, case.plan.next
+    actual = entry if plan.actual is None else plan.actual.next
     embedded = entry is not None and entry.embedded
     image = kernels.image_at(machine, case.kernel.image, embedded=embedded) if case.kernel is not None else None
     return Report(
@@ -299,7 +328,8 @@ def _report(case: Case, results: tuple[CheckResult, ...], parts: Mapping[str, st
             entry=entry.id if entry is not None else None,
             title=entry.title if entry is not None else None,
             why=plan.why,
-            actual_next=entry.id if entry is not None else None,
+            actual_next=actual.id if actual is not None else None,
+            actual_kernel=case.release if actual is entry else _release(case, actual),
         ),
         fallback=FallbackFacts()
         if fallback is None
@@ -309,6 +339,11 @@ def _report(case: Case, results: tuple[CheckResult, ...], parts: Mapping[str, st
         boot_path=_boot_path(case),
         fingerprint=parts or {},
     )
+
+
+def _release(case: Case, entry: BootEntry | None) -> str | None:
+    kernel = _kernel(case.machine, entry, case.kernels)
+    return kernel.release if kernel is not None else None
 
 
 def _boot_path(case: Case) -> tuple[str, ...]:

@@ -152,6 +152,12 @@ class Target:
     title: str | None
     why: str
     actual_next: str | None
+    actual_kernel: str | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether another entry starts than the one that is judged."""
+        return self.actual_next is not None and self.actual_next != self.entry
 
 
 @dataclass(frozen=True)

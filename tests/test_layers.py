@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"report", "config", "machine"},
     {"formats"},
-    {"closure", "initramfs", "kernels", "packages", "remedies", "surroundings", "volumes"},
+    {"closure", "initramfs", "kernels", "packages", "remedies", "steering", "surroundings", "volumes"},
     {"module_tree"},
     {"boot", "builders", "module_interface", "storage", "trust"},
     {"needs"},

@@ -8,10 +8,10 @@ here. Where the firmware's facts are missing, the loaders that are configured on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from safeupdate import kernels
+from safeupdate import kernels, steering
 from safeupdate.boot import firmware as firmwares
 from safeupdate.boot import grub, other, systemd_boot
 from safeupdate.boot.firmware import BootOption, Firmware, Program
@@ -21,6 +21,7 @@ from safeupdate.formats import uki
 from safeupdate.machine import Machine
 from safeupdate.remedies import add_kernels, write_boot_menu
 from safeupdate.report import Finding, Remedy, blocker, unknown
+from safeupdate.steering import Steering
 from safeupdate.volumes import Volume, Volumes
 
 PROXMOX = "/etc/kernel/proxmox-boot-uuids"
@@ -52,12 +53,14 @@ class _Start:
 
 @dataclass(frozen=True)
 class _World:
-    """What every question here is asked of. `managed` are Proxmox's ESPs, None on any other machine."""
+    """What every question here is asked of. `managed` are Proxmox's ESPs, None on any other machine; `texts` stand in
+    for files that GRUB's configuration sources."""
 
     machine: Machine
     volumes: Volumes
     firmware: Firmware
     managed: tuple[Volume, ...] | None = None
+    texts: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def esp(self) -> Volume | None:
@@ -83,17 +86,36 @@ class _World:
         return any(self.machine.exists(f"/sys/class/block/{array}/slaves/{part}") for array, part in pairs)
 
 
-def find_plan(machine: Machine, volumes: Volumes) -> tuple[Firmware, BootPlan]:
-    """The firmware, and the plan of the loader that it starts. Broken files are findings and raise nothing."""
+def find_plan(
+    machine: Machine, volumes: Volumes, *, without: Steering | None = None, under: Steering | None = None
+) -> tuple[Firmware, BootPlan]:
+    """The firmware, and the plan of the loader that it starts. Broken files are findings and raise nothing.
+
+    Both are those of the machine as it is, or as it would be `without` what our own lever holds the default with now,
+    or `under` it.
+    """
     try:
         firmware = firmwares.read(machine)
     except SafeupdateError as error:
         firmware = Firmware("unknown", findings=(_unreadable(str(error)),))
+    texts: dict[str, bytes] = {}
+    for held, entry in ((without, None), (under, under.entry if under is not None else None)):
+        if held is not None and held.path is not None:
+            texts[held.path] = steering.OFF if entry is None else steering.hold(entry)
+        elif held is not None:
+            firmware = _with_default(firmware, held.old if entry is None else entry)
     try:
-        plan = _plan(_World(machine, volumes, firmware))
+        plan = _plan(_World(machine, volumes, firmware, texts=texts))
     except SafeupdateError as error:
         plan = BootPlan(None, findings=(_unreadable(str(error)),))
     return firmware, replace(plan, findings=firmware.findings + plan.findings)
+
+
+def _with_default(firmware: Firmware, entry: str | None) -> Firmware:
+    if firmware.loader is None:
+        return firmware
+    loader = {name: text for name, text in firmware.loader.items() if name != "LoaderEntryDefault"}
+    return replace(firmware, loader=loader if entry is None else {**loader, "LoaderEntryDefault": entry})
 
 
 def _plan(world: _World) -> BootPlan:
@@ -378,7 +400,7 @@ def _grub(world: _World, why: str) -> BootPlan:
 
 
 def _grub_plan(world: _World, config: str) -> BootPlan:
-    return grub.plan(world.machine, world.volumes, config=config)
+    return grub.plan(world.machine, world.volumes, config=config, texts=world.texts)
 
 
 def _grub_configs(world: _World) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from safeupdate import kernels
 from safeupdate.boot.grub_commands import COMMANDS
@@ -41,12 +42,15 @@ _CPUS = r"(i386|x86_64|arm|arm64|ia64|riscv32|riscv64|loongarch64|powerpc|sparc6
 _PLATFORMS = r"(pc|efi|xen|xen_pvh|ieee1275|coreboot|multiboot|qemu|emu|uboot)"
 
 
-def plan(machine: Machine, volumes: Volumes, *, config: str) -> BootPlan:
+def plan(
+    machine: Machine, volumes: Volumes, *, config: str, texts: Mapping[str, bytes] = MappingProxyType({})
+) -> BootPlan:
     """What GRUB does at the next boot with the configuration at the machine path `config`.
 
-    Raises nothing: what cannot be read or followed is an `unknown` finding of the plan.
+    `texts` stand in for the content of other files that it sources. Raises nothing: what cannot be read or followed is
+    an `unknown` finding of the plan.
     """
-    sight = Sight(machine, volumes)
+    sight = Sight(machine, volumes, texts)
     worlds: list[_World] = []
     pending: list[dict[str, bool]] = [{}]
     asked: dict[str, str] = {}
@@ -317,7 +321,13 @@ class _World:
             self.automatic,
             self._menu(),
             self._menu_file,
+            remembers=self._remembers,
         )
+
+    @property
+    def _remembers(self) -> bool:
+        saves = self.started.saves if self.started is not None else []
+        return any(save.writable and "saved_entry" in save.names for save in saves)
 
     def _timeout(self) -> int | None:
         """Seconds until the default starts; None when GRUB waits for a person."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from safeupdate.boot.plan import BootFile
 from safeupdate.errors import FormatError, Missing, Unreadable
@@ -188,9 +189,11 @@ class Call:
 class Sight:
     """The file systems as GRUB names them, seen from this machine."""
 
-    def __init__(self, machine: Machine, volumes: Volumes) -> None:
+    def __init__(self, machine: Machine, volumes: Volumes, texts: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """`texts` stand in for the content of the files at these machine paths."""
         self.machine = machine
         self.volumes = volumes
+        self._texts = {machine.resolve(path): data for path, data in texts.items()}
         self._names: list[Volume] = []
         self.tags: dict[str, str] = {}
         """How the configuration asked for a file system (`UUID=X`), by the name given to it here."""
@@ -254,16 +257,20 @@ class Sight:
                 what = "that part of the file system" if volume.trees else "the file system"
                 return replace(place, why=f"{what} {volume.name} is not to be seen here"), volume
             place = replace(place, path=found)
-            if not self.machine.exists(found):
+            if self._text_of(found) is None and not self.machine.exists(found):
                 return replace(place, absent=True, why=f"{found} does not exist"), volume
         except (Missing, Unreadable) as problem:
             return BootFile(shown, None, why=str(problem)), volume
         return place, volume
 
+    def _text_of(self, path: str) -> bytes | None:
+        return self._texts.get(self.machine.resolve(path)) if self._texts else None
+
     def script(self, path: str) -> tuple[grub_cfg.Script, list[str]]:
         """A configuration on this machine, parsed, and its lines. Raises `Missing`, `Unreadable`, `FormatError`."""
         if path not in self._scripts:
-            data = self.machine.read(path)
+            text = self._text_of(path)
+            data = self.machine.read(path) if text is None else text
             try:
                 script = grub_cfg.parse(data)
             except FormatError as error:

@@ -74,3 +74,7 @@ class BootPlan:
     programs: tuple[str, ...] = ()
     """The EFI programs that hand over to one another, as paths on this machine: the firmware starts the first, the
     last is the loader, or the kernel itself. Empty where they are not to be seen."""
+    remembers: bool = False
+    """Starting `next` makes it the default of the boots after it (GRUB_SAVEDEFAULT)."""
+    actual: BootPlan | None = None
+    """What happens while our own lever holds the default; this plan is then told without it. None where it does not."""

@@ -37,6 +37,7 @@ def _document(report: Report) -> dict[str, Any]:
             "title": target.title,
             "why": target.why,
             "actual_next": target.actual_next,
+            "actual_kernel": target.actual_kernel,
         },
         "fallback": {
             "kernel": fallback.kernel,

@@ -74,7 +74,7 @@ def _head(report: Report, pen: _Pen) -> Iterator[str]:
 
 
 def _sentence(report: Report) -> str:
-    kernel = report.target.kernel
+    kernel, target = report.target.kernel, report.target
     if kernel is None:
         return {
             "safe": "everything that was asked for is there.",
@@ -84,10 +84,20 @@ def _sentence(report: Report) -> str:
     skipped = [result.id for result in report.checks if result.outcome == "skipped" and result.essential]
     findings = [finding for result in report.checks for finding in result.findings]
     lowered = any(one.lowered is not None and one.lowered.level in ("blocker", "unknown") for one in findings)
+    there = (
+        f"everything {'that was looked at' if skipped else 'it needs'} is there"
+        f"{', but for what is told with less weight here' * lowered}"
+        f"{'; not looked at: ' + ', '.join(skipped) if skipped else ''}."
+    )
+    if target.held:
+        instead = f"safeupdate holds the default on {target.actual_kernel or target.actual_next}, which starts next"
+        return {
+            "safe": f"{kernel} may boot, and {there} Still {instead}.",
+            "unsafe": f"{kernel} will fail to boot or lose something it needs; {instead}.",
+            "unknown": f"whether {kernel} comes up could not be told; {instead}.",
+        }[report.verdict]
     return {
-        "safe": f"the next boot starts {kernel}, and everything {'that was looked at' if skipped else 'it needs'} is "
-        f"there{', but for what is told with less weight here' * lowered}"
-        f"{'; not looked at: ' + ', '.join(skipped) if skipped else ''}.",
+        "safe": f"the next boot starts {kernel}, and {there}",
         "unsafe": f"do not reboot: the next boot ({kernel}) will fail or lose something it needs.",
         "unknown": f"whether the next boot ({kernel}) comes up could not be told.",
     }[report.verdict]
