@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from safeupdate.boot.plan import BootFile
 from safeupdate.errors import FormatError, Missing, Unreadable
-from safeupdate.formats import bls, grub_cfg
+from safeupdate.formats import bls, cmdline, grub_cfg
 from safeupdate.formats.grub_cfg import Block, For, Function, If, Statement, While, Word
 from safeupdate.machine import Machine
 from safeupdate.volumes import Volume, Volumes
@@ -254,6 +254,8 @@ class Sight:
         try:
             found = self.volumes.locate(volume, path, relative=self.relative)
             if found is None:
+                if self._is_lost(volume, path):
+                    return replace(place, absent=True, why="this boot's subvolume has that name no more"), volume
                 what = "that part of the file system" if volume.trees else "the file system"
                 return replace(place, why=f"{what} {volume.name} is not to be seen here"), volume
             place = replace(place, path=found)
@@ -262,6 +264,17 @@ class Sight:
         except (Missing, Unreadable) as problem:
             return BootFile(shown, None, why=str(problem)), volume
         return place, volume
+
+    def _is_lost(self, volume: Volume, path: str) -> bool:
+        """Whether a path is below the subvolume that this boot was started from, which was renamed or deleted since."""
+        flags = cmdline.parse(self.machine.value("/proc/cmdline") or "").all("rootflags")
+        name = next((flag[len("subvol=") :] for flag in ",".join(flags).split(",") if flag.startswith("subvol=")), None)
+        return (
+            volume.fstype == "btrfs"
+            and name is not None
+            and path.startswith(f"/{name.strip('/')}/")
+            and self.volumes.has_subvolume(volume, name) is False
+        )
 
     def _text_of(self, path: str) -> bytes | None:
         return self._texts.get(self.machine.resolve(path)) if self._texts else None

@@ -6,6 +6,7 @@ run with the same files.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from safeupdate.boot.grub_commands import COMMANDS
 from safeupdate.boot.grub_script import Answers, Call, Run, Sight
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.formats import grubenv
+from safeupdate.machine import Machine
 from safeupdate.volumes import Volumes
 from tests.unit.trees import Content, Link, tree
 
@@ -602,6 +604,24 @@ def test_a_btrfs_subvolume(tmp_path: Path) -> None:
     assert entry.kernel is not None
     assert entry.kernel.path == "/boot/vmlinuz-1.0"
     assert not entry.kernel.absent
+
+
+def test_the_subvolume_of_this_boot_was_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = tmp_path / "btrfs"
+    lists.write_text("#!/bin/sh\necho 'ID 256 gen 7 top level 5 path @before'\n")
+    lists.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    machine = tree(
+        tmp_path / "root",
+        {
+            CONFIG: f"search --fs-uuid --set=root {UUID}\nconfigfile ($root)/@/boot/grub/menu.cfg\n",
+            "/proc/cmdline": "BOOT_IMAGE=/@/boot/vmlinuz-1.0 ro rootflags=subvol=@",
+            **mounted(("sda2", "/@before", "/", "btrfs"), uuids={UUID: "sda2"}),
+        },
+    )
+    assert ids(grub.plan(machine, Volumes(machine), config=CONFIG)) == ["config-not-seen"]
+    machine = Machine(machine.root, live=True)
+    assert ids(grub.plan(machine, Volumes(machine), config=CONFIG)) == ["empty-menu"]
 
 
 def test_suse_reads_relative_to_the_default_subvolume(tmp_path: Path) -> None:
