@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -31,6 +32,24 @@ CATALOGUE = os.path.join(os.path.dirname(__file__), "findings.txt")
 _LEVELS: tuple[Level, ...] = ("blocker", "unknown", "warning", "note")
 _SIZE_LIMIT = 1 << 20
 """Bytes of one file: ten thousand rules fit into it."""
+
+
+OPT_IN_LEVERS = ("inhibitor",)
+LEVERS = (
+    *("reboot-required", "scheduled", "dnf-automatic", "reboot-target", "molly-guard", "boot-default"),
+    *OPT_IN_LEVERS,
+)
+"""What the gate has, by name; see `docs/gate.md`."""
+
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds(duration: str) -> int:
+    """The seconds in a duration, as `90s`, `5min`, `1h`, `2d`. Raises `ValueError` for what is none."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8}) ?(s|min|h|d)", duration)
+    if match is None:
+        raise ValueError(duration)
+    return int(match.group(1)) * _UNITS[match.group(2)]
 
 
 class ConfigError(UsageError):
@@ -78,6 +97,24 @@ class ModuleSettings:
 
 
 @dataclass(frozen=True)
+class GateSettings:
+    """`[gate]`: what holds reboots back."""
+
+    unattended: tuple[str, ...] = field(default=("safe", "fallback"), metadata={"choices": ("safe", "fallback")})
+    """What a reboot without a person asks for."""
+    trust_skipped: bool = False
+    """Whether it may go by a verdict for which an essential check was not asked."""
+    off: tuple[str, ...] = field(default=(), metadata={"choices": LEVERS})
+    """Levers that are not used."""
+    also: tuple[str, ...] = field(default=(), metadata={"choices": OPT_IN_LEVERS})
+    """Levers that are used only where this names them."""
+    recheck: str = field(default="1h", metadata={"duration": True})
+    """How long `unknown` stands until it is judged anew: what was in the way, as a build, is over by then."""
+    deadline: str = field(default="24h", metadata={"duration": True})
+    """After which a machine that is not decided is told of loudly: within a working day somebody should look."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All that is in force. `sources` names the file of every setting that is not built in, as `ledger.keep_days`."""
 
@@ -85,6 +122,7 @@ class Config:
     skipped: Mapping[str, Skip] = field(default_factory=dict)
     ledger: LedgerSettings = LedgerSettings()
     modules: ModuleSettings = ModuleSettings()
+    gate: GateSettings = GateSettings()
     sources: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
@@ -116,7 +154,7 @@ def load(machine: Machine) -> Config:
     return config
 
 
-SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings}
+SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings, "gate": GateSettings}
 _TABLES = ("checks", "findings", *SETTINGS)
 
 
@@ -190,6 +228,17 @@ def _settings(path: str, section: str, table: dict[str, Any], before: Any) -> An
             if not all(isinstance(one, str) and one.strip() for one in value):
                 raise _mistake(path, where, f"{value!r} will not do", "this is a list of texts in quotes")
             value = tuple(value)
+            choices = known[name].metadata.get("choices", value)
+            for one in value:
+                if one not in choices:
+                    raise _mistake(path, where, f"{one!r} will not do", _allowed(one, choices))
+        if "duration" in known[name].metadata:
+            try:
+                seconds(value)
+            except ValueError:
+                raise _mistake(
+                    path, where, f"{value!r} will not do", "this is a duration, as 90s, 5min, 1h or 2d"
+                ) from None
         least, most = (known[name].metadata.get(end) for end in ("least", "most"))
         if least is not None and not least <= value <= most:
             raise _mistake(path, where, f"{value} will not do", f"allowed: {least} to {most}")

@@ -132,6 +132,11 @@ def test_only_toml_files_are_read_and_in_the_order_of_their_names(tmp_path: Path
         ("[ledger]\nkeep_days = true\n", "ledger.keep_days: True will not do | this is a whole number"),
         ('[modules]\noptional = "zfs"\n', "modules.optional: 'zfs' will not do | this is a list in [ ]"),
         ("[modules]\noptional = [1]\n", "modules.optional: [1] will not do | this is a list of texts in quotes"),
+        ('[gate]\noff = ["boot-defalt"]\n', "gate.off: 'boot-defalt' will not do | did you mean boot-default?"),
+        ('[gate]\nalso = ["molly-guard"]\n', "gate.also: 'molly-guard' will not do | allowed: inhibitor"),
+        ('[gate]\nunattended = ["safely"]\n', "'safely' will not do | did you mean safe? allowed: fallback, safe"),
+        ('[gate]\nrecheck = "1"\n', "gate.recheck: '1' will not do | this is a duration, as 90s, 5min, 1h or 2d"),
+        ('[gate]\ndeadline = "0h"\n', "gate.deadline: '0h' will not do | this is a duration"),
         ("[ledger\n", "this is not TOML: "),
         ("a = " + "[" * 5000, "this is not TOML: "),
     ],
@@ -220,5 +225,4 @@ def test_every_setting_is_in_the_page() -> None:
     page = PAGE.read_text("utf-8")
     for section, settings in SETTINGS.items():
         for one in fields(settings):
-            default = list(one.default) if isinstance(one.default, tuple) else one.default
-            assert f"| `{section}.{one.name}` | `{default}` |" in page
+            assert f"| `{section}.{one.name}` | `{json.dumps(one.default)}` |" in page
