@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from safeupdate.boot import systemd_boot
 from safeupdate.boot.plan import BootEntry, BootFile
 from safeupdate.case import Case, Check
+from safeupdate.checks.mount_options import refused
 from safeupdate.errors import Unreadable
 from safeupdate.formats import cmdline, loader_conf
 from safeupdate.formats.cmdline import CommandLine
@@ -481,7 +482,19 @@ def _flags(case: Case, entry: BootEntry, line: CommandLine, known: _Root) -> Ite
             evidence=[f"{entry.source}: {entry.cmdline}"],
             remedy=_change(case, entry, remove=f"rootfstype={wanted}"),
         )
-    subvolume = _subvolume(",".join(line.all("rootflags")))
+    flags = ",".join(line.all("rootflags"))
+    wrong = refused(case, real, flags.split(",")) if fits and real is not None else []
+    if wrong:
+        yield blocker(
+            "boot-entry.rootflags",
+            f"rootflags={flags}",
+            f"The command line mounts the root file system with rootflags={flags}, and {real} does not take "
+            f"{', '.join(wrong)}.",
+            "The root file system cannot be mounted, and the boot stops in the initramfs.",
+            evidence=[f"{entry.source}: {entry.cmdline}"],
+            remedy=_change(case, entry, remove=f"rootflags={line.last('rootflags')}"),
+        )
+    subvolume = _subvolume(flags)
     if subvolume is None or real != "btrfs":
         return
     volume = next((volume for volume in case.volumes.seen if volume.devices & known.mounted), None)

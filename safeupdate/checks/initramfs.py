@@ -17,7 +17,7 @@ from safeupdate.checks.early_modules import differing_modules
 from safeupdate.checks.early_programs import NO_ROOT, content, summary
 from safeupdate.checks.without_initramfs import build_again, starts_without, without_image
 from safeupdate.errors import FormatError, Missing, Unreadable
-from safeupdate.formats import compression
+from safeupdate.formats import cmdline, compression
 from safeupdate.initramfs import Index, Problem, Segment
 from safeupdate.remedies import install
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
@@ -29,6 +29,8 @@ and 46 per cent."""
 
 _KERNEL_MEMORY = 64 << 20
 """What the kernel itself, its page tables and the first processes take at least while it unpacks."""
+
+_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30}
 
 _KERNEL_SAYS = {
     "truncated": {"zstd": "ZSTD-compressed data is truncated"},
@@ -307,18 +309,31 @@ def _readable_by_kernel(case: Case, images: tuple[tuple[str, Index], ...]) -> It
 
 def _memory(case: Case, path: str, index: Index) -> Iterator[Finding]:
     """While it unpacks, the kernel holds the image and its content. What is captured of memory may be another day's."""
+    limit = _memory_limit(case)
     match = re.search(r"^MemTotal:\s+(\d+) kB", case.machine.text("/proc/meminfo") or "", re.MULTILINE)
-    if match is None:
+    known = int(match.group(1)) << 10 if match is not None else limit
+    if known is None:
         return
-    total = int(match.group(1)) << 10
+    total = known if limit is None else min(known, limit)
     needed = index.size + index.unpacked + _KERNEL_MEMORY
     evidence = [
-        f"image {index.size >> 20} MiB, unpacked {index.unpacked >> 20} MiB, memory {total >> 20} MiB (/proc/meminfo)"
+        f"image {index.size >> 20} MiB, unpacked {index.unpacked >> 20} MiB, memory {total >> 20} MiB "
+        + ("(mem= on the command line)" if total == limit else "(/proc/meminfo)")
     ]
     remedy = Remedy(
         "Make the image smaller (only the drivers that this machine needs), or give the machine more memory."
     )
-    if needed > total:
+    if limit is not None and needed > limit:
+        yield blocker(
+            "initramfs.larger-than-limit",
+            path,
+            f"The initramfs image {path} needs {needed >> 20} MiB while it unpacks, and the command line leaves the "
+            f"kernel {limit >> 20} MiB (mem=).",
+            "The kernel runs out of memory and panics.",
+            evidence=evidence,
+            remedy=Remedy("Remove mem= from the kernel's command line."),
+        )
+    elif needed > total:
         yield unknown(
             "initramfs.larger-than-memory",
             path,
@@ -337,6 +352,13 @@ def _memory(case: Case, path: str, index: Index) -> Iterator[Finding]:
             evidence=evidence,
             remedy=remedy,
         )
+
+
+def _memory_limit(case: Case) -> int | None:
+    """Bytes that the entry's command line leaves the kernel (mem=, by memparse() of lib/cmdline.c); None for all."""
+    given = cmdline.parse(case.entry.cmdline).last("mem") if case.entry is not None else None
+    match = re.match(r"(0[xX][0-9a-fA-F]+|\d+)([kmgKMG]?)", given or "")
+    return int(match[1], 0 if match[1][:2] in ("0x", "0X") else 10) << _SHIFT[match[2].lower()] if match else None
 
 
 def _size_drop(case: Case, images: tuple[tuple[str, Index], ...]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from safeupdate.case import Case, Check
 from safeupdate.checks.first_process import World, first_process, listed, merged_usr, systemd, unit_path
+from safeupdate.checks.mount_options import refused
 from safeupdate.checks.mount_types import Support, is_on_device, same_type, words
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.formats import fstab
@@ -171,6 +172,19 @@ def _swap(world: _World, line: Line) -> Iterator[Finding]:
 
 def _root_line(world: _World, line: Line) -> Iterator[Finding]:
     """`mount -o remount /` looks a tag up, and gives up where nothing has it; a device's path it does not try."""
+    root = world.mount_at("/")
+    wrong = refused(world.case, root.fstype if root is not None else line.fstype, line.options)
+    if wrong:
+        writable = "rw" in world.parameters
+        yield (warning if writable else blocker)(
+            "mounts.root-option",
+            _subject(line),
+            f"{_place(line)} mounts the root file system with the option {listed(wrong)}, which it does not take.",
+            "It is not mounted anew with what this line asks for: systemd-remount-fs fails"
+            + ("." if writable else ", the root file system stays read-only, and services fail."),
+            evidence=[f"options: {','.join(line.options)}"],
+            remedy=_correct(line),
+        )
     tag = line.spec.partition("=")[0]
     if tag not in TAGS or _state(world, line.spec) not in ("missing", "other-case"):
         return
@@ -195,14 +209,25 @@ def _root_line(world: _World, line: Line) -> Iterator[Finding]:
 
 
 def _waited_for(world: _World, line: Line, support: Support, unproved: list[Line]) -> Iterator[Finding]:
-    if line.fstype in _PSEUDO and not _is_bind(line):
-        return
     level = blocker if world.with_systemd else warning
     stops = (
         "systemd stops in emergency mode and waits for a person at the console."
         if world.with_systemd
         else "init goes on without it, or stops for a person at the console."
     )
+    wrong = [] if _is_bind(line) else refused(world.case, line.fstype, line.options)
+    if wrong:
+        yield level(
+            "mounts.option",
+            _subject(line),
+            f"{_place(line)} mounts {line.spec} at {line.point} with the option {listed(wrong)}, which {line.fstype} "
+            "does not take.",
+            f"It is not mounted: {stops}",
+            evidence=[f"options: {','.join(line.options)}"],
+            remedy=_correct(line),
+        )
+    if line.fstype in _PSEUDO and not _is_bind(line):
+        return
     for unit in line.values("x-systemd.requires"):
         if not unit.startswith("/") and not _unit_may_exist(world.machine, unit):
             yield level(

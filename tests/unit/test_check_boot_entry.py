@@ -14,7 +14,7 @@ from safeupdate.machine import Machine
 from safeupdate.report import Finding, unknown
 from tests.unit.initrd import archive
 from tests.unit.test_volumes import ESP, ROOT, disk, mountinfo
-from tests.unit.trees import IMAGE, INITRD, RELEASE, Content, Link, case, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, Link, case, tree, x86_image
 
 OTHER = "5afe0bda-ffff-4000-8000-000000000001"
 FILES: dict[str, Content] = {
@@ -136,6 +136,15 @@ def test_roots_of_healthy_machines(tmp_path: Path, files: dict[str, Content], cm
         *((PC, root, "no-root") for root in ("ro quiet", "root= ro")),
         *((PC, f"root={root}", "root-not-understood") for root in (f"UID={ROOT}", f"uuid={ROOT}", "sda2", "UUID")),
         (PC, f"root=UUID={ROOT} rootfstype=xfs", "rootfstype"),
+        (
+            {
+                **PC,
+                f"{MODULES}/modules.dep": "kernel/fs/ext4/ext4.ko:\n",
+                f"{MODULES}/kernel/fs/ext4/ext4.ko": b"\x7fELF\0errors\0data\0",
+            },
+            f"root=UUID={ROOT} rootflags=data=ordered,subvol=@",
+            "rootflags",
+        ),
         (LVM, "root=/dev/mapper/rhel-rot", "root-missing"),
         (LVM, "root=/dev/mapper/rhel-root rd.lvm.lv=rhel/swap", "volume-missing"),
         (LUKS, "root=/dev/mapper/luks-1 rootflags=subvol=rot", "other-subvolume"),

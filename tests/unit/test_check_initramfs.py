@@ -371,6 +371,20 @@ def test_memory(tmp_path: Path) -> None:
     assert ids(findings) == [("warning", "large-for-memory")]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("mem=70M", [("blocker", "larger-than-limit")]),
+        ("mem=71680k", [("blocker", "larger-than-limit")]),
+        ("mem=2G", []),
+    ],
+)
+def test_memory_that_the_command_line_limits(tmp_path: Path, given: str, expected: list[tuple[str, str]]) -> None:
+    image = compress("zstd", archive({**INITRAMFS_TOOLS, "big": bytes(40 << 20)}))
+    facts = {"/proc/meminfo": f"MemTotal:  {1 << 20} kB\n"}
+    assert ids(judged(tmp_path, image, facts, cmdline=given)) == expected
+
+
 def test_much_smaller_than_the_image_that_booted(tmp_path: Path) -> None:
     filler = b"".join(struct.pack("<I", number * 2654435761 & 0xFFFFFFFF) for number in range(20_000))
     earlier = compress("gzip", archive({**INITRAMFS_TOOLS, "firmware": filler}))

@@ -274,6 +274,53 @@ def test_subvolumes(live: World) -> None:
     assert live.said(line) == []
 
 
+DRIVER = b"\x7fELF\0umask=%o\0errors\0quiet\0iocharset=%s\0barrier\0codepage\0"
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("defaults,umask=0077,noatime,x-systemd.device-timeout=9", ""),
+        ("default", "default"),
+        ("umask=0077,nofial,nobarrier", "nofial"),
+        ("bootwait,quite", "bootwait and quite"),
+    ],
+)
+def test_options_that_the_driver_does_not_know(live: World, options: str, refused: str) -> None:
+    live.add({f"{MODULES}/kernel/fs/fat/fat.ko": DRIVER, f"{MODULES}/kernel/fs/fat/vfat.ko": "\x7fELF"})
+    found = live.ask(f"UUID=AB12-CD34 /efi vfat {options} 0 1")
+    assert [(one.id, one.level) for one in found] == [("mounts.option", "blocker")] * bool(refused)
+    assert all(f"with the option {refused}, which vfat" in one.problem for one in found)
+    # Who does not wait for it is not stopped by it.
+    assert live.said(f"UUID=AB12-CD34 /efi vfat {options},nofail 0 1") == []
+
+
+def test_options_of_a_driver_that_tells_nothing(live: World) -> None:
+    line = "UUID=AB12-CD34 /efi vfat default 0 1"
+    assert live.said(line) == []
+    live.add({f"{MODULES}/kernel/fs/fat/fat.ko": DRIVER})
+    live.at(f"{MODULES}/kernel/fs/fat/vfat.ko").unlink()
+    assert live.said(line) == [("type", "blocker")]
+
+
+@pytest.mark.parametrize(
+    ("size", "ok"), [("2G", True), ("512m", True), ("50%", True), ("0x1000", True), ("2GB", False), ("half", False)]
+)
+def test_the_size_of_a_tmpfs(world: World, size: str, ok: bool) -> None:
+    assert world.said(f"tmpfs /tmp tmpfs mode=1777,size={size} 0 0") == [("option", "blocker")] * (not ok)
+
+
+def test_options_of_the_root(live: World) -> None:
+    live.add({f"{MODULES}/kernel/fs/ext4/ext4.ko": b"\x7fELF\0errors\0data\0"})
+    assert live.said() == []
+    live.add({f"{MODULES}/kernel/fs/ext4/ext4.ko": b"\x7fELF\0errors\0"})
+    fstab = f"{ROOT} / ext4 errors=remount-ro,data=ordered 0 1\n"
+    for cmdline, level in ((f"root={ROOT} ro", "blocker"), (f"root={ROOT} rw", "warning")):
+        asked = live.case(cmdline=cmdline)
+        live.add({"/etc/fstab": fstab})
+        assert [(one.id, one.level) for one in mounts.check(asked)] == [("mounts.root-option", level)]
+
+
 def test_required_units(live: World) -> None:
     line = "/dev/sda1 /data ext4 x-systemd.requires=thing@x.service"
     assert live.said(line) == []
