@@ -15,7 +15,7 @@ from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import FormatError, Missing, Unreadable
 from safeupdate.fingerprint import Hasher
-from safeupdate.formats import elf
+from safeupdate.formats import elf, modules
 from safeupdate.initramfs import Index
 from safeupdate.kernels import Kernel
 from safeupdate.ledger.reading import UNKNOWN, History
@@ -29,6 +29,9 @@ from safeupdate.storage import stack
 from safeupdate.storage.stack import Stack
 from safeupdate.trust.cache import Cache
 from safeupdate.volumes import Volumes
+
+_UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
+"""It loads drivers for all hardware that it finds, in the initramfs as later."""
 
 
 class Shelf:
@@ -203,6 +206,25 @@ class Case:
                 if word and word[0] not in "#;":
                     names.add(word.replace("-", "_"))
         return frozenset(names)
+
+    @cached_property
+    def loaded_early(self) -> frozenset[str]:
+        """Modules of the initramfs that are loaded before the root file system, with what that has of them, is there:
+        those on the way to it, and what drives a device now. None where the image cannot be read."""
+        try:
+            index = self.index
+        except Unreadable:
+            return frozenset()
+        if index is None or self.tree is None or not any(map(index.resolve, _UDEV)):
+            return frozenset()
+        name = modules.module_name
+        asked = needs.driving(self.machine) | {need.module for need in self.needs.values() if need.kind == "root"}
+        early = {*asked}
+        for path, needed in self.tree.dependencies.items():
+            if name(path) in asked:
+                early.update(map(name, needed))
+        held = index.modules(self.tree.kernel.release)
+        return frozenset(name(path) for path, entry in held.items() if entry.size) & early
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,11 @@ def of(
     return found
 
 
+def driving(machine: Machine) -> frozenset[str]:
+    """The modules that drive a device now, as far as sysfs tells."""
+    return frozenset(module for module, _, _ in _Facts(machine, None).bound)
+
+
 def _name(text: str) -> str:
     return text.replace("-", "_")
 

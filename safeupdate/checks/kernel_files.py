@@ -285,7 +285,7 @@ def _listed(
             remedy=reinstall_kernel(case.machine, kernel.release),
         )
         return
-    needed = [path for path in gone if modules.module_name(path) in case.modules_in_use]
+    needed = [path for path in gone if modules.module_name(path) in case.modules_in_use - case.loaded_early]
     if needed:
         yield blocker(
             "kernel-files.module-in-use-lost",
@@ -303,7 +303,7 @@ def _listed(
         directory,
         f"{len(gone)} of the {len(dependencies)} modules that {directory}/modules.dep names are missing or empty: "
         f"{first_names(gone)}.",
-        "They cannot be loaded; no use of them on this machine is known.",
+        "They cannot be loaded from there; that this machine needs them from there is not known.",
         evidence=evidence,
         remedy=depmod,
     )

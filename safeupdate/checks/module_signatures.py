@@ -42,6 +42,9 @@ _PLAIN_THREADS = 2
 _PICKED = 64
 """Packed modules of an image that are unpacked, besides those that are needed: of an old image all differ."""
 
+_TAKEN = ("loads", "leaving", "taints")
+"""Fates of a module that the next boot loads."""
+
 _BATCH = 32
 """Modules that a thread takes at once, and after which progress is told: to hand one over takes as long as its hash."""
 
@@ -53,7 +56,8 @@ _BAR = 20
 class _Module:
     """One module, where it lies, and what the kernel will say. `image`: the initramfs that holds it; None on disk.
 
-    `sound`: it will be taken because of its bytes and the kernel's keys alone.
+    `sound`: it will be taken because of its bytes and the kernel's keys alone. `spared`: it would be needed, but what
+    is loaded is the one of the other place, which is good.
     """
 
     path: str
@@ -64,6 +68,7 @@ class _Module:
     verdict: Verdict
     sound: bool = False
     unread: bool = False
+    spared: bool = False
 
     @property
     def name(self) -> str:
@@ -98,7 +103,7 @@ def check(case: Case) -> Iterator[Finding]:
         cache=case.cache,
     )
     selection = _Selection(case, store, trust, Known(case.cache, trust))
-    found = [*selection.on_disk(), *selection.in_images()]
+    found = selection.weighed([*selection.on_disk(), *selection.in_images()])
     if trust.missing is not None and trust.enforcement.enforced is False and found:
         yield note(
             "module-signatures.keys-unknown",
@@ -146,6 +151,7 @@ class _Selection:
         self._unsigned_tree = trust.config is None
         self._tree = case.tree or ModuleTree(case.kernel)
         self._stamps: dict[str, bytes] = {}
+        self._same: set[str] = set()
         self.undecoded: dict[str, NoDecoder] = {}
         self.undecoded_needed = False
 
@@ -274,7 +280,9 @@ class _Selection:
                     yield self._judged(path, image, entry.module.file, place=entry.path)
                 elif entry.size == 0:
                     yield self._judged(path, image, ModuleFile(0, b"", broken="it is empty"), place=entry.path)
-                elif not self._as_on_disk(path, entry):
+                elif self._as_on_disk(path, entry):
+                    self._same.add(modules.module_name(path))
+                else:
                     unlike[entry.path] = path
             yield from self._unlike(image, sections[image], unlike)
             for nested in index.nested:
@@ -341,6 +349,23 @@ class _Selection:
             verdict = Verdict("ok")
         return _Module(place, image, modules.module_name(path) in self._needed, in_tree, file, verdict, sound)
 
+    def weighed(self, found: list[_Module]) -> list[_Module]:
+        """The same, those spared of which the other place has a good one. Hardware that got no driver in the initramfs
+        is asked about again later."""
+        enforced = self._judge.trust.enforcement.enforced
+        early = self._case.loaded_early
+        bad = {(one.name, one.image is None) for one in found if _fate(one, enforced) not in _TAKEN}
+
+        def good(one: _Module) -> bool:
+            on_disk = one.image is None
+            if one.name not in early or one.name in self._same or (one.name, not on_disk) in bad:
+                return False
+            need = self._case.needs.get(one.name)
+            return on_disk or (one.name in self._paths and need is not None and need.kind != "root")
+
+        spared = (one.needed and (one.name, one.image is None) in bad and good(one) for one in found)
+        return [replace(one, needed=False, spared=True) if is_spared else one for one, is_spared in zip(found, spared)]
+
     def _brings(self, name: str, image: str | None) -> bool:
         """Whether a digest's module is there to be loaded, the plain one or one for the processor (sha512_ssse3)."""
         first = name.partition("_")[0]
@@ -357,10 +382,12 @@ def _tell(case: Case, store: Store, trust: Trust, found: list[_Module]) -> Itera
     enforced = trust.enforcement.enforced
     # Whether it enforces hangs on facts that a tree without /sys cannot hold: then it is said, and decides nothing.
     undecided = unknown if case.machine.has_sysfs else warning
-    groups: dict[tuple[str, bool, str | None, bool], list[_Module]] = {}
+    groups: dict[tuple[str, bool, str | None, bool, bool], list[_Module]] = {}
     for one in found:
-        groups.setdefault((_fate(one, enforced), one.needed, one.image, one.in_tree), []).append(one)
-    for (fate, needed, image, _), several in sorted(groups.items(), key=lambda group: (not group[0][1], str(group[0]))):
+        groups.setdefault((_fate(one, enforced), one.needed, one.image, one.in_tree, one.spared), []).append(one)
+    for (fate, needed, image, *_), several in sorted(
+        groups.items(), key=lambda group: (not group[0][1], str(group[0]))
+    ):
         report = blocker if needed else warning
         leaving = unknown if needed else warning
         where = image or case.kernel.modules if case.kernel is not None else ""
@@ -484,6 +511,12 @@ def _what(several: list[_Module], image: str | None) -> str:
 
 
 def _loss(several: list[_Module], image: str | None) -> str:
+    if several[0].spared:
+        return (
+            "What is loaded is the one in the initramfs, which is good."
+            if image is None
+            else "What is loaded, later, is the one on the root file system, which is good."
+        )
     if not several[0].needed:
         return "No use of it on this machine is known." if len(several) == 1 else "No use of them here is known."
     if image is not None:

@@ -203,7 +203,7 @@ class _Kernel:
         return frozenset(map(modules.module_name, self.listed))
 
     def in_use(self, path: str) -> bool:
-        return modules.module_name(path) in self.case.modules_in_use
+        return modules.module_name(path) in self.case.modules_in_use - self.case.loaded_early
 
     def compare(self, database: Database, package: Package) -> _Files:
         """Hold the files on disk against what the package brought."""

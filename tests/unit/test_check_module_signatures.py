@@ -185,6 +185,42 @@ def test_a_damaged_module_in_the_initramfs(tmp_path: Path) -> None:
     assert ("update-initramfs", "-u", "-k", RELEASE) in finding.remedy.commands
 
 
+DRIVES: Mapping[str, Content] = {
+    "/sys/bus/pci/drivers/i801_smbus/module": Link("/sys/module/i2c_i801"),
+    "/sys/bus/pci/drivers/i801_smbus/0000:00:1f.3": Link("/sys/devices/pci0000:00/0000:00:1f.3"),
+    "/sys/devices/pci0000:00/0000:00:1f.3/class": "0x0c0500\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "in_image", "udev", "level"),
+    [
+        (BAD, GOOD, True, "warning"),
+        (GOOD, BAD, True, "warning"),
+        (BAD, GOOD, False, "blocker"),
+        (BAD, None, True, "blocker"),
+    ],
+    ids=["loaded early", "loaded later", "no udev early", "not in the image"],
+)
+def test_a_driver_of_which_another_place_has_a_good_one(
+    tmp_path: Path, on_disk: bytes, in_image: bytes | None, udev: bool, level: str
+) -> None:
+    name = "kernel/drivers/i2c-i801.ko"
+    inside: dict[str, Content] = {f"usr/lib/modules/{RELEASE}/{name}": in_image} if in_image is not None else {}
+    if udev:
+        inside["usr/lib/systemd/systemd-udevd"] = b"\x7fELF"
+    files: dict[str, Content] = {f"{MODULES}/{name}": on_disk}
+    checked = machine(tmp_path, files, inside={INSIDE: GOOD, **inside}, loaded=("i2c_i801",), more=DRIVES)
+    assert told(checked) == [(level, "bad")]
+
+
+def test_a_driver_that_no_place_has_a_good_one_of(tmp_path: Path) -> None:
+    name = "kernel/drivers/i2c-i801.ko"
+    inside: dict[str, Content] = {f"usr/lib/modules/{RELEASE}/{name}": BAD, "lib/systemd/systemd-udevd": b"\x7fELF"}
+    checked = machine(tmp_path, {f"{MODULES}/{name}": BAD}, inside=inside, loaded=("i2c_i801",), more=DRIVES)
+    assert told(checked) == [("blocker", "bad"), ("blocker", "bad")]
+
+
 def test_an_old_module_in_the_initramfs(tmp_path: Path) -> None:
     finding = only(machine(tmp_path, {IN_TREE: GOOD}, inside={INSIDE: module(CODE, STRANGER)}, firmware=ON))
     assert (finding.level, finding.id, finding.subject) == ("blocker", "module-signatures.refused", INITRD)
