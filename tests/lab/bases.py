@@ -52,7 +52,7 @@ mkdir -p /dev/disk/by-uuid
 ln -sf $(realpath $root) /dev/disk/by-uuid/$ROOT_UUID
 mount $root /mnt
 if [ -e $boot ]; then mkdir -p /mnt/boot; mount $boot /mnt/boot; fi
-cp -ax / /mnt
+cp -ax /. /mnt
 rm /mnt/root/lab-install.sh
 for name in dev proc sys run; do mount --bind /$name /mnt/$name; done
 cat > /mnt/root/rest.sh <<'OUTER'
@@ -96,6 +96,7 @@ umount /boot/efi /sys/firmware/efi/efivars
 """
 
 _ARRAY = """
+hostname -F /etc/hostname
 mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/vda1 /dev/vdb1
 root=/dev/md0
 boot=/nowhere
@@ -315,7 +316,7 @@ def _bases() -> tuple[Base, ...]:
             ("btrfs-progs", *built, *efi_grub, "linux-image-rt-amd64", "linux-headers-rt-amd64"),
             (_esp(testing), Part(4096, "btrfs", _uuid(testing, "/"), "/", ROOT)),
             _UEFI_GRUB,
-            purge=("grub-pc", "?name(^linux-image-.*cloud-amd64$)"),
+            purge=("grub-pc", "?name(^linux-.*cloud-amd64$)"),
             root_flags="rootflags=subvol=@",
             options="defaults,subvol=@",
             subvolumes=(("@home", "/home"),),
