@@ -75,6 +75,8 @@ _CONFIGURATION = (
     "/etc/mdadm.conf",
     "/etc/lvm/lvm.conf",
     "/etc/lvm/lvmlocal.conf",
+    "/etc/default/keyboard",
+    "/etc/vconsole.conf",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/ld.so.cache",
@@ -122,6 +124,7 @@ _NAMES = (
     "/var/cache/akmods",
     "/usr/lib/module-init-tools",
     "/run/ostree-booted",
+    "/etc/hostid",
 )
 """Names, links and sizes: whether a unit, a program or a module of DKMS is there, not what it says."""
 
@@ -390,6 +393,7 @@ class _Copy:
         for bus in self._list("/sys/bus"):
             for driver in self._list(f"/sys/bus/{bus}/drivers"):
                 self._driver(f"/sys/bus/{bus}/drivers/{driver}")
+        self._attribute("/sys/devices/system/cpu/modalias")
         for name in self._list("/sys/devices/platform"):
             self._attribute(f"/sys/devices/platform/{name}/modalias")
         for module in self._list("/sys/module"):

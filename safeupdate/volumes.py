@@ -119,6 +119,10 @@ class Volumes:
             if line.startswith("S:")
         }
 
+    def links(self, device: str) -> tuple[str, ...]:
+        """The links below /dev that udev has made for a device, by its kernel name."""
+        return tuple(f"/dev/{line[2:]}" for line in self._udev_lines.get(device, ()) if line.startswith("S:"))
+
     @cached_property
     def _by_number(self) -> dict[str, str]:
         return {

@@ -8,14 +8,18 @@ whole, and holds what starts first, is the business of `initramfs`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from safeupdate.case import Case, Check
 from safeupdate.checks.without_initramfs import build_again, drivers_outside, needs_image, starts_without
+from safeupdate.errors import Unreadable
 from safeupdate.module_tree import IN_TREE
 from safeupdate.remedies import install, make_initramfs
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
-from safeupdate.storage import layers
+from safeupdate.storage import awaited, layers
 from safeupdate.storage.image import Image
+from safeupdate.storage.layers import lvm
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer, Stack
 from safeupdate.storage.target import Target
@@ -26,11 +30,8 @@ _Key = tuple[str, tuple[str, ...]]
 _CHAIN = 8
 """Layers of a chain that a sentence names; the report draws all of them."""
 
-_LOST = {
-    "/": "The root file system is not found, and the boot stops in the initramfs.",
-    "/usr": "The file system at /usr is not found, and the boot stops in the initramfs.",
-    "resume": "What was saved by a hibernation cannot be read back; the machine then starts as after a power failure.",
-}
+_NO_ROOT = "The root file system is not found, and the boot stops in the initramfs."
+_NO_RESUME = "What was saved by a hibernation cannot be read back; the machine then starts as after a power failure."
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -38,12 +39,15 @@ def check(case: Case) -> Iterator[Finding]:
     if case.kernel is None or case.tree is None or case.entry is None:
         raise NotApplicable("it is not known which kernel boots next")
     image = _image(case, Target(case.tree))
+    # What fstab has mounted early besides /usr, systemd alone mounts there.
+    stacks = [one for one in case.stacks if image.systemd or one.purpose in ("/", "/usr", "resume")]
     lacking = _Lacking(case, image)
     yield from lacking.required()
-    for one in case.stacks:
+    for one in stacks:
         yield from lacking.under(one)
+    yield from lacking.awaited()
     if case.required_drivers is None:
-        for one in case.stacks:
+        for one in stacks:
             yield from _not_known(one)
 
 
@@ -51,7 +55,8 @@ def _image(case: Case, target: Target) -> Image:
     """What early user space has. Raises `NotApplicable` where the check `initramfs` has said what is wrong with it."""
     assert case.kernel is not None and case.entry is not None
     entry, index, release = case.entry, case.index, case.kernel.release
-    image = Image(index, release, target, entry_line=entry.cmdline)
+    before = partial(_running, case)
+    image = Image(index, release, target, entry_line=entry.cmdline, volumes=case.volumes, before=before)
     if index is None:
         if entry.initramfs or needs_image(case, entry.cmdline) is not None:
             raise NotApplicable("there is no initramfs, of which the checks before this one speak")
@@ -68,6 +73,20 @@ def _image(case: Case, target: Target) -> Image:
     if image.modules and image.unlisted and image.generator in ("initramfs-tools", "dracut"):
         raise NotApplicable("modprobe finds no module in the initramfs, as the check of that name says")
     return image
+
+
+def _running(case: Case) -> Image | None:
+    """The image of the kernel that is running, by the first entry that starts it; None where that is the one that is
+    judged, or it cannot be read."""
+    release = case.machine.running_kernel
+    entry = next((one for one in case.plan.entries if one.release == release and release is not None), None)
+    if entry is None or release is None or release == case.release:
+        return None
+    try:
+        index = replace(case, entry=entry).index
+    except Unreadable:
+        return None
+    return None if index is None or index.problem is not None else Image(index, release, None)
 
 
 class _Lacking:
@@ -92,7 +111,7 @@ class _Lacking:
                     name,
                     f"The driver {name} is neither built into the kernel {self._release} nor whole in the initramfs: "
                     f"{missing} is not there.",
-                    _LOST["/"],
+                    _NO_ROOT,
                     remedy=make_initramfs(self._case.machine, self._release),
                 )
 
@@ -113,22 +132,37 @@ class _Lacking:
         decisive = frozenset[_Key]()
         if one.top is not None and one.purpose != "resume":
             decisive = layers.decisive(one.top, self._image, without)
-        helpers: dict[tuple[Layer, bool], list[Requirement]] = {}
+        helpers: dict[tuple[Layer, bool, str], list[Requirement]] = {}
         hidden: list[Requirement] = []
         for key, requirement in found.items():
             must = key in decisive
             if requirement.kind != "module":
                 if one.purpose == "resume":
                     continue  # many have a swap area that nobody resumes from, and that nothing opens that early
-                helpers.setdefault((requirement.layer, must), []).append(requirement)
+                apart = "" if must else requirement.otherwise
+                helpers.setdefault((requirement.layer, must, apart), []).append(requirement)
             elif self._image.hidden and requirement.met is None:
                 hidden.append(requirement)
             elif not self._is_told_by_dkms(requirement):
                 yield self._driver(one, requirement, must)
-        for (_, must), lost in helpers.items():
+        for (_, must, _), lost in helpers.items():
             yield self._helpers(one, lost, must)
         if hidden and one.purpose != "resume":
             yield self._hidden(one, hidden)
+        if one.purpose != "resume":
+            yield from self._incomplete(one)
+
+    def awaited(self) -> Iterator[Finding]:
+        """What is waited for and will not come."""
+        for one in awaited.gone(self._image, self._case.volumes):
+            yield blocker(
+                "root-storage.waits-for-missing-device",
+                one.device,
+                f"The initramfs image {self._path} waits for {one.device}, and this machine has no such device.",
+                "The boot waits for it without an end, or gives up and stops in a shell.",
+                evidence=[f"{one.place} in the image"],
+                remedy=build_again(self._case, self._path),
+            )
 
     def _driver(self, one: Stack, requirement: Requirement, must: bool) -> Finding:
         name = requirement.names[0]
@@ -165,6 +199,25 @@ class _Lacking:
             evidence=_evidence(one, lost),
             remedy=self._rebuild(first),
         )
+
+    def _incomplete(self, one: Stack) -> Iterator[Finding]:
+        """Groups of LVM's that miss disks, even such as the volume does not lie on."""
+        groups = {layer.facts["group"]: layer for layer in one.walk() if "group" in layer.facts}
+        for group, layer in groups.items():
+            lost = lvm.absent(layer, self._image)
+            if lost:
+                yield blocker(
+                    "root-storage.group-incomplete",
+                    group,
+                    f"The LVM group {group}, in which {layer.title} is, lacks {len(lost)} of its disks, and early user "
+                    "space activates no group that is not complete.",
+                    _consequence(one, None, must=True),
+                    evidence=[*(f"missing: disk {number}" for number in lost), *one.lines({layer: "a disk"})],
+                    remedy=Remedy(
+                        "Attach the disk again, or take it out of the group if nothing of worth is on it.",
+                        (("vgs", "-o", "+vg_missing_pv_count"), ("vgreduce", "--removemissing", group)),
+                    ),
+                )
 
     def _hidden(self, one: Stack, drivers: list[Requirement]) -> Finding:
         names = ", ".join(each.names[0] for each in drivers)
@@ -237,16 +290,27 @@ _HOOKS = {
 """By the kind of layer: the hook of initramfs-tools that copies its programs, and the package which has that."""
 
 
-def _consequence(one: Stack, requirement: Requirement, must: bool) -> str:
-    if must or one.purpose == "resume":
-        return _LOST[one.purpose]
-    if requirement.must:
-        return "What lies on several things comes up without this one, degraded, perhaps after a long wait."
-    return "The boot does not stop there."
+def _consequence(one: Stack, requirement: Requirement | None, must: bool) -> str:
+    if one.purpose == "resume":
+        return _NO_RESUME
+    if must or requirement is None:
+        return (
+            _NO_ROOT
+            if one.purpose == "/"
+            else f"The file system at {one.purpose} is not found, and the boot stops in the initramfs."
+        )
+    if not requirement.must:
+        return requirement.otherwise or "The boot does not stop there."
+    if one.top is not None and any("one-of" in layer.facts for layer in _way(one.top, requirement.layer)):
+        return f"The boot stops if {one.purpose} is reached through this one of several network adapters."
+    return "What lies on several things comes up without this one, degraded, perhaps after a long wait."
 
 
 def _evidence(one: Stack, lost: list[Requirement]) -> list[str]:
-    return [*one.lines(), *(f"missing: {_any_of(each)} ({each.why})" for each in lost)]
+    missing: dict[Layer, str] = {}
+    for each in lost:
+        missing.setdefault(each.layer, each.names[0])
+    return [*one.lines(missing), *(f"missing: {_any_of(each)} ({each.why})" for each in lost)]
 
 
 def _any_of(requirement: Requirement) -> str:

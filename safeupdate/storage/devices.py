@@ -177,7 +177,8 @@ class Layer:
     `controller`, `network`): `driver`, the module of the running kernel, empty where it is built in; `driver-name`,
     `bus`, `device` (the place of what is driven) and `modalias`; `carrier`, a module that carries a disk which hangs on
     no hardware; `transport`. Of block devices, what udev read on them: `content` (a type, as blkid(8) calls it),
-    `content-version`, `content-uuid`, `label`, `partuuid`, `table`. Of device-mapper's volumes: `dm-name`, `dm-uuid`,
+    `content-version`, `content-uuid`, `label`, `partuuid`, `table`, and of a part of an LVM group `links`, its other
+    names below /dev. Of device-mapper's volumes: `dm-name`, `dm-uuid`,
     `targets`. Of `crypt`: `format` (`LUKS1`, `LUKS2`, `PLAIN`, …), `luks-version`, `luks-uuid`, `cipher` (as dm-crypt's
     table has it), `integrity`, and the line of crypttab, `crypttab`, `crypttab-name`, `crypttab-source`,
     `crypttab-key`, `crypttab-options`. Of `lvm…`: `group`, `volume`, `part` for one that LVM hides, `level` where
@@ -281,7 +282,10 @@ class Devices:
 
     def _stored(self, name: str) -> dict[str, str]:
         properties = self._udev.get(name, {})
-        return {fact: properties[key] for fact, key in _STORED.items() if properties.get(key)}
+        facts = {fact: properties[key] for fact, key in _STORED.items() if properties.get(key)}
+        if facts.get("content") == "LVM2_member":
+            facts["links"] = " ".join(self._volumes.links(name))
+        return facts
 
     @cached_property
     def _udev(self) -> Mapping[str, Mapping[str, str]]:

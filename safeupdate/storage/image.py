@@ -6,7 +6,7 @@ Without an image there is what is built into the kernel alone.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from safeupdate.formats import modules
 from safeupdate.initramfs import Entry, Index
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.target import Target
+from safeupdate.volumes import Volumes
 
 _PROGRAMS = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -27,15 +28,33 @@ _FIRMWARE_SUFFIXES = ("", ".zst", ".xz")
 class Image:
     """All images of one boot entry, laid over one another, as the kernel `release` finds them.
 
-    `target` are that kernel's modules on disk, None where they are not known; `entry_line` is the entry's command line.
-    What asks for built-in modules may raise `Unreadable`.
+    `target` are that kernel's modules on disk, None where they are not known; `entry_line` is the entry's command line,
+    `volumes` are those of the machine that it starts, and `before` gives the image with which another kernel, which is
+    running now, was started. What asks for built-in modules may raise `Unreadable`.
     """
 
-    def __init__(self, index: Index | None, release: str, target: Target | None, *, entry_line: str = "") -> None:
+    def __init__(
+        self,
+        index: Index | None,
+        release: str,
+        target: Target | None,
+        *,
+        entry_line: str = "",
+        volumes: Volumes | None = None,
+        before: Callable[[], Image | None] = lambda: None,
+    ) -> None:
         self.index = index
         self.release = release
         self.target = target
+        self.volumes = volumes
+        self.machine = None if volumes is None else volumes.machine
         self._entry_line = entry_line
+        self._before = before
+
+    @cached_property
+    def running(self) -> Image | None:
+        """The image of the kernel that is running, where that is another one and its image can be read."""
+        return self._before()
 
     @cached_property
     def _stages(self) -> tuple[Index, ...]:
@@ -59,11 +78,16 @@ class Image:
     @cached_property
     def command_line(self) -> str:
         """The entry's command line; with dracut what the image has beside it goes before (dracut.cmdline(7))."""
+        return f"{self.own_line} {self._entry_line}".strip()
+
+    @cached_property
+    def own_line(self) -> str:
+        """What dracut put into the image to stand before the entry's command line."""
         if self.generator != "dracut":
-            return self._entry_line
+            return ""
         added = [f"/etc/cmdline.d/{name}" for name in self.names("/etc/cmdline.d") if name.endswith(".conf")]
         texts = (self.text(path) or "" for path in ("/etc/cmdline", *added))
-        return " ".join([*(word for text in texts for word in text.split()), self._entry_line]).strip()
+        return " ".join(word for text in texts for word in text.split())
 
     @cached_property
     def hidden(self) -> str:

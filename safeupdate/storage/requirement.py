@@ -20,9 +20,10 @@ class Requirement:
     a `unit` the names of units; of a `rule` wildcards for the names of files of udev's rules; of `firmware` paths below
     lib/firmware without what compression appends; of a `configuration` words for what is looked for.
 
-    `must`: without it the boot stops; otherwise it is missed, and the machine comes up. `why` is a sentence without its
-    full stop. `met` is the answer where the layer has found it out itself: of configuration, which the layer alone
-    understands, and of a driver that the target kernel does not have at all. None: whoever holds the image asks it.
+    `must`: without it the boot stops; otherwise it is missed, and the machine comes up, or does so with somebody's
+    help: `otherwise` is a sentence that says what becomes of it. `why` is a sentence without its full stop. `met` is
+    the answer where the layer has found it out itself: of configuration, which the layer alone understands, and of a
+    driver that the target kernel does not have at all. None: whoever holds the image asks it.
     """
 
     kind: Kind
@@ -31,3 +32,4 @@ class Requirement:
     why: str
     layer: Layer
     met: bool | None = None
+    otherwise: str = ""

@@ -8,7 +8,7 @@ has no sysfs, names and configuration tell a part of the way, and the rest is a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,7 +22,9 @@ from safeupdate.volumes import QUOTES, TAGS, Volumes
 
 __all__ = ["Layer", "Stack", "of"]
 
-_WIDTH = 80
+_WIDTH = 76
+"""Columns: the report on a terminal of 80 draws it beside a margin."""
+
 _INDENT = 24
 """Columns of indentation after which a deeper layer moves no further to the right."""
 
@@ -51,7 +53,7 @@ _NET_DISK = re.compile(r"(?P<type>iscsi|nbd):|live:(?:nfs|https?|ftp):")
 
 @dataclass(frozen=True)
 class Stack:
-    """What one file system, or the device to resume from, lies on. `purpose` is `/`, `/usr` or `resume`.
+    """What one file system, or the device to resume from, lies on. `purpose` is a mount point or `resume`.
 
     `top` is None where nothing is known; `problem` is a sentence, without its full stop, about what is not.
     """
@@ -74,12 +76,13 @@ class Stack:
             elif "sysfs" in layer.facts and layer.kind not in ("network", "controller"):
                 yield layer
 
-    def lines(self) -> tuple[str, ...]:
-        """The chain as a tree of at most 80 columns: what lies on several things has them side by side."""
+    def lines(self, missing: Mapping[Layer, str] | None = None) -> tuple[str, ...]:
+        """The chain as a tree of at most 76 columns: what lies on several things has them side by side. `missing` is
+        what layers do not find, in a word each."""
         lines = [self.purpose]
         if self.top is not None:
             drawn: set[int] = set()
-            lines += [_cut(line) for line in _drawn((self.top,), "", drawn, 0)]
+            lines += [_cut(line) for line in _drawn((self.top,), "", drawn, 0, missing or {})]
         if self.problem is not None:
             lines.append(_cut(f"({self.problem})"))
         return tuple(lines)
@@ -89,11 +92,22 @@ def _cut(line: str) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
-def _drawn(layers: tuple[Layer, ...], indent: str, drawn: set[int], depth: int) -> Iterator[str]:
+def _marked(words: str, missing: str | None, width: int) -> str:
+    """A layer's words, with what is missing behind them, even where the words are long."""
+    mark = "" if missing is None else f"  ◀── missing: {missing}"
+    room = width - len(mark)
+    return (words if len(words) <= room or room < _INDENT else f"{words[: room - 1]}…") + mark
+
+
+def _drawn(
+    layers: tuple[Layer, ...], indent: str, drawn: set[int], depth: int, missing: Mapping[Layer, str]
+) -> Iterator[str]:
     """Lines for layers side by side, each with all under it. Of one that was drawn before, its own line alone."""
     if depth >= _DEPTH:
         yield f"{indent}└─ and more"
         return
+    if len(layers) > _SIBLINGS:
+        layers = tuple(sorted(layers, key=lambda layer: layer not in missing))
     shown = layers if len(layers) <= _SIBLINGS else layers[: _SIBLINGS - 1]
     for number, layer in enumerate(shown, 1):
         last = number == len(layers)
@@ -101,22 +115,24 @@ def _drawn(layers: tuple[Layer, ...], indent: str, drawn: set[int], depth: int) 
         drawn.add(id(layer))
         driver = layer.facts.get("driver") or layer.facts.get("carrier")
         words = f"{layer.title} [{driver}]" if driver else layer.title
-        yield f"{indent}{'└─' if last else '├─'} {words}{', as above' if known and layer.below else ''}"
+        words += ", as above" if known and layer.below else ""
+        yield f"{indent}{'└─' if last else '├─'} {_marked(words, missing.get(layer), _WIDTH - len(indent) - 3)}"
         if layer.below and not known:
             deeper = indent if len(indent) >= _INDENT else indent + ("   " if last else "│  ")
-            yield from _drawn(layer.below, deeper, drawn, depth + 1)
+            yield from _drawn(layer.below, deeper, drawn, depth + 1, missing)
     if len(shown) < len(layers):
         yield f"{indent}└─ and {len(layers) - len(shown)} more"
 
 
 def of(machine: Machine, volumes: Volumes, *, command_line: str) -> tuple[Stack, ...]:
-    """The stacks of /, of /usr where it is apart, and of the device to resume from where there is one.
+    """The stacks of /, of /usr where it is apart, of what else fstab has mounted early (`x-initrd.mount`,
+    systemd.mount(5)), and of the device to resume from where there is one.
 
     `command_line` is that of the entry which is judged. Raises `FormatError` and `Unreadable` where the mount table,
     fstab or udev's database cannot be read; what of sysfs cannot be read counts as not there.
     """
     stacks = _Stacks(machine, volumes, cmdline.parse(command_line))
-    found = (stacks.root(), stacks.usr(), stacks.resume())
+    found = (stacks.root(), stacks.usr(), *stacks.early(), stacks.resume())
     return tuple(stack for stack in found if stack is not None)
 
 
@@ -166,6 +182,14 @@ class _Stacks:
         if source is None or (root is not None and devices and devices == set(self._block_names(root))):
             return None
         return self._stack("/usr", self._file_system("/usr", source))
+
+    def early(self) -> Iterator[Stack]:
+        """What fstab says must be mounted before the root file system is used."""
+        for line in self._volumes.fstab:
+            if "x-initrd.mount" in line.options and line.point not in ("/", "/usr") and "noauto" not in line.options:
+                source = self._mounted(line.point) or self._listed(line.point)
+                if source is not None:
+                    yield self._stack(line.point, self._file_system(line.point, source))
 
     def resume(self) -> Stack | None:
         """What a hibernated system would be resumed from."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fnmatch import translate
 from functools import cached_property, lru_cache
 
-from safeupdate.formats import modules
+from safeupdate.errors import FormatError, Missing, NoDecoder, Unreadable
+from safeupdate.formats import elf, modules
 from safeupdate.module_tree import ModuleTree
 
 _LIST_LIMIT = 16 << 20
@@ -27,6 +29,9 @@ _BRACKET = re.compile(r"(\[[^\]]*\])")
 
 _GENERIC = ("", "_generic", "_intel")
 """What a module that brings an algorithm has behind its name: crc32c_generic, crc32c-intel."""
+
+
+_PROCESSOR = "cpu:type:"
 
 
 class Target:
@@ -54,12 +59,18 @@ class Target:
         return self._answers[alias]
 
     def algorithm(self, name: str) -> tuple[str, ...]:
-        """The modules that bring a cipher, a hash or a mode of the kernel's crypto API (`xts`, `crc32c`), by the
-        aliases that it asks for, and where those of what is built in are not listed, by their usual names."""
+        """The modules that bring a cipher, a hash or a mode of the kernel's crypto API (`xts`, `crc32c`) on this
+        machine, by the aliases that it asks for, and where those of what is built in are not listed, by their usual
+        names."""
         found = self.by_alias(f"crypto-{name}") + self.by_name(name)
         plain = name.replace("-", "_")
         found += tuple(plain + suffix for suffix in _GENERIC if plain + suffix in self.tree.builtin)
-        return tuple(dict.fromkeys(found))
+        return tuple(one for one in dict.fromkeys(found) if self.suits(one))
+
+    def suits(self, name: str) -> bool:
+        """Whether this machine's processor has what a module says that it needs, as `aesni_intel` does; the kernel
+        loads it on others, too, and it gives up there. True where either is not known."""
+        return name not in self._of_processors or name in self._of_this_processor
 
     @property
     def lists_modules(self) -> bool:
@@ -86,6 +97,35 @@ class Target:
         modprobe goes on without what it does not find. Which of them are missed then, the module alone knows.
         """
         return self._softdeps.get(name.replace("-", "_"), ())
+
+    def firmware(self, name: str) -> tuple[str, ...]:
+        """The files that a module and those that it depends on may load, below lib/firmware, as they list them. Empty
+        where they cannot be looked into."""
+        found: list[str] = []
+        for module in (name, *self.closure(name)):
+            path = self.tree.chosen(module)
+            if path is not None:
+                with suppress(FormatError, Missing, NoDecoder, Unreadable), self.tree.open(path) as content:
+                    found += elf.module(content).modinfo.get("firmware", ())
+        return tuple(found)
+
+    @cached_property
+    def _of_processors(self) -> frozenset[str]:
+        """The modules that name features of processors (the kernel's include/linux/cpufeature.h)."""
+        if not self._processor:
+            return frozenset()
+        lists = (found for beginning, found in self._aliases.items() if beginning.startswith(_PROCESSOR))
+        return frozenset(module for found in lists for _, module in found)
+
+    @cached_property
+    def _of_this_processor(self) -> frozenset[str]:
+        return frozenset(self.by_alias(self._processor))
+
+    @cached_property
+    def _processor(self) -> str:
+        """The modalias of this machine's processors; empty where it is not known."""
+        found = self._machine.value("/sys/devices/system/cpu/modalias") or ""
+        return found if found.startswith(_PROCESSOR) else ""
 
     def _fitting(self, wanted: str) -> Iterator[str]:
         for end in range(len(wanted) + 1):

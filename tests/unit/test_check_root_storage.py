@@ -17,9 +17,10 @@ from safeupdate.storage import layers, stack
 from safeupdate.storage.image import Image
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.target import Target
-from tests.unit import layouts
+from safeupdate.volumes import Volumes
+from tests.unit import initrd, layouts
 from tests.unit import test_distributions as distributions
-from tests.unit.trees import Link, case, dep_index
+from tests.unit.trees import Link, case, dep_index, tree
 
 LAYOUTS = {
     "btrfs on NVMe, dracut": distributions.FEDORA,
@@ -49,14 +50,12 @@ class Given(Shelf):
         self._index = index
 
     def image(self, path: str, section: str | None = None) -> Index:
-        assert (path, section) in self._places
-        return self._index
+        return self._index if (path, section) in self._places else super().image(path, section)
 
 
 def asked(root: Path, layout: layouts.Layout) -> Case:
     """The entry that the layout's machine starts next."""
     from safeupdate.boot import find_plan
-    from safeupdate.volumes import Volumes
 
     machine = layouts.build(root, layout)
     _, plan = find_plan(machine, Volumes(machine))
@@ -170,6 +169,67 @@ def test_the_words(tmp_path: Path) -> None:
     assert finding.consequence == "The root file system is not found, and the boot stops in the initramfs."
     assert finding.evidence[:3] == ("/", "└─ file system ext4", "   └─ LVM volume laptop-vg/root (dm-1)")
     assert finding.remedy.commands[-1] == ("update-initramfs", "-u", "-k", "6.1.0-26-amd64")
+
+
+def test_the_missing_link_is_marked(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.DEBIAN_LUKS)
+    assert one.index is not None
+    (finding, *_) = tell(one, without(one.index, {path for path in one.index.entries if "dm-crypt" in path}))
+    tree = [line for line in finding.evidence if not line.startswith("missing:")]
+    assert [line.lstrip(" └─") for line in tree if "◀──" in line] == [
+        "LUKS2 volume nvme0n1p3_crypt (dm-0)  ◀── missing: dm_crypt"
+    ]
+    assert all(len(line) <= 76 for line in tree)
+
+
+def test_the_fallback_is_asked_about_its_own_image(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.DEBIAN_LUKS)
+    entry = next(each for each in one.plan.entries if each.release == distributions.D_OLD)
+    other = replace(case(one.machine, entry=entry), plan=one.plan)
+    assert tell(other) == []
+    assert other.index is not None and one.index is not None
+    gone = {path for path in other.index.entries if "dm-crypt" in path}
+    (finding, *_) = tell(other, without(other.index, gone))
+    assert (finding.level, finding.subject) == ("blocker", "dm_crypt")
+    assert f"initrd.img-{distributions.D_OLD}" in finding.problem
+
+
+def test_a_device_that_is_waited_for_and_gone(tmp_path: Path) -> None:
+    one = asked(tmp_path, distributions.RHEL_BIOS)
+    assert one.index is not None
+    name = "usr/lib/dracut/hooks/initqueue/finished/devexists-\\x2fdev\\x2frl_node-1\\x2fold.sh"
+    added = initrd.read(initrd.archive({name: b""}))
+    index = replace(one.index, entries=MappingProxyType({**one.index.entries, **added.entries}))
+    (finding,) = tell(one, index)
+    assert (finding.level, finding.id) == ("blocker", "root-storage.waits-for-missing-device")
+    assert finding.subject == "/dev/rl_node-1/old"
+
+
+def test_what_systemd_mounts_early(tmp_path: Path) -> None:
+    """Images of initramfs-tools do not."""
+    for layout, asks in ((distributions.FEDORA, True), (distributions.DEBIAN_BIOS, False)):
+        fstab = layout.files["/etc/fstab"]
+        assert isinstance(fstab, str)
+        files = {**layout.files, "/etc/fstab": f"{fstab}/dev/mapper/vg-var /var xfs x-initrd.mount 0 0\n"}
+        found = tell(asked(tmp_path / str(asks), replace(layout, files=files)))
+        told = [(each.level, each.subject) for each in found if "/var" in each.problem]
+        assert told == ([("unknown", "/var")] if asks else [])
+
+
+def test_a_group_of_lvm_that_misses_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's rule waits for it, though the root does not lie on it."""
+    layout = distributions.UBUNTU_SERVER
+    backup = 'physical_volumes {\n\tpv0 {\n\t\tid = "aaaaaa-bbbb"\n\t\tdevice = "/dev/sdb"\n\t}\n}\n'
+    one = asked(tmp_path, replace(layout, files={**layout.files, "/etc/lvm/backup/ubuntu-vg": backup}))
+    assert tell(one) == []
+    vgs = tree(tmp_path / "bin", {"/vgs": "#!/bin/sh\necho '    1'\n"})
+    (tmp_path / "bin/vgs").chmod(0o755)
+    monkeypatch.setenv("PATH", vgs.root, prepend=":")
+    live = replace(one.machine, live=True)
+    (finding,) = tell(replace(one, machine=live, volumes=Volumes(live)))
+    assert (finding.level, finding.id, finding.subject) == ("blocker", "root-storage.group-incomplete", "ubuntu-vg")
+    (tmp_path / "bin/vgs").write_text("#!/bin/sh\necho '    0'\n")
+    assert tell(replace(one, machine=live, volumes=Volumes(live))) == []
 
 
 def bare(root: Path, layout: layouts.Layout = distributions.DEBIAN_BIOS) -> Case:

@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 
 from safeupdate.kernels import Kernel
+from safeupdate.machine import Machine
 from safeupdate.module_tree import ModuleTree
 from safeupdate.storage import layers
 from safeupdate.storage.image import Image
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer
 from safeupdate.storage.target import Target
+from safeupdate.volumes import Volumes
 from tests.unit import initrd
+from tests.unit.elves import kernel_module
 from tests.unit.trees import MODULES, RELEASE, tree
 
 UUID = "0f4f4dc2-1d0a-4f3e-9d1b-1b8a3d3f7a10"
+ROOT = "11111111-2222-3333-4444-555555555555"
 ARRAY = "3aaa0122:29827cfa:5331ad66:ca767371"
 PCI = "pci:v00008086d00002922sv00001AF4sd00001100"
 
@@ -120,8 +124,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return kernel(tmp_path_factory.mktemp("kernel"))
 
 
-def kernel(root: Path, *, builtin: str = "kernel/lib/crc16.ko\n", alias: str = ALIASES) -> Target:
-    dep = "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in MODULE_NAMES)
+def kernel(root: Path, *, builtin: str = "kernel/lib/crc16.ko\n", alias: str = ALIASES, dep: str = "") -> Target:
+    dep += "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in MODULE_NAMES)
     lists = {"dep": dep, "alias": alias, "softdep": SOFTDEP, "builtin": builtin}
     files = {f"{MODULES}/modules.{name}": text for name, text in lists.items()}
     files[f"{MODULES}/modules.builtin.modinfo"] = "crc16.license=GPL\0crc16.alias=crc16\0"
@@ -262,6 +266,17 @@ def test_algorithms_of_other_ciphers(target: Target) -> None:
     assert stops(xts, image(target, FEDORA, lost=["serpent_generic", "xts"])) == ["xts", "serpent_generic"]
 
 
+@pytest.mark.parametrize(("features", "lost"), [("0000,0099,0120", []), ("0000,0120", ["aesni_intel"])])
+def test_a_cipher_that_this_processor_has_not(tmp_path: Path, features: str, lost: list[str]) -> None:
+    """aesni_intel is loaded and gives up where there is no AES in the processor."""
+    alias = f"{ALIASES}alias cpu:type:x86,ven*fam*mod*:feature:*0099* aesni-intel\nalias crypto-aes serpent_generic\n"
+    found = kernel(tmp_path, alias=alias)
+    tree(tmp_path, {"/sys/devices/system/cpu/modalias": f"cpu:type:x86,ven0000fam0006mod008E:feature:,{features},\n"})
+    held = image(found, FEDORA, lost=["serpent_generic"])
+    assert stops(STACKS["luks"], held) == (["serpent_generic"] if lost else [])
+    assert stops(STACKS["luks"], image(found, FEDORA)) == []
+
+
 def test_a_cipher_for_this_processor_brings_the_simple_modes(tmp_path: Path) -> None:
     """Seen on 6.1: serpent-xts opens with serpent_avx2 and xts alone."""
     found = kernel(tmp_path, alias=ALIASES + "alias crypto-serpent serpent-avx2\n")
@@ -274,6 +289,15 @@ def test_another_volume_in_crypttab(target: Target) -> None:
     files = {**DEBIAN, "cryptroot/crypttab": b"swap UUID=11111111-2222-3333-4444-555555555555 none luks\n"}
     assert stops(STACKS["luks"], image(target, files)) == ["root_crypt in /cryptroot/crypttab"]
     assert stops(STACKS["luks"], image(target, files, line="cryptopts=source=/dev/sda1")) == []
+
+
+@pytest.mark.parametrize("source", [f"UUID={UUID.upper()}", f"/dev/disk/by-uuid/{UUID}", "/dev/sda1", "PARTUUID=12-01"])
+def test_the_number_of_a_header(target: Target, source: str) -> None:
+    """A header that was given another one is not found, whatever the volume is called."""
+    files = {**DEBIAN, "cryptroot/crypttab": f"root_crypt {source} none luks\n".encode()}
+    assert stops(STACKS["luks"], image(target, files)) == []
+    files = {**DEBIAN, "cryptroot/crypttab": f"root_crypt UUID={ROOT} none luks\n".encode()}
+    assert stops(STACKS["luks"], image(target, files)) == ["root_crypt in /cryptroot/crypttab"]
 
 
 def test_a_script_of_ones_own_that_opens_the_volume(target: Target) -> None:
@@ -336,7 +360,7 @@ def test_what_opens_a_volume_without_a_question_is_missed_and_no_must(target: Ta
     lost = unmet(STACKS["luks"], image(target, {**FEDORA, "etc/crypttab": crypttab.encode()}))
     assert [(one.names[0], one.must) for one in lost] == [
         ("/etc/keys/root", False),
-        ("libcryptsetup-token-systemd-tpm2.so", False),
+        ("libtss2-esys.so", False),
         ("a way to open it without a keyscript", False),
     ]
 
@@ -429,7 +453,8 @@ def test_multipath_is_missed_only_where_root_names_it(target: Target) -> None:
 def test_what_chooses_the_path(target: Target) -> None:
     facts = {**MULTIPATH.facts, "selector": "round-robin", "handler": "alua"}
     stack = of_disk("xfs", Layer("multipath", "dm-0", "multipath mpatha", facts))
-    lost = unmet(stack, image(target, DEBIAN, lost=["dm_round_robin"], line="root=/dev/mapper/mpatha"))
+    files = {**DEBIAN, "etc/multipath/bindings": b"mpatha 3600\n"}
+    lost = unmet(stack, image(target, files, lost=["dm_round_robin"], line="root=/dev/mapper/mpatha"))
     assert [(one.names, one.must) for one in lost] == [(("dm_round_robin",), True), (("scsi_dh_alua",), False)]
 
 
@@ -470,10 +495,23 @@ def test_roots_on_the_network(target: Target) -> None:
     nfs = Layer("file-system", "nfs4", "nfs4", {"fstype": "nfs4", "options": "vers=4.2"}, (adapter,))
     found = image(target, DEBIAN, "ipconfig", "nfsmount", lost=["nfs", "nfsv4"])
     assert stops(nfs, found) == ["nfs", "nfsv4", "nfsmount", "ipconfig", "e1000"]
-    facts = {"one-of": "eth0 eth1", **adapter.facts}
-    either = Layer("controller", "host3", "SCSI", {"carrier": "iscsi_tcp"}, (Layer("network", "eth0", "eth0", facts),))
-    assert stops(either, image(target, FEDORA)) == []
-    assert stops(either, image(target, FEDORA, "iscsiadm", lost=["iscsi_tcp"])) == ["iscsi_tcp", "iscsistart"]
+    disk = Layer("controller", "host3", "SCSI", {"carrier": "iscsi_tcp"})
+    assert stops(disk, image(target, FEDORA)) == []
+    assert stops(disk, image(target, FEDORA, "iscsiadm", lost=["iscsi_tcp"])) == ["iscsi_tcp", "iscsistart"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "decides"),
+    [({"e1000"}, set()), ({"vmxnet3"}, set()), ({"e1000", "vmxnet3"}, {"e1000", "vmxnet3"}), ({"pcnet"}, {"pcnet"})],
+)
+def test_one_of_several_interfaces_is_enough(target: Target, lost: set[str], decides: set[str]) -> None:
+    """And what lies under each of them is missed only with it."""
+    buses = [Layer("controller", name, name, {"driver": name}) for name in ("e1000", "vmxnet3")]
+    either = tuple(Layer("network", f"eth{n}", "", {"one-of": "eth0 eth1"}, (bus,)) for n, bus in enumerate(buses))
+    plain = Layer("disk", "sda", "sda", {"driver": "pcnet"})
+    top = Layer("drbd", "drbd0", "drbd0", {}, (plain, *either))
+    gone = {name: [one for one in top.walk() if one.facts.get("driver") == name] for name in lost}
+    assert layers.decisive(top, image(target, DEBIAN), gone) == decides
 
 
 def test_an_overlay_that_nothing_in_the_image_lays(target: Target) -> None:
@@ -535,6 +573,107 @@ def test_targets_of_device_mapper(target: Target) -> None:
         "dm_snapshot",
         "dm_crypt",
     ]
+
+
+FILTERS = [
+    ('filter = [ "a|.*|" ]', True),
+    ('filter = [ "a|^/dev/sda|", "r|.*|" ]', True),
+    ('filter = [ "a|^/dev/disk/by-id/lvm-pv-uuid-x$|", "r|.*|" ]', True),
+    ('global_filter = [\n  "r|^/dev/sd[ab]$|"\n]', True),
+    ('filter = [ "a|^/dev/nvme.*|", "r|.*|" ]', False),
+    ('global_filter="r/sda/"', False),
+    ('filter = [ "r{.*}" ]', False),
+    ('# filter = [ "r|.*|" ]', True),
+    ("", True),
+]
+
+
+@pytest.mark.parametrize(("line", "seen"), FILTERS)
+def test_filters_of_lvm(target: Target, line: str, seen: bool) -> None:
+    links = "/dev/disk/by-id/lvm-pv-uuid-x /dev/disk/by-partuuid/1"
+    member = layer("partition", "sda2", content="LVM2_member", content_uuid="aaaaaa-bbbb", links=links)
+    top = of_disk("ext4", LVM, member)
+    files = {**DEBIAN, "etc/lvm/lvm.conf": f"devices {{\n    {line}\n}}\n".encode()}
+    assert stops(top, image(target, files)) == ([] if seen else ["sda2 in /etc/lvm/lvm.conf"])
+
+
+@pytest.mark.parametrize(
+    ("listed", "conf", "must"),
+    [
+        ("IDTYPE=devname IDNAME=/dev/vdb DEVNAME=/dev/vdb PVID=zzzz", "use_devicesfile = 1", True),
+        ("IDTYPE=devname IDNAME=/dev/vdb DEVNAME=/dev/vdb PVID=zzzz", "", False),
+        ("IDTYPE=devname IDNAME=/dev/vdb DEVNAME=/dev/vdb PVID=zzzz", "use_devicesfile = 0", None),
+        ("IDTYPE=sys_wwid IDNAME=naa.5 DEVNAME=/dev/sdq2 PVID=aaaaaabbbb PART=2", "use_devicesfile = 1", None),
+        ("IDTYPE=devname IDNAME=/dev/disk/by-id/x DEVNAME=/dev/sdq PVID=.", "use_devicesfile = 1", None),
+    ],
+)
+def test_the_list_of_lvms_devices(target: Target, listed: str, conf: str, must: bool | None) -> None:
+    member = layer("partition", "sda2", content="LVM2_member", content_uuid="aaaaaa-bbbb", links="/dev/disk/by-id/x")
+    files = {**FEDORA, "etc/lvm/lvm.conf": conf.encode(), "etc/lvm/devices/system.devices": listed.encode()}
+    lost = unmet(of_disk("ext4", LVM, member), image(target, files))
+    assert [(one.names, one.must) for one in lost] == (
+        [] if must is None else [(("sda2 in /etc/lvm/devices/system.devices",), must)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("bindings", "must"),
+    [("# alias wwid\nmpatha 3600\n", None), ("mpathb 3600\nmpatha 3601\n", True), ("", False)],
+)
+def test_the_name_of_a_multipath_device(target: Target, bindings: str, must: bool | None) -> None:
+    files: dict[str, initrd.Content] = {**DEBIAN, "etc/multipath/bindings": bindings.encode()}
+    found = image(target, files, line="root=/dev/mapper/mpatha-part1")
+    lost = [one for one in unmet(of_disk("xfs", MULTIPATH), found) if one.kind == "configuration"]
+    assert [one.must for one in lost] == ([] if must is None else [must])
+    assert unmet(of_disk("xfs", MULTIPATH), image(target, files, line="root=UUID=1")) == []
+
+
+def on(machine: Machine, found: Image, before: Image | None = None) -> Image:
+    """The same image on a machine of which the running kernel was started with another one."""
+    return Image(found.index, RELEASE, found.target, entry_line=LINE, volumes=Volumes(machine), before=lambda: before)
+
+
+def test_the_keyboard_for_the_passphrase(target: Target, tmp_path: Path) -> None:
+    def lost(keyboard: str, gone: str, before: Image | None = None) -> list[tuple[str, ...]]:
+        machine = tree(tmp_path, {"/etc/default/keyboard": keyboard, "/usr/bin/setupcon": b""})
+        files = {**DEBIAN, "usr/bin/setupcon": b""}
+        return [one.names for one in unmet(STACKS["luks"], on(machine, image(target, files, gone), before))]
+
+    assert lost('XKBLAYOUT="de,us"\n', "bin/setupcon") == [("setupcon", "loadkeys")]
+    assert lost('XKBLAYOUT="us"\n', "bin/setupcon") == []
+    assert lost('XKBLAYOUT="de"\n', "nothing") == []
+    assert lost('XKBLAYOUT="de"\n', "bin/setupcon", image(target, DEBIAN)) == []
+
+
+def test_the_number_by_which_a_pool_knows_the_machine(target: Target, tmp_path: Path) -> None:
+    machine = tree(tmp_path, {"/etc/hostid": b"\1\2\3\4"})
+    held = image(target, {**DEBIAN, "etc/hostid": b"\1\2\3\4"})
+    without = image(target, DEBIAN)
+    assert unmet(STACKS["zfs"], on(machine, held)) == []
+    assert [one.must for one in unmet(STACKS["zfs"], on(machine, without))] == [False]
+    assert [one.must for one in unmet(STACKS["zfs"], on(machine, without, without))] == [False]
+    assert [one.must for one in unmet(STACKS["zfs"], on(machine, without, held))] == [True]
+
+
+def test_firmware_that_the_running_image_has(tmp_path: Path) -> None:
+    found = kernel(tmp_path, dep=f"{_file('bnx2')}:\n{_file('tg3')}:\n")
+    for name in ("bnx2", "tg3"):
+        fields = [b"firmware=x/one.fw", b"firmware=x/two.fw", b"license=GPL"]
+        tree(tmp_path, {f"{MODULES}/{_file(name)}": kernel_module(fields)})
+    both: dict[str, initrd.Content] = {**DEBIAN, "usr/lib/firmware/x/one.fw": b"", "usr/lib/firmware/x/two.fw.xz": b""}
+    machine, before = found.tree.kernel.machine, image(found, both)
+
+    def lost(driver: str, files: dict[str, initrd.Content], before: Image | None) -> list[tuple[tuple[str, ...], bool]]:
+        adapter = Layer("network", "eth0", "eth0", {"driver": driver, "driver-name": driver})
+        lacking = unmet(adapter, on(machine, image(found, files), before))
+        return [(one.names, one.must) for one in lacking if one.kind == "firmware"]
+
+    assert lost("bnx2", DEBIAN, before) == [(("x/one.fw", "x/two.fw"), True)]
+    assert lost("tg3", DEBIAN, before) == [(("x/one.fw", "x/two.fw"), False)]
+    assert lost("bnx2", DEBIAN, None) == []
+    assert lost("bnx2", DEBIAN, image(found, DEBIAN)) == []
+    assert lost("bnx2", {**DEBIAN, "usr/lib/firmware/x/two.fw": b""}, before) == []
+    assert lost("e1000", DEBIAN, before) == []
 
 
 def test_every_kind_is_known() -> None:

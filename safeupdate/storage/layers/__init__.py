@@ -16,9 +16,12 @@ from safeupdate.storage.layers import (
     btrfs,
     crypt,
     file_systems,
+    firmware,
     hardware,
     integrity,
+    keyboard,
     lvm,
+    lvm_filter,
     mapper,
     md,
     multipath,
@@ -42,7 +45,9 @@ LAYERS = (
     zfs,
     mapper,
     crypt,
+    keyboard,
     lvm,
+    lvm_filter,
     integrity,
     verity,
     multipath,
@@ -51,6 +56,7 @@ LAYERS = (
     virtual,
     network,
     hardware,
+    firmware,
 )
 """Nearest to the file system first; several may speak of one layer."""
 

@@ -41,7 +41,7 @@ def algorithm(
     target = image.target
     names = () if target is None else target.algorithm(name)
     if target is not None and names:
-        names += tuple(one for one in others if one in target.by_name(one))
+        names += tuple(one for one in others if one in target.by_name(one) and target.suits(one))
         yield Requirement("module", tuple(dict.fromkeys(names)), must, why, layer)
 
 

@@ -32,6 +32,8 @@ _LIST = "/cryptroot/crypttab"
 _OLD = "/conf/conf.d/cryptroot"
 """What cryptsetup before 2.0.3 had in place of it."""
 
+_UUID = re.compile(r"(?:UUID=|/dev/disk/by-uuid/)[\"']?([0-9a-fA-F-]{36})[\"']?$")
+
 _SCRIPTS = ("init-top", "init-premount", "local-top", "local-block", "local-premount")
 _KNOWN_SCRIPTS = re.compile(r"crypt(root|root-prepare|opensc|gnupg-sc)$|ORDER$")
 _GENERATORS = ("/usr/lib/systemd/system-generators", "/lib/systemd/system-generators")
@@ -40,7 +42,10 @@ _SYSTEMD = (
     "/lib/systemd/systemd-cryptsetup",
     "/usr/bin/systemd-cryptsetup",
 )
-_TOKENS = {"tpm2-device": "tpm2", "fido2-device": "fido2", "pkcs11-uri": "pkcs11"}
+_TOKENS = {"tpm2-device": "libtss2-esys.so", "fido2-device": "libfido2.so", "pkcs11-uri": "libp11-kit.so"}
+"""By an option of crypttab: the library that systemd-cryptsetup loads for it when it runs."""
+
+_ASKED = "The boot stops and waits until somebody types the passphrase."
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
@@ -108,7 +113,7 @@ def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
     text = image.text(listed)
     if text is None and image.exists(listed):
         return
-    entry = next((one for one in crypttab.parse((text or "").encode()) if _is_of(one, layer)), None)
+    entry = next((one for one in crypttab.parse((text or "").encode()) if is_of(one, layer)), None)
     known = entry is not None or (listed == _OLD and _old_entry(text or "", layer))
     called = layer.facts.get("dm-name", layer.name)
     why = f"{listed} in the image tells that {called} is to be opened, and how"
@@ -145,9 +150,13 @@ def _old_entry(text: str, layer: Layer) -> bool:
     return f"target={layer.facts.get('dm-name')}," in f"{text}," or bool(uuid and uuid in text.lower())
 
 
-def _is_of(line: Line, layer: Layer) -> bool:
+def is_of(line: Line, layer: Layer) -> bool:
+    """Whether a line of crypttab opens a volume: by the number of its header where it names one, else by its name."""
     uuid = layer.facts.get("luks-uuid", "")
-    return line.name == layer.facts.get("dm-name") or bool(uuid and uuid in line.source.lower())
+    named = _UUID.match(line.source)
+    if uuid and named:
+        return named.group(1).lower() == uuid
+    return line.name == layer.facts.get("dm-name")
 
 
 def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
@@ -160,7 +169,7 @@ def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield Requirement("program", ("cryptsetup",), True, opens, layer)
         yield Requirement("program", ("cryptroot-ask",), True, "it asks for the passphrase of the volume", layer)
     lines = crypttab.parse((image.text("/etc/crypttab") or "").encode())
-    entry = next((one for one in lines if _is_of(one, layer)), None)
+    entry = next((one for one in lines if is_of(one, layer)), None)
     found = True if entry is not None else _is_named(layer, image, lines)
     uuid = layer.facts.get("luks-uuid", "UUID")
     if found is not None:
@@ -197,19 +206,21 @@ def _unlocked_by(entry: Line, layer: Layer, image: Image) -> Iterator[Requiremen
     """What systemd-cryptsetup opens a volume with without asking anybody; it asks for the passphrase otherwise."""
     key = entry.key
     if key.startswith("/") and ":" not in key and not key.startswith(("/dev/", "/run/")):
-        yield Requirement("file", (key,), False, "the volume is opened with this key without a question", layer)
-    for option, kind in _TOKENS.items():
+        why = "the volume is opened with this key without a question"
+        yield Requirement("file", (key,), False, why, layer, otherwise=_ASKED)
+    for option, library in _TOKENS.items():
         if entry.has(option):
-            library = f"libcryptsetup-token-systemd-{kind}.so"
-            found = any(library in image.names(directory) for directory in _library_directories(image))
+            there = (name for directory in _library_directories(image) for name in image.names(directory))
+            found = any(name.startswith(library) for name in there)
             why = f"crypttab has {option}, by which the volume is opened without a passphrase"
-            yield Requirement("configuration", (library,), False, why, layer, met=found)
+            yield Requirement("configuration", (library,), False, why, layer, met=found, otherwise=_ASKED)
     if entry.has("keyscript"):
         why = "crypttab has a keyscript, which systemd in the image does not run: it asks for the passphrase"
-        yield Requirement("configuration", ("a way to open it without a keyscript",), False, why, layer, met=False)
+        names = ("a way to open it without a keyscript",)
+        yield Requirement("configuration", names, False, why, layer, met=False, otherwise=_ASKED)
 
 
 def _library_directories(image: Image) -> Iterator[str]:
     for top in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
-        yield f"{top}/cryptsetup"
-        yield from (f"{top}/{name}/cryptsetup" for name in image.names(top) if "-linux-" in name)
+        yield top
+        yield from (f"{top}/{name}" for name in image.names(top) if "-linux-" in name)

@@ -22,14 +22,13 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     driver, own = layer.facts.get("driver"), layer.facts.get("driver-name", "")
     if driver is None or image.target is None:
         return
-    must = "one-of" not in layer.facts
     why = f"it drives {layer.title}"
     names = _of(image.target, driver, own, layer.facts.get("modalias", ""))
     if names:
-        yield Requirement("module", names, must, why, layer)
+        yield Requirement("module", names, True, why, layer)
     elif driver and image.target.lists_aliases:
         why = f"{why} today, and no other driver of this kernel says that it would"
-        yield Requirement("module", (driver,), must, why, layer, met=False)
+        yield Requirement("module", (driver,), True, why, layer, met=False)
 
 
 def _of(target: Target, driver: str, own: str, modalias: str) -> tuple[str, ...]:

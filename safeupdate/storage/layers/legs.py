@@ -1,4 +1,4 @@
-"""What a stack comes up without: a disk of a mirror, one of several paths.
+"""What a stack comes up without: a disk of a mirror, one of several paths or of interfaces that may not be the one.
 
 An array that misses a disk comes up degraded, if later: mdadm's script and timer, and dracut's hooks, wait for it and
 then start without it. LVM's own rules wait for all disks of a group; dracut's lvm_scan gives up waiting. A btrfs on
@@ -37,7 +37,13 @@ def _stops(top: Layer, image: Image, lost: frozenset[Layer]) -> bool:
     def fails(layer: Layer) -> bool:
         if layer not in known:
             known[layer] = layer in lost  # whatever lies on itself ends here
-            known[layer] = known[layer] or sum(map(fails, layer.below)) > _spare(layer, image)
+            alike = [one for one in layer.below if "one-of" in one.facts]
+            others = [one for one in layer.below if "one-of" not in one.facts]
+            known[layer] = (
+                known[layer]
+                or sum(map(fails, others)) > _spare(layer, image)
+                or (bool(alike) and all(map(fails, alike)))
+            )
         return known[layer]
 
     return fails(top)

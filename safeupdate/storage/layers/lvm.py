@@ -6,9 +6,11 @@ local-block. dracut: its module `lvm`, whose rule 64-lvm.rules runs lvm_scan for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from safeupdate.errors import ProgramFailed, Unreadable
 from safeupdate.storage.layers import ask
 from safeupdate.storage.requirement import Requirement
 
@@ -29,6 +31,7 @@ KINDS = (
 
 _RULES = ("/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/etc/udev/rules.d")
 _LINKS = ("56-lvm.rules", "11-dm-lvm.rules")
+_MEMBER = re.compile(r'\bpv\d+\s*\{\s*id\s*=\s*"([0-9A-Za-z-]+)"')
 _STAGES = ("local-top", "local-block")
 
 
@@ -53,6 +56,26 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         if image.rule("64-lvm.rules"):
             yield Requirement("program", ("lvm_scan",), True, "it activates the volume", layer)
         yield from _named(layer, image)
+
+
+def absent(layer: Layer, image: Image) -> tuple[str, ...]:
+    """The numbers of disks that a volume's group has and this machine has not, where the volume is not activated then:
+    LVM's own rules wait for all of a group (lvmautoactivation(7))."""
+    group, volumes = layer.facts.get("group", ""), image.volumes
+    if volumes is None or not group or image.generator != "initramfs-tools" or not image.rule("69-lvm.rules"):
+        return ()
+    try:
+        # What LVM writes after each change of the group (vgcfgbackup(8)).
+        text = volumes.machine.text(f"/etc/lvm/backup/{group}") or ""
+        there = {facts.get("ID_FS_UUID") for facts in volumes.udev.values() if facts.get("ID_FS_TYPE") == "LVM2_member"}
+        lost = tuple(number for number in _MEMBER.findall(text) if number not in there)
+        if lost and there and volumes.machine.live:
+            # It may be older than the group: another system may have changed that.
+            asked = ["vgs", "--readonly", "--noheadings", "-o", "vg_missing_pv_count", group]
+            return lost if volumes.machine.run(asked, timeout=10).stdout.strip() not in (b"", b"0") else ()
+    except (ProgramFailed, Unreadable):
+        return ()
+    return ()
 
 
 def _rules(layer: Layer) -> Iterator[Requirement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,17 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
 
 def _wwids(layer: Layer, image: Image) -> Iterator[Requirement]:
     """/etc/multipath/wwids names the devices that multipath has taken before; by default it takes no others
-    (find_multipaths of multipath.conf(5))."""
+    (find_multipaths of multipath.conf(5)). /etc/multipath/bindings has the names that it gave them."""
     wwid, listed = layer.facts.get("wwid"), image.text("/etc/multipath/wwids")
+    called, bindings = layer.facts.get("dm-name"), image.text("/etc/multipath/bindings")
+    if wwid and called and re.match(r"mpath[a-z]+$", called) and not ask.goes_without(layer, image):
+        given = dict(line.split()[::-1] for line in (bindings or "").splitlines() if len(line.split()) == 2)
+        why = f"by it the device gets the name {called}, which root= names"
+        met = given.get(wwid) == called or (image.text("/etc/multipath.conf") or "").count(called) > 0
+        name = f"{called} for {wwid} in /etc/multipath/bindings"
+        # Without any, names are given in the order in which devices come.
+        otherwise = "Names are given in the order in which devices are found: if another one comes first, root is lost."
+        yield Requirement("configuration", (name,), wwid in given, why, layer, met=met, otherwise=otherwise)
     if wwid and listed is not None:
         why = "multipath takes the devices of which it knows the number"
         met = f"/{wwid}/" in listed
