@@ -116,10 +116,10 @@ def _variable(machine: Machine) -> Steering | None:
 
     try:
         record = json.loads(data)
-        loader, entry, old = record["new"]["loader"], record["new"]["entry"], record["old"]["default"]
+        entry, old = record["new"], record["old"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    if loader != "systemd-boot" or not isinstance(entry, str) or not isinstance(old, (str, type(None))):
+    if not isinstance(entry, str) or not isinstance(old, (str, type(None))):
         return None
     return Steering("systemd-boot", entry, old=old) if default_variable(machine) == entry else None
 
