@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from safeupdate.gate.lever import Lever
+from safeupdate.gate.levers import boot_default
 
-LEVERS: tuple[Lever, ...] = ()
+LEVERS: tuple[Lever, ...] = (boot_default.LEVER,)
