@@ -62,6 +62,8 @@ class Rig:
         return self._run(command, timeout)
 
     def _run(self, command: Sequence[str], timeout: float) -> Completed:
+        # It is `timeout` that forks, and its child that is in the namespace. nsenter(1), if it were to fork, would stop
+        # for ever with a child that systemd stops on its way down.
         done = subprocess.run(
             [*self.enter, "timeout", "--kill-after=1", f"{timeout:g}", *command],
             pass_fds=self.descriptors,
@@ -80,6 +82,15 @@ class Rig:
             return None
         code = int(self.keeper.stdout.readline())
         return _ENDS.get(code, f"ended with {code}")
+
+    def rebooted_softly(self, seconds: float = 60.0) -> bool:
+        """Whether its processes are started anew, and itself is not, within that time (systemd 254 and later)."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.run("systemctl", "show", "--property=SoftRebootsCount").stdout == b"SoftRebootsCount=1\n":
+                return True
+            time.sleep(0.1)
+        return False
 
     def stays(self) -> bool:
         """Whether nothing of it is being stopped: neither is it on its way down, nor does it wait to be."""
@@ -117,7 +128,13 @@ def started(name: str) -> Iterator[Rig]:
         top = os.open(f"/proc/{number}/root", os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, top)
         enter = [f"--{option}=/proc/self/fd/{one}" for option, one in zip(_NAMESPACES.values(), held)]
-        rig = Rig(Machine(f"/proc/self/fd/{top}", live=True), number, keeper, ("nsenter", *enter, "--"), tuple(held))
+        rig = Rig(
+            Machine(f"/proc/self/fd/{top}", live=True),
+            number,
+            keeper,
+            ("nsenter", "--no-fork", *enter, "--"),
+            tuple(held),
+        )
         _wait(rig)
         yield rig
 
