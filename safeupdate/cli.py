@@ -8,12 +8,28 @@ import sys
 from collections.abc import Sequence
 
 from safeupdate import __version__
-from safeupdate.commands import capture, check, config, confirm, history, keys
+from safeupdate.commands import (
+    allow,
+    capture,
+    check,
+    config,
+    confirm,
+    history,
+    keys,
+    kured_sentinel,
+    reboot,
+    reject,
+    settle,
+    status,
+)
 from safeupdate.errors import SafeupdateError, UsageError
 
 USAGE = 2
 
-COMMANDS = (check, confirm, history, keys, config, capture)
+COMMANDS = (
+    *(check, status, settle, allow, reject, reboot),
+    *(confirm, history, keys, config, capture, kured_sentinel),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from safeupdate.boot.plan import BootEntry
 from safeupdate.case import Case
-from safeupdate.fingerprint import booted
-from safeupdate.ledger.reading import Boot, boot_id, identity
+from safeupdate.fingerprint import Hasher, booted
+from safeupdate.ledger.reading import Boot, History, boot_id, identity
+from safeupdate.machine import Machine
 from safeupdate.report import Finding, Lowered, Quality
 from safeupdate.surroundings import inside
 
@@ -19,11 +20,15 @@ _BASELINE = "the boot that is running now has the same, and came up"
 
 def quality(case: Case) -> Quality:
     """How well the entry of `case` is known to boot, all checks having passed."""
-    boots = case.history.good(case.release)
-    if case.entry is not None and any(_used(boot, case, case.entry) for boot in boots):
+    if case.entry is not None and proven(case.machine, case.history, case.hasher, case.entry, case.release):
         return "proven"
     running = case.machine.running_kernel if inside(case.machine) is None else None  # the host's is not this one's
-    return "booted-before" if boots or case.release == running else "unproven"
+    return "booted-before" if case.history.good(case.release) or case.release == running else "unproven"
+
+
+def proven(machine: Machine, history: History, hasher: Hasher, entry: BootEntry, release: str | None) -> bool:
+    """Whether a boot of this release came up with the very files that `entry` names, as they are now."""
+    return any(_used(boot, machine, hasher, entry) for boot in history.good(release))
 
 
 def against_control(case: Case, finding: Finding) -> Finding:
@@ -36,7 +41,7 @@ def against_control(case: Case, finding: Finding) -> Finding:
     words = _words((finding.id, finding.subject, finding.problem), case.release)
     if words not in [_words(told, control.release) for told in control.findings]:
         return finding
-    if not any(_used(control, case, entry) for entry in case.plan.entries):
+    if not any(_used(control, case.machine, case.hasher, entry) for entry in case.plan.entries):
         return finding
     return finding.at("warning", Lowered("blocker", _BASELINE))
 
@@ -47,13 +52,13 @@ def _control(case: Case) -> Boot | None:
     return boot if boot is not None and boot.confirmed is not None else None
 
 
-def _used(boot: Boot, case: Case, entry: BootEntry) -> bool:
+def _used(boot: Boot, machine: Machine, hasher: Hasher, entry: BootEntry) -> bool:
     """Whether `boot` used the very files that `entry` names, as they are now, on this machine."""
     if entry.release not in (boot.release, None) or boot.kernel is None or boot.modules is None:
         return False
-    if boot.machine is None or boot.machine != identity(case.machine):
+    if boot.machine is None or boot.machine != identity(machine):
         return False
-    now = booted(case.hasher, entry, boot.release)
+    now = booted(hasher, entry, boot.release)
     return (now.kernel, now.modules) == (boot.kernel, boot.modules) and (
         now.initramfs is not None
         and boot.initramfs is not None

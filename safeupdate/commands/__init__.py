@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from safeupdate.errors import UsageError
+from safeupdate.errors import SafeupdateError, UsageError
 
 if TYPE_CHECKING:
+    from safeupdate.config import Config
+    from safeupdate.gate.host import Host
+    from safeupdate.gate.state import Gate
     from safeupdate.machine import Machine
 
 
@@ -33,3 +36,66 @@ def machine_at(root: str | None) -> Machine:
         unreadable=manifest.unreadable,
         spaces={path: Space(**vars(one)) for path, one in manifest.file_systems.items()},
     )
+
+
+def acting() -> Host:
+    """This machine, to act on. Raises `SafeupdateError` in a container or a chroot, and for who is not root."""
+    from datetime import datetime, timezone
+
+    from safeupdate import surroundings
+    from safeupdate.gate.host import Host
+    from safeupdate.machine import Machine
+
+    machine = Machine.here()
+    elsewhere = surroundings.inside(machine)
+    if elsewhere is not None:
+        raise SafeupdateError(f"this is {elsewhere}: it does not boot by itself, and nothing is held back here")
+    if os.geteuid() != 0:
+        raise SafeupdateError("only root can do this", "run it as root")
+    return Host(machine, lambda: datetime.now(timezone.utc))
+
+
+def settled(host: Host, *, force: bool = False) -> Gate:
+    """The gate, set to what the verdict and people call for. Raises `SafeupdateError`."""
+    from safeupdate.commands.check import check
+    from safeupdate.gate.settle import settle
+    from safeupdate.machine import Machine
+
+    return settle(host, lambda: check(Machine.here()), config=settings(host.machine), force=force)
+
+
+def settings(machine: Machine) -> Config:
+    """What is configured. Where that has a mistake the gate goes by what is built in; the check tells of it."""
+    from safeupdate import config
+
+    try:
+        return config.load(machine)
+    except SafeupdateError:
+        return config.DEFAULTS
+
+
+def note(host: Host, kind: str, sentence: str) -> None:
+    """Write into the ledger what a person decided; what comes in the way is told and keeps nobody from it."""
+    import sys
+    from datetime import timezone
+
+    from safeupdate.ledger import writing
+
+    time = host.now().astimezone(timezone.utc).isoformat(timespec="seconds")
+    keep_days = settings(host.machine).ledger.keep_days
+    for problem in writing.record_event(host.machine, kind, sentence, time=time, keep_days=keep_days):
+        print(f"safeupdate: {problem}", file=sys.stderr)
+
+
+def who() -> str:
+    """The person at the prompt, as far as it can be told."""
+    import pwd
+
+    name = os.environ.get("SUDO_USER")
+    if name:
+        return name
+    try:
+        with open("/proc/self/loginuid", encoding="ascii") as file:
+            return pwd.getpwuid(int(file.read())).pw_name
+    except (OSError, ValueError, KeyError, OverflowError):
+        return "root"

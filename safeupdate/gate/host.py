@@ -23,7 +23,7 @@ RUN = "/run/safeupdate"
 VAR = "/var/lib/safeupdate"
 """What outlasts a reboot, for root alone, as the ledger that lies there."""
 
-_OURS = {RUN: 0o755, VAR: 0o700}
+_OURS = {RUN: 0o755, VAR: 0o700, "/run/motd.d": 0o755}
 
 Runner = Callable[[Sequence[str], float], Completed]
 

@@ -42,7 +42,8 @@ class Order:
 class Lever:
     """`state` looks and changes nothing. `close` and `open` return how it stands after them.
 
-    `opt_in` marks a lever that is used only where the configuration names it.
+    `opt_in` marks a lever that is used only where the configuration names it. `prepare` makes ready, where the gate is
+    armed and the lever open, what it is closed with.
     """
 
     name: str
@@ -51,3 +52,4 @@ class Lever:
     close: Callable[[Host, Order], State]
     open: Callable[[Host], State]
     opt_in: bool = False
+    prepare: Callable[[Host], State] | None = None

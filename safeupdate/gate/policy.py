@@ -55,17 +55,17 @@ def mode(evidence: Evidence) -> Mode:
 
 @dataclass(frozen=True)
 class Situation:
-    """`allowed`, `rejected`: what a person said about this very state, and about this kernel. `held`: the loader's
-    default is held on the fallback. `shut`: people were held back when this change came, and nothing was judged since.
-    `attended_only`: a reboot with a person at the console mends every blocker. `fallback`: there is another kernel to
-    go to; `had_fallback`: there was one before the update. `skipped`: essential checks are not asked here.
-    `wanted`: what an unattended reboot asks for (`[gate] unattended`).
+    """`allowed`, `rejected`: what a person said about this very state, and about this kernel (None: not known).
+    `held`: the loader's default is held on the fallback. `shut`: people were held back when this change came, and
+    nothing was judged since. `attended_only`: a reboot with a person at the console mends every blocker. `fallback`:
+    there is another kernel to go to; `had_fallback`: there was one before the update. `skipped`: essential checks are
+    not asked here. `wanted`: what an unattended reboot asks for (`[gate] unattended`).
     """
 
     verdict: Verdict
     mode: Mode
     allowed: bool = False
-    rejected: bool = False
+    rejected: bool | None = False
     held: bool = False
     shut: bool = False
     attended_only: bool = False
@@ -135,4 +135,4 @@ def _steering(situation: Situation, cause: Cause) -> Move:
         return "leave"  # what was held for a kernel that does not boot stays held until it is judged anew
     if cause == "unsafe" or situation.rejected:
         return "closed" if situation.fallback else "leave"
-    return "open"
+    return "open" if situation.rejected is not None else "leave"
