@@ -52,7 +52,10 @@ def close(host: Host, order: Order) -> State:
 
 def reopen(host: Host) -> State:
     """Schedule again what was cancelled, where its time is still to come and nothing else was scheduled since."""
-    remembered, words = _remembered(host.machine), ""
+    try:
+        remembered, words = _remembered(host.machine), ""
+    except record.Damaged as error:
+        remembered, words = None, f"{error}; a reboot that was cancelled is not scheduled again."
     if remembered is not None and systemd.scheduled(host.machine) is None:
         if remembered.microseconds > host.now().timestamp() * 1e6:
             systemd.login1(host, "ScheduleShutdown", "st", remembered.mode, str(remembered.microseconds))
