@@ -16,10 +16,10 @@ from safeupdate.checks.without_initramfs import build_again, drivers_outside, ne
 from safeupdate.errors import Unreadable
 from safeupdate.module_tree import IN_TREE
 from safeupdate.remedies import install, make_initramfs
-from safeupdate.report import Finding, NotApplicable, Remedy, blocker, unknown, warning
-from safeupdate.storage import awaited, layers
+from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
+from safeupdate.storage import awaited, layers, platform
 from safeupdate.storage.image import Image
-from safeupdate.storage.layers import lvm
+from safeupdate.storage.layers import hardware, lvm
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer, Stack
 from safeupdate.storage.target import Target
@@ -38,7 +38,8 @@ def check(case: Case) -> Iterator[Finding]:
     """Every layer finds what it needs built in or in the image."""
     if case.kernel is None or case.tree is None or case.entry is None:
         raise NotApplicable("it is not known which kernel boots next")
-    image = _image(case, Target(case.tree))
+    target = Target(case.tree)
+    image = _image(case, target)
     # What fstab has mounted early besides /usr, systemd alone mounts there.
     stacks = [one for one in case.stacks if image.systemd or one.purpose in ("/", "/usr", "resume")]
     lacking = _Lacking(case, image)
@@ -49,6 +50,7 @@ def check(case: Case) -> Iterator[Finding]:
     if case.required_drivers is None:
         for one in stacks:
             yield from _not_known(one)
+    yield from _network(case, target)
 
 
 def _image(case: Case, target: Target) -> Image:
@@ -250,9 +252,7 @@ class _Lacking:
         if need is None or need.kind != "root" or name in self._image.modules:
             return False
         if requirement.met is False:
-            running = self._case.running_tree
-            chosen = None if running is None else running.chosen(name)
-            return chosen is not None and not chosen.startswith(IN_TREE)
+            return _is_from_outside(self._case, name)
         tree = self._case.tree
         chosen = None if tree is None else tree.chosen(name)
         return (
@@ -364,6 +364,59 @@ def _not_known(one: Stack) -> Iterator[Finding]:
                 "Whether the initramfs holds it cannot be told.",
                 evidence=one.lines(),
             )
+
+
+def _network(case: Case, target: Target) -> Iterator[Finding]:
+    """The adapters that are in use, and for which this kernel has no driver at all; and in words what a cloud's machine
+    goes through. Whether the image has their drivers is of no account, unless root goes through them."""
+    found = platform.adapters(case.machine)
+    lost = [one for one in found if any(hardware.is_lost(target, layer) for layer in one.walk())]
+    told = {layer.name for one in case.stacks for layer in one.walk() if layer.kind == "network"}
+    where = platform.of(case.machine)
+    for one in lost:
+        driver = next(layer.facts["driver"] for layer in one.walk() if hardware.is_lost(target, layer))
+        if one.name in told or _is_from_outside(case, driver):
+            continue
+        # Before any other machine somebody may sit, or a management controller shows its screen.
+        alone = where is not None and where.cloud and len(lost) == len(found)
+        must = alone and not case.config.modules.can_miss(driver)
+        way = f"this {where.title} is reached" if where is not None else "the machine is reached"
+        yield (blocker if must else warning)(
+            "root-storage.network-driver-missing",
+            driver,
+            f"The kernel {case.release} has no driver {driver}, with which {one.title} is in use now, nor another one "
+            "for it.",
+            f"The machine comes up without it, and there is no other way by which {way}."
+            if alone
+            else f"The machine comes up without it; if {way} through it alone, only its console is left.",
+            evidence=[f"{one.facts['sysfs']}: {one.facts.get('modalias', driver)}"],
+            remedy=_kernel_with_drivers(case),
+        )
+    root = platform.words(layer for layer in case.stacks[0].walk() if layer.kind in ("disk", "controller"))
+    if where is not None and root:
+        network = f", the network through {platform.words(found)}" if found else ""
+        yield note(
+            "root-storage.platform",
+            where.title,
+            f"This is {'an' if where.title[0] in 'AEIOU' else 'a'} {where.title}: its root file system comes through "
+            f"{root}{network}.",
+        )
+
+
+def _is_from_outside(case: Case, driver: str) -> bool:
+    """Whether the running kernel has a module from elsewhere: the check `dkms` speaks of it then."""
+    chosen = None if case.running_tree is None else case.running_tree.chosen(driver)
+    return chosen is not None and not chosen.startswith(IN_TREE)
+
+
+def _kernel_with_drivers(case: Case) -> Remedy:
+    """Where Ubuntu keeps the drivers that not every guest needs; elsewhere another kernel is all that helps."""
+    release = case.release or ""
+    if case.kernel is not None and (case.machine.distribution or "").startswith("ubuntu "):
+        package = f"linux-modules-extra-{release}"
+        if not case.machine.exists(f"/var/lib/dpkg/info/{package}.list"):
+            return install(case.machine, package)
+    return Remedy("Start another kernel, or install one that has the driver.")
 
 
 CHECK = Check(

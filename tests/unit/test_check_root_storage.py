@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -230,6 +230,73 @@ def test_a_group_of_lvm_that_misses_a_disk(tmp_path: Path, monkeypatch: pytest.M
     assert (finding.level, finding.id, finding.subject) == ("blocker", "root-storage.group-incomplete", "ubuntu-vg")
     (tmp_path / "bin/vgs").write_text("#!/bin/sh\necho '    0'\n")
     assert tell(replace(one, machine=live, volumes=Volumes(live))) == []
+
+
+def with_network(root: Path, layout: layouts.Layout, *drivers: str, dmi: Mapping[str, str] | None = None) -> Case:
+    """The machine with network adapters that are in use, of a kernel that tells all that it has."""
+    files = dict(layout.files)
+    for number, driver in enumerate(drivers):
+        place = f"/sys/devices/pci0000:00/0000:00:1{number}.0"
+        files[f"{place}/driver"] = Link(f"../../../bus/pci/drivers/{driver}")
+        files[f"{place}/modalias"] = f"pci:v00001D0Fd0000EC2{number}sv00001D0Fsd0000EC20bc02sc00i00\n"
+        files[f"{place}/net/eth{number}/carrier"] = "1\n"
+        files[f"{place}/net/eth{number}/device"] = Link(f"../../../0000:00:1{number}.0")
+        files[f"/sys/class/net/eth{number}"] = Link(f"../../{place[len('/sys/') :]}/net/eth{number}")
+        files[f"/sys/bus/pci/drivers/{driver}/module"] = Link(f"../../../../module/{driver}")
+    for name in ("veth0", "wg0", "br0"):
+        files[f"/sys/devices/virtual/net/{name}/carrier"] = "1\n"
+        files[f"/sys/class/net/{name}"] = Link(f"../../devices/virtual/net/{name}")
+    files |= {f"/sys/class/dmi/id/{name}": f"{value}\n" for name, value in (dmi or {}).items()}
+    for release in (distributions.D_NEW, distributions.D_OLD):
+        files[f"/usr/lib/modules/{release}/modules.builtin.modinfo"] = "crc16.alias=crc16\0"
+        files[f"/usr/lib/modules/{release}/modules.builtin"] = "kernel/lib/crc16.ko\n"
+    return asked(root, replace(layout, files=files))
+
+
+EC2 = {"sys_vendor": "Amazon EC2", "product_name": "m5.large"}
+
+
+@pytest.mark.parametrize(
+    ("drivers", "dmi", "level"),
+    [
+        (["ena"], EC2, "blocker"),
+        (["ena", "e1000"], EC2, "blocker"),  # neither has a driver
+        (["ena", "ahci"], EC2, "warning"),  # the other one has
+        (["ena"], {"sys_vendor": "Dell Inc.", "product_name": "PowerEdge R640"}, "warning"),
+        (["ena"], {"sys_vendor": "Microsoft Corporation", "product_name": "Virtual Machine"}, "warning"),
+        (["ena"], {}, "warning"),
+        (["ahci"], EC2, None),
+    ],
+)
+def test_a_network_that_the_new_kernel_cannot_drive(
+    tmp_path: Path, drivers: list[str], dmi: dict[str, str], level: str | None
+) -> None:
+    one = with_network(tmp_path, distributions.DEBIAN_BIOS, *drivers, dmi=dmi)
+    found = [each for each in tell(one) if each.id == "root-storage.network-driver-missing"]
+    assert {each.level for each in found} == ({level} if level else set())
+    assert not found or found[0].subject == "ena"
+    settings = replace(one.config, modules=replace(one.config.modules, optional=("ena", "e1000")))
+    found = [each for each in tell(replace(one, config=settings)) if each.level == "blocker"]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("dmi", "words"),
+    [
+        (EC2, "This is an EC2 instance (Nitro): its root file system comes through ahci, the network through sd_mod."),
+        ({"bios_version": "4.11.amazon", "sys_vendor": "Xen"}, "This is an EC2 instance (Xen): "),
+        ({"sys_vendor": "Google", "product_name": "Google Compute Engine"}, "This is a Google Compute Engine instance"),
+        ({"chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77"}, "This is an Azure virtual machine: "),
+        ({"sys_vendor": "Microsoft Corporation", "product_name": "Virtual Machine"}, "This is a Hyper-V guest: "),
+        ({"sys_vendor": "Microsoft Corporation", "product_name": "Surface Pro"}, ""),
+        ({"sys_vendor": "QEMU", "product_name": "Standard PC (Q35 + ICH9, 2009)"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_a_clouds_machine_goes_through(tmp_path: Path, dmi: dict[str, str], words: str) -> None:
+    found = tell(with_network(tmp_path, distributions.DEBIAN_BIOS, "sd_mod", dmi=dmi))
+    assert [(each.level, each.id) for each in found] == ([("note", "root-storage.platform")] if words else [])
+    assert not words or found[0].problem.startswith(words)
 
 
 def bare(root: Path, layout: layouts.Layout = distributions.DEBIAN_BIOS) -> Case:

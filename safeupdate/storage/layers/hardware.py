@@ -19,22 +19,29 @@ _DRIVERS = {"sd": "sd_mod", "mmcblk": "mmc_block", "vbd": "xen_blkfront", "vif":
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
-    driver, own = layer.facts.get("driver"), layer.facts.get("driver-name", "")
+    driver = layer.facts.get("driver")
     if driver is None or image.target is None:
         return
     why = f"it drives {layer.title}"
-    names = _of(image.target, driver, own, layer.facts.get("modalias", ""))
+    names = drivers(image.target, layer)
     if names:
         yield Requirement("module", names, True, why, layer)
-    elif driver and image.target.lists_aliases:
+    elif is_lost(image.target, layer):
         why = f"{why} today, and no other driver of this kernel says that it would"
         yield Requirement("module", (driver,), True, why, layer, met=False)
 
 
-def _of(target: Target, driver: str, own: str, modalias: str) -> tuple[str, ...]:
-    """The modules of which any one will do. The one that drives the device today is the only one where the target has
-    it and it still says so: another that says it, too, often leaves the device to it (usb-storage to uas, ata_generic
-    to ahci)."""
+def is_lost(target: Target, layer: Layer) -> bool:
+    """Whether a kernel surely has no driver for what a module drives today."""
+    return bool(layer.facts.get("driver")) and target.lists_aliases and not drivers(target, layer)
+
+
+def drivers(target: Target, layer: Layer) -> tuple[str, ...]:
+    """The modules of which any one will do; none where it is not known. The one that drives the device today is the
+    only one where the target has it and it still says so: another that says it, too, often leaves the device to it
+    (usb-storage to uas, ata_generic to ahci)."""
+    driver, own = layer.facts.get("driver", ""), layer.facts.get("driver-name", "")
+    modalias = layer.facts.get("modalias", "")
     said = target.by_alias(modalias) if modalias else ()
     known = target.by_name(driver) if driver else target.by_name(_DRIVERS.get(own, own))
     if driver and known == (driver,) and (not said or driver in said):
