@@ -56,10 +56,12 @@ def state(host: Host) -> State:
 def prepare(host: Host) -> State:
     """Make ready what a later hold overwrites, so that nothing has to be made in a hurry. Raises `NotDone`."""
     now = _Plan.of(host.machine)
+    if now.held is not None:
+        return _closed(now.held, _actual(host.machine))
     obstacle = _obstacle(host, now)
-    if obstacle is None and now.held is None and now.free.loader == grub.NAME:
+    if obstacle is None and now.free.loader == grub.NAME:
         grub.make(host, grub.path(now.free))
-    return state(host)
+    return obstacle or _FREE
 
 
 def close(host: Host, order: Order) -> State:
@@ -254,4 +256,4 @@ def _closed(held: Steering, plan: BootPlan) -> State:
     return State("closed", f'{words}; before it "{plan.next.title}" starts.')
 
 
-LEVER = Lever(NAME, "The boot loader's default", state, close, let_go)
+LEVER = Lever(NAME, "The boot loader's default", state, close, let_go, prepare=prepare)
