@@ -35,6 +35,9 @@ GRUB = "grub"
 _DEFAULT_NAMES = ("BOOTX64", "BOOTAA64", "BOOTRISCV64", "BOOTLOONGARCH64", "BOOTARM", "BOOTIA32")
 """Programs on the default path (section 3.5.1.1), those of 64-bit firmware first."""
 
+_OF_FIRMWARE = "firmware file"
+"""The node of a program that is a part of the firmware: its shell, its setup screen (UEFI PI, volume 3)."""
+
 _NETWORK = {"MAC", "IPv4", "IPv6", "URI", "Wi-Fi"}
 """Nodes of a device path that lead out of the machine."""
 
@@ -172,6 +175,8 @@ def _starts(world: _World, passed: list[str]) -> Iterator[_Start]:
             raise FormatError(f"the variable Boot{number:04X} has a form that is not understood")
         if option is None:
             passed.append(f"Boot{number:04X} does not exist")
+        elif once and _OF_FIRMWARE in option.option.nodes:
+            yield _Start(None, f'its own program "{option.option.description}"', None, option)
         elif option.option.application or (not option.option.active and not once):
             continue
         elif "fwupd" in (option.option.path or "") or b"f\0w\0u\0p\0d" in option.option.data:
@@ -240,6 +245,10 @@ def _started(world: _World, start: _Start) -> BootPlan:
     if start.option is not None and _NETWORK & set(start.option.option.nodes):
         finding = other.unsupported("its firmware from the network", start.option.name)
         return BootPlan(None, findings=(finding,), why=finding.problem)
+    if start.option is not None and start.path is None and _OF_FIRMWARE in start.option.option.nodes:
+        name = start.option.option.description
+        entry = BootEntry(name, start.option.name, name, start.option.name)
+        return BootPlan(name, (entry,), entry, "which waits for a person", menu=False)
     programs: list[str] = []
     for _ in range(_FOLLOWED):
         if start.path is None:

@@ -68,7 +68,9 @@ def check(case: Case) -> Iterator[Finding]:
             entry.title,
             f'The boot loader starts "{entry.title}" next, which is no Linux kernel of this machine ({entry.source}).',
             "This system does not come back by itself.",
-            remedy=_regenerate(case),
+            remedy=_regenerate(case)
+            if case.plan.menu or case.firmware.next is None
+            else Remedy("Take the choice of the next boot back.", (("efibootmgr", "--delete-bootnext"),)),
         )
         return
     yield from _file(case, entry, entry.kernel, "kernel")

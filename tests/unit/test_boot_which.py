@@ -91,6 +91,21 @@ def test_boot_next_comes_before_the_order(tmp_path: Path) -> None:
     assert "BootNext" in plan.why
 
 
+def test_a_program_of_the_firmware_is_chosen_once(tmp_path: Path) -> None:
+    inside = efi.node(4, 7, bytes(16)) + efi.node(4, 6, bytes(16))
+    for number, attributes in ((2, 1), (3, 0x109)):
+        shell = efi.option(None, partuuid=None, description="EFI Internal Shell", attributes=attributes, nodes=inside)
+        options = {1: SHIM, number: shell}
+        variables = efi.variables(order=[number, 1], current=1, options=options)
+        plan = find(tmp_path / f"{number} listed", efi.disks(), grub_files(), GRUB_ESP, variables)
+        assert starts(plan) == ("grub", A)
+        variables = efi.variables(order=[1, number], following=number, options=options)
+        plan = find(tmp_path / f"{number} next", efi.disks(), grub_files(), GRUB_ESP, variables)
+        assert plan.next is not None
+        assert (plan.next.title, plan.next.kernel) == ("EFI Internal Shell", None)
+        assert 'the firmware starts its own program "EFI Internal Shell" (BootNext, ' in plan.why
+
+
 def test_options_that_the_firmware_goes_past(tmp_path: Path) -> None:
     options = {
         1: efi.option("\\EFI\\systemd\\systemd-bootx64.efi", attributes=0),
