@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from safeupdate import __version__, closure
+from safeupdate import __version__, closure, steering
 from safeupdate.closure import MachineFiles
 from safeupdate.errors import FormatError, Missing, ProgramFailed, SafeupdateError, Unreadable, UsageError
 from safeupdate.formats import capture_manifest, cmdline, fstab, mountinfo
@@ -92,6 +92,7 @@ _CONFIGURATION = (
     "/etc/dkms",
     "/etc/safeupdate/safeupdate.toml",
     "/etc/safeupdate/safeupdate.toml.d",
+    steering.RECORD,
     f"{dpkg.DIRECTORY}/status",
     f"{dpkg.DIRECTORY}/updates",
     f"{dpkg.DIRECTORY}/diversions",

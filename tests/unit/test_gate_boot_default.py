@@ -40,6 +40,7 @@ from tests.unit.test_boot_grub import (
 )
 from tests.unit.test_boot_grub import SIMPLE as TARGET
 from tests.unit.test_boot_systemd_boot import entry as sd_entry
+from tests.unit.test_boot_which import GRUB_ESP, SHIM
 from tests.unit.test_steering import BIOS, CUSTOM, A, B, bios, sd_boot
 from tests.unit.trees import REAL_MACHINES, Content, Link, tree
 
@@ -255,6 +256,18 @@ def test_a_btrfs_subvolume(tmp_path: Path) -> None:
     assert close(it).position == "closed"
     assert starts(it) == FALLBACK
     assert ("sync", "-f", CUSTOM) in ran(it)
+
+
+@pytest.mark.parametrize("secure_boot", [False, True])
+def test_grub_on_uefi(tmp_path: Path, secure_boot: bool) -> None:
+    text = (DATA / "debian-12.cfg").read_text().replace(UUID, "1" * 8)
+    variables = efi.variables(order=[1], current=1, options={1: SHIM}, secure_boot=secure_boot)
+    it = host(tree(tmp_path, {**efi.disks(), **debian(text.encode()), **GRUB_ESP, **variables}))
+    before, fallback = starts(it), FALLBACK.replace(UUID, "1" * 8)
+    assert close(it, fallback).position == "closed"
+    assert starts(it) == fallback
+    boot_default.let_go(it)
+    assert starts(it) == before
 
 
 @pytest.mark.skipif(shutil.which("grub-script-check") is None, reason="GRUB's checker is not installed")

@@ -10,6 +10,7 @@ import pytest
 
 from safeupdate import fingerprint, kernels, steering
 from safeupdate.boot import find_plan
+from safeupdate.capture import capture
 from safeupdate.errors import FormatError
 from safeupdate.fingerprint import Hasher
 from safeupdate.judge import judge
@@ -141,6 +142,16 @@ def test_a_variable_that_somebody_else_set_is_theirs(tmp_path: Path, files: dict
 def test_a_record_whose_variable_has_another_value_holds_nothing(tmp_path: Path) -> None:
     assert steering.read(sd_boot(tmp_path / "other", record(), LoaderEntryDefault=B)) is None
     assert steering.read(sd_boot(tmp_path / "none", record())) is None
+
+
+@pytest.mark.parametrize("loader", ["grub", "systemd-boot"])
+def test_a_capture_tells_it_too(tmp_path: Path, loader: str) -> None:
+    grub = loader == "grub"
+    held = {CUSTOM: steering.hold(FALLBACK)} if grub else {**record(B), **efi.variables(LoaderEntryDefault=A)}
+    machine = bios(tmp_path / "machine", held) if grub else sd_boot(tmp_path / "machine", held)
+    capture(machine, str(tmp_path / "capture"), boot=False)
+    found = steering.read(Machine.tree(str(tmp_path / "capture")))
+    assert found == steering.read(machine) is not None
 
 
 # -- the plan without it, and under it -----------------------------------------------------------------------------
