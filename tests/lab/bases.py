@@ -158,7 +158,7 @@ class Base:
         source = self.root_source or f"UUID={root.uuid}"
         lines = [f"{source} / {root.fstype} {self.options} 0 {int(root.fstype == 'ext4')}"]
         lines += [f"{source} {point} {root.fstype} defaults,subvol={name} 0 0" for name, point in self.subvolumes]
-        for part in self.parts:
+        for part in sorted(self.parts, key=lambda part: part.point):
             if part.point == "/":
                 continue
             if part.fstype == "vfat":
