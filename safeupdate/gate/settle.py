@@ -380,7 +380,8 @@ class _Run:
         undecided = gate.verdict in ("pending", "unknown") and gate.cause != "allowed"
         age = _age(gate.since, self.host.now())
         overdue = undecided and age >= timedelta(seconds=configuration.seconds(self.config.gate.deadline))
-        return replace(gate, overdue=overdue, why=_why(gate))
+        gate = replace(gate, overdue=overdue)
+        return replace(gate, why=_why(gate))
 
     def _allowed(self, parts: Mapping[str, str]) -> str | None:
         allowed = self._permits[0]
