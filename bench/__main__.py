@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 import machines
+from bench import disks
 from machines.build import cache
 
 SAMPLE = "debian12"
@@ -24,7 +25,7 @@ PACKED_SAMPLE = "debian13"
 RUNS = 5
 MODULE_RUNS = 3
 """Runs over all modules: each takes seconds."""
-DKMS_RUNS = 11
+ADDED_RUNS = 11
 """What is measured is a small part of what two runs differ by anyway."""
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "safeupdate")
 LARGE = 1500 << 20
@@ -34,7 +35,8 @@ MEMORY_LIMIT = 120  # MB
 CHECK_FACTOR, CHECK_EXTRA = 1.5, 0.15
 SIGNATURES_EXTRA = 0.3
 VERSION_EXTRA = 0.060
-DKMS_EXTRA = 0.1
+DKMS_EXTRA, STORAGE_EXTRA = 0.1, 0.2
+DISKS_LIMIT = 2
 MODINFO_FACTOR, PACKED_FACTOR, AGAIN_FACTOR, KEYS_EXTRA = 7, 1.15, 10, 0.1
 
 # Runs the program in this process, then tells its peak (VmHWM is of this program alone, from its exec on) and the
@@ -100,6 +102,20 @@ for _ in range(2):
 print(seconds, unpacking, len(found.certificates))
 """
 
+# Prints the seconds that it takes to find what the root of a machine lies on, and how many layers that has.
+_STACKS = """
+import sys, time
+from safeupdate.machine import Machine
+from safeupdate.storage import stack
+from safeupdate.volumes import Volumes
+machine = Machine.tree(sys.argv[1])
+start = time.perf_counter()
+found = stack.of(machine, Volumes(machine), command_line="root=/dev/mapper/vg-root")
+layers = sum(1 for one in found for _ in one.walk())
+lines = sum(len(one.lines()) for one in found)
+print(time.perf_counter() - start, layers)
+"""
+
 # Verifies the signature of one module again and again, and prints the seconds that once takes.
 _SIGNATURE = """
 import sys, time
@@ -138,11 +154,14 @@ def main() -> int:
         os.unlink(newest)
         shutil.copyfile(large, newest)
         _memory(f"check, an image of {LARGE >> 20} MB unpacked", tree)
-    print(
-        f"\nwhat dkms adds to check; limit {DKMS_EXTRA} s; medians of {DKMS_RUNS} runs with it, each beside one without"
-    )
-    for sample in (SAMPLE, f"{SAMPLE}-dkms", f"{PACKED_SAMPLE}-dkms"):
-        _dkms(sample)
+    for part, limit, samples in (
+        ("dkms", DKMS_EXTRA, (SAMPLE, f"{SAMPLE}-dkms", f"{PACKED_SAMPLE}-dkms")),
+        ("root-storage", STORAGE_EXTRA, (SAMPLE, PACKED_SAMPLE)),
+    ):
+        print(f"\nwhat {part} adds to check; limit {limit} s; medians of {ADDED_RUNS} runs, each beside one without it")
+        for sample in samples:
+            _added(part, sample)
+    _disks()
     for sample in (SAMPLE, PACKED_SAMPLE):
         _modules(sample)
     return 0
@@ -199,14 +218,24 @@ def _without(skipped: str, tree: str) -> list[str]:
     return ["sh", "-c", f"cd {drop_ins} && mv off x.toml; {check}; mv x.toml off"]
 
 
-def _dkms(sample: str) -> None:
+def _added(part: str, sample: str) -> None:
     with machines.copy(sample) as tree:
         machines.add_facts(tree, sample)
-        skipping = _without("dkms", tree)
+        skipping = _without(part, tree)
         checking = [word.replace("x.toml", "x") for word in skipping]  # the same commands, with a file that is not read
-        pairs = [(_seconds(skipping), _seconds(checking)) for _ in range(DKMS_RUNS + 1)]
+        pairs = [(_seconds(skipping), _seconds(checking)) for _ in range(ADDED_RUNS + 1)]
     added, processors = (statistics.median(usual[n] - without[n] for without, usual in pairs[1:]) for n in (0, 1))
     print(f"{sample:14} {added:7.3f} s, processors {processors:6.3f} s")
+
+
+def _disks() -> None:
+    """The way to a root on many disks, in fresh interpreters."""
+    with tempfile.TemporaryDirectory() as tree:
+        disks.make(tree)
+        found = [_run_python(_STACKS, [tree], dict(os.environ)) for _ in range(RUNS + 1)][1:]
+    seconds = statistics.median(took for took, _ in found)
+    print(f"\n{disks.DISKS} disks, {disks.DEVICES} multipath devices: {seconds:.3f} s   limit {DISKS_LIMIT} s")
+    assert all(layers > disks.DISKS + disks.DEVICES for _, layers in found)
 
 
 def _seconds(command: Sequence[str]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ one thing: modprobe stops at the first list that has an answer, while here all o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import translate
 from functools import cached_property, lru_cache
@@ -40,7 +40,8 @@ class Target:
     def __init__(self, tree: ModuleTree) -> None:
         self.tree = tree
         self._machine = tree.kernel.machine
-        self._answers: dict[str, tuple[str, ...]] = {}
+        self._answers: dict[str, tuple[str, ...]] = {}  # 2,000 disks ask the same
+        self._firmware: dict[str, tuple[str, ...]] = {}
 
     def by_name(self, name: str) -> tuple[str, ...]:
         """The modules that go by a name, in the kernel's spelling: the one that has it, else those that answer to it,
@@ -53,7 +54,7 @@ class Target:
     def by_alias(self, alias: str) -> tuple[str, ...]:
         """The modules with an alias that fits: a modalias of sysfs, `fs-ext4`, `crypto-crc32c`. Loadable ones come
         first. Empty: none, or one that is built into a kernel before 5.2, which does not list its aliases."""
-        if alias not in self._answers:  # 2,000 disks have the same one
+        if alias not in self._answers:
             wanted = _spelled(alias[:_ALIAS_LIMIT])
             self._answers[alias] = tuple(dict.fromkeys(self._fitting(wanted)))
         return self._answers[alias]
@@ -101,13 +102,14 @@ class Target:
     def firmware(self, name: str) -> tuple[str, ...]:
         """The files that a module and those that it depends on may load, below lib/firmware, as they list them. Empty
         where they cannot be looked into."""
-        found: list[str] = []
-        for module in (name, *self.closure(name)):
-            path = self.tree.chosen(module)
-            if path is not None:
-                with suppress(FormatError, Missing, NoDecoder, Unreadable), self.tree.open(path) as content:
-                    found += elf.module(content).modinfo.get("firmware", ())
-        return tuple(found)
+        if name not in self._firmware:
+            self._firmware[name] = tuple(self._listed_firmware((name, *self.closure(name))))
+        return self._firmware[name]
+
+    def _listed_firmware(self, names: Iterable[str]) -> Iterator[str]:
+        for path in filter(None, map(self.tree.chosen, names)):
+            with suppress(FormatError, Missing, NoDecoder, Unreadable), self.tree.open(path) as content:
+                yield from elf.module(content).modinfo.get("firmware", ())
 
     @cached_property
     def _of_processors(self) -> frozenset[str]:
