@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -237,6 +238,17 @@ def test_menus_of_real_machines(tmp_path: Path, boot: Path) -> None:
         assert starts(it) == entry.id
     boot_default.let_go(it)
     assert starts(it) == before
+
+
+def test_a_menu_without_submenus(tmp_path: Path) -> None:
+    """GRUB_DISABLE_SUBMENU."""
+    text = re.sub(r"^submenu .*\n((?:.*\n)*?)^}\n", r"\1", (DATA / "debian-12.cfg").read_text(), flags=re.MULTILINE)
+    it = host(bios(tmp_path, debian(text.encode())))
+    flat = f"gnulinux-{OLD}-advanced-{UUID}"
+    assert close(it, flat).position == "closed"
+    assert starts(it) == flat
+    boot_default.let_go(it)
+    assert starts(it) == TARGET
 
 
 def test_a_boot_of_its_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from safeupdate.fingerprint import Hasher
 from safeupdate.judge import judge
 from safeupdate.machine import Machine
 from safeupdate.render.text import render
+from safeupdate.report import Verdict
 from safeupdate.steering import OFF, SIZE, Steering
 from safeupdate.volumes import Volumes
 from tests.unit import efi, test_boot_systemd_boot
+from tests.unit.reports import FULL
 from tests.unit.test_boot_grub import DATA, FALLBACK, NEW, OLD, SIMPLE, debian, mounted, ubuntu
 from tests.unit.trees import Content, Link, tree, x86_image
 
@@ -234,6 +237,26 @@ def test_the_report_is_about_the_kernel_that_was_meant(tmp_path: Path) -> None:
     text = " ".join(render(held).split())
     assert text.startswith(("UNSAFE", "UNKNOWN"))
     assert f"safeupdate holds the default on {OLD}, which starts next." in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (
+            "safe",
+            f"SAFE: {NEW} may boot, and everything it needs is there. Still safeupdate holds the default on {OLD}",
+        ),
+        (
+            "unsafe",
+            f"UNSAFE: {NEW} will fail to boot or lose something it needs; safeupdate holds the default on {OLD}",
+        ),
+        ("unknown", f"UNKNOWN: whether {NEW} comes up could not be told; safeupdate holds the default on {OLD}"),
+    ],
+)
+def test_the_first_sentence_says_what_starts(verdict: Verdict, text: str) -> None:
+    target = replace(FULL.target, kernel=NEW, actual_next=FALLBACK, actual_kernel=OLD)
+    report = replace(FULL, verdict=verdict, target=target, checks=())
+    assert " ".join(render(report).split()).startswith(f"{text}, which starts next. ")
 
 
 def test_a_hold_on_an_entry_that_is_gone_leads_nowhere(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def close(host: Host, order: Order) -> State:
         # A record has room for one value of ours: killed between the two, it would be taken for somebody else's.
         _take(host, now.held)
     if wanted != now.held or not _recorded(host.machine):
-        record.store(host, Record(NAME, wanted.old, _new(wanted), order.why, host.now().isoformat()))
+        record.store(host, Record(NAME, wanted.old, _new(wanted), order.why, host.now().isoformat(timespec="seconds")))
     if wanted != now.held:
         _put(host, wanted)
     actual = _actual(host.machine)
