@@ -57,6 +57,8 @@ rm /mnt/root/lab-install.sh
 for name in dev proc sys run; do mount --bind /$name /mnt/$name; done
 cat > /mnt/root/rest.sh <<'OUTER'
 @REST@
+# What is packed best takes half an hour in an emulated machine.
+echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf
 update-initramfs -u -k all
 OUTER
 chroot /mnt sh -eux /root/rest.sh
