@@ -302,7 +302,8 @@ class _Run:
         for lever in reversed(self.levers):
             if moves[lever.name] == "open":
                 states[lever.name] = self._ask(lever, lever.open, acts=True)
-                if armed and used[lever.name] and lever.prepare is not None:
+                ready = armed and used[lever.name] and states[lever.name].position == "open"
+                if ready and lever.prepare is not None:
                     states[lever.name] = self._ask(lever, lever.prepare, acts=True)
                 if states[lever.name].position == "closed":
                     self._problem(f"The lever {lever.name} still holds: {states[lever.name].words}")
