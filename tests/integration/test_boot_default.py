@@ -18,10 +18,13 @@ from typing import Callable
 
 import pytest
 
+import machines
 from safeupdate import steering
+from safeupdate.gate import state
 from safeupdate.gate.host import Host
 from safeupdate.gate.lever import Order
 from safeupdate.gate.levers import boot_default
+from safeupdate.gate.settle import settle
 from safeupdate.judge import judge
 from safeupdate.machine import Completed, Machine
 from safeupdate.render.text import render
@@ -60,6 +63,46 @@ def test_a_machine_that_would_not_come_back(name: str, copy_of: Callable[[str], 
     assert "taken by itself" in words
     assert boot_default.let_go(host).position == "open"
     assert judged(machine) == before
+
+
+@pytest.mark.machines
+def test_settle_holds_it_and_lets_it_go(copy_of: Callable[[str], str]) -> None:
+    """The hold is no change of what was judged: nothing is judged again for it."""
+    root = Path(copy_of("debian12"))
+    machines.add_facts(str(root), "debian12")
+    for directory in ("run", "var/lib", "proc/sys/kernel/random"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    (root / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
+    looks = 0
+
+    def look() -> Report:
+        nonlocal looks
+        looks += 1
+        return judge(Machine(str(root), live=True))
+
+    def settled() -> tuple[str, str, bool, int]:
+        gate = settle(host(), look, levers=(boot_default.LEVER,))
+        assert not gate.problems
+        return gate.verdict, gate.levers["boot-default"].position, steering.read(host().machine) is not None, looks
+
+    def host() -> Host:
+        machine = Machine(str(root), live=True)
+        return Host(machine, lambda: datetime.now(timezone.utc), lambda *_: Completed(0, b"", b""))
+
+    state.remember(host(), state.Memory(mode="armed"))
+    assert settled() == ("safe", "open", False, 1)
+    assert settled() == ("safe", "open", False, 1)
+    assert (root / steering.CUSTOM[0][1:]).read_bytes() == steering.OFF
+    image = max(root.glob("boot/initrd.img-*"))
+    image.rename(root / "kept")
+    assert settled() == ("unsafe", "closed", True, 2)
+    assert settled() == ("unsafe", "closed", True, 2)
+    with open(root / "etc/fstab", "a", encoding="ascii") as file:
+        file.write("# looked at\n")
+    assert settled() == ("unsafe", "closed", True, 3)
+    (root / "kept").rename(image)
+    assert settled() == ("safe", "open", False, 4)
+    assert settled() == ("safe", "open", False, 4)
 
 
 # -- GRUB itself -------------------------------------------------------------------------------------------------
