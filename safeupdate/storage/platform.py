@@ -35,6 +35,9 @@ nothing to explain."""
 _CARRIERS = frozenset({"sd_mod", "sd", "virtio_pci", "virtio-pci", "pci"})
 """Drivers that tell nothing of how a disk is attached."""
 
+_LIMIT = 10_000
+"""Interfaces that are looked at: a host of containers has some thousands, nearly all of them without a device."""
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -62,14 +65,13 @@ def of(machine: Machine) -> Platform | None:
 def adapters(machine: Machine) -> tuple[Layer, ...]:
     """The network interfaces of hardware, or of what a hypervisor shows as such, that have a carrier now. What has no
     device is none of them: bridges, bonds, tunnels, the ends of containers."""
-    devices = Devices(machine)
+    devices, top = Devices(machine), "/sys/class/net"
     try:
-        found = map(devices.interface, machine.listdir("/sys/class/net"))
-        return tuple(
-            one for one in found if "driver" in one.facts and _read(machine, f"{one.facts['sysfs']}/carrier") == "1"
-        )
+        names = [name for name in machine.listdir(top)[:_LIMIT] if machine.exists(f"{top}/{name}/device")]
     except Unreadable:
         return ()
+    found = map(devices.interface, (name for name in names if _read(machine, f"{top}/{name}/carrier") == "1"))
+    return tuple(one for one in found if "driver" in one.facts)
 
 
 def words(layers: Iterable[Layer]) -> str:

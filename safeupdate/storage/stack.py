@@ -186,7 +186,8 @@ class _Stacks:
     def early(self) -> Iterator[Stack]:
         """What fstab says must be mounted before the root file system is used."""
         for line in self._volumes.fstab:
-            if "x-initrd.mount" in line.options and line.point not in ("/", "/usr") and "noauto" not in line.options:
+            needed = "x-initrd.mount" in line.options and not {"noauto", "nofail"}.intersection(line.options)
+            if needed and line.point not in ("/", "/usr"):
                 source = self._mounted(line.point) or self._listed(line.point)
                 if source is not None:
                     yield self._stack(line.point, self._file_system(line.point, source))

@@ -528,10 +528,10 @@ def test_a_disk_at_a_sata_controller(tmp_path: Path) -> None:
     )
 
 
-def test_an_nvme_disk_behind_intels_vmd(tmp_path: Path) -> None:
+def behind_vmd() -> dict[str, Content]:
     vmd = f"{PCI}/0000:00:0e.0"
     disk = f"{vmd}/pci10000:e0/10000:e0:06.0/10000:e1:00.0"
-    files = {
+    return {
         **driven(vmd, "pci", "vmd", "vmd"),
         **driven(f"{vmd}/pci10000:e0/10000:e0:06.0", "pci", "pcieport"),
         **driven(disk, "pci", "nvme", "nvme"),
@@ -539,8 +539,11 @@ def test_an_nvme_disk_behind_intels_vmd(tmp_path: Path) -> None:
         **block(f"{disk}/nvme/nvme0/nvme0n1"),
         **mounted("/dev/nvme0n1"),
     }
+
+
+def test_an_nvme_disk_behind_intels_vmd(tmp_path: Path) -> None:
     assert (
-        drawn(tree(tmp_path, files))
+        drawn(tree(tmp_path, behind_vmd()))
         == """/
 └─ file system ext4
    └─ NVMe disk nvme0n1
@@ -549,10 +552,10 @@ def test_an_nvme_disk_behind_intels_vmd(tmp_path: Path) -> None:
     )
 
 
-def test_an_nvme_disk_with_two_paths(tmp_path: Path) -> None:
+def nvme_paths() -> dict[str, Content]:
     system, local = "/sys/devices/virtual/nvme-subsystem/nvme-subsys0", f"{PCI}/0000:01:00.0/nvme/nvme0"
     remote = "/sys/devices/virtual/nvme-fabrics/ctl/nvme1"
-    files: dict[str, Content] = {
+    return {
         **block(f"{system}/nvme0n1"),
         **block(f"{system}/nvme0n1/nvme0n1p1", partition=True),
         f"{system}/nvme0": Link(local),
@@ -563,7 +566,10 @@ def test_an_nvme_disk_with_two_paths(tmp_path: Path) -> None:
         **interface("eth0", "e1000e", 7),
         **mounted("/dev/nvme0n1p1"),
     }
-    found = root(tree(tmp_path, files))
+
+
+def test_an_nvme_disk_with_two_paths(tmp_path: Path) -> None:
+    found = root(tree(tmp_path, nvme_paths()))
     assert kinds(found)[2:] == ["disk nvme0n1", "controller 0000:01:00.0", "controller nvme1", "network eth0"]
     assert layer(found, "nvme1").facts["carrier"] == "nvme_tcp"
     assert layer(found, "eth0").facts["modalias"] == "pci:e1000e"
@@ -638,18 +644,21 @@ def test_a_usb_disk(tmp_path: Path) -> None:
     assert layer(found, "2-1:1.0").facts["modalias"].startswith("usb:v152D")
 
 
-def test_a_memory_card(tmp_path: Path) -> None:
+def memory_card() -> dict[str, Content]:
     host = "/sys/devices/platform/soc/fe340000.mmc"
     card = f"{host}/mmc_host/mmc0/mmc0:aaaa"
-    files = {
+    return {
         **driven(host, "platform", "sdhci-iproc", "sdhci_iproc"),
         **driven(card, "mmc", "mmcblk", "mmc_block"),
         **block(f"{card}/block/mmcblk0"),
         **block(f"{card}/block/mmcblk0/mmcblk0p2", partition=True),
         **mounted("/dev/mmcblk0p2"),
     }
+
+
+def test_a_memory_card(tmp_path: Path) -> None:
     assert (
-        drawn(tree(tmp_path, files))
+        drawn(tree(tmp_path, memory_card()))
         == """/
 └─ file system ext4
    └─ partition mmcblk0p2
@@ -658,11 +667,11 @@ def test_a_memory_card(tmp_path: Path) -> None:
     )
 
 
-def test_a_disk_of_hyper_v(tmp_path: Path) -> None:
+def hyper_v() -> dict[str, Content]:
     bus = "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0004:00/VMBUS:00"
     channel = f"{bus}/f8b3781a-1e82-4818-a1c3-63d806ec15bb"
     unit = f"{channel}/host0/target0:0:0/0:0:0:0"
-    files = {
+    return {
         **driven(bus, "acpi", "hv_vmbus", "hv_vmbus"),
         f"{bus}/modalias": "acpi:VMBUS:VMBus:\n",
         **driven(channel, "vmbus", "hv_storvsc", "hv_storvsc"),
@@ -671,7 +680,10 @@ def test_a_disk_of_hyper_v(tmp_path: Path) -> None:
         **block(f"{unit}/block/sda"),
         **mounted("/dev/sda"),
     }
-    found = root(tree(tmp_path, files))
+
+
+def test_a_disk_of_hyper_v(tmp_path: Path) -> None:
+    found = root(tree(tmp_path, hyper_v()))
     assert layer(found, "sda").title == "Hyper-V disk sda"
     assert [one.facts["driver"] for one in found.walk() if "driver" in one.facts] == [
         "sd_mod",
@@ -680,14 +692,17 @@ def test_a_disk_of_hyper_v(tmp_path: Path) -> None:
     ]
 
 
-def test_a_disk_of_xen(tmp_path: Path) -> None:
-    files = {
+def xen() -> dict[str, Content]:
+    return {
         **driven("/sys/devices/vbd-51712", "xen", "vbd", "xen-blkfront"),
         "/sys/devices/vbd-51712/modalias": "xen:vbd\n",
         **block("/sys/devices/vbd-51712/block/xvda"),
         **mounted("/dev/xvda"),
     }
-    found = root(tree(tmp_path, files))
+
+
+def test_a_disk_of_xen(tmp_path: Path) -> None:
+    found = root(tree(tmp_path, xen()))
     assert kinds(found)[1:] == ["disk xvda"]
     assert (layer(found, "xvda").facts["modalias"], layer(found, "xvda").title) == ("xen:vbd", "Xen disk xvda")
 

@@ -52,6 +52,8 @@ def _stops(top: Layer, image: Image, lost: frozenset[Layer]) -> bool:
 def _spare(layer: Layer, image: Image) -> int:
     """How many of the layers right below one may be missing."""
     others = max(len(layer.below) - 1, 0)
+    if layer.kind == "disk":
+        return others  # the controllers by which the kernel itself reaches an NVMe disk
     level = layer.facts.get("level", "")
     waits = layer.kind in ("lvm-raid", "lvm-mirror") and image.generator != "dracut"
     if layer.kind not in ("lvm-mirror", "lvm-raid", "md", "multipath") or waits:
