@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 
 from safeupdate.gate.host import Host, NotDone
@@ -19,9 +18,6 @@ NOLOGIN = "/run/nologin"
 
 _OFFLINE_UPDATES = ("/system-update", "/etc/system-update")
 """Asks for an update with all else stopped, at the next start (systemd.offline-updates(7))."""
-
-_DEFAULT_TARGET = "/run/systemd/generator.early/default.target"
-"""Where systemd-system-update-generator(8) leads a start to that update. It stays when the request is gone."""
 
 _GOING_DOWN = b"System is going down."
 """With this begins the file that logind and systemd-user-sessions write; another is an administrator's own."""
@@ -43,14 +39,11 @@ def runs(machine: Machine) -> bool:
 
 
 def offline_update(host: Host) -> bool:
-    """Whether an offline update is asked for or under way. It ends with a reboot that nothing may stop."""
-    machine = host.machine
-    if any(machine.stat(path, follow=False) is not None for path in _OFFLINE_UPDATES):
-        return True
-    if (
-        machine.is_link(_DEFAULT_TARGET)
-        and posixpath.basename(machine.readlink(_DEFAULT_TARGET)) == "system-update.target"
-    ):
+    """Whether an offline update is asked for or under way. It ends with a reboot that nothing may stop.
+
+    Its first step is to take the request away; its target then waits to be reached, or is.
+    """
+    if any(host.machine.stat(path, follow=False) is not None for path in _OFFLINE_UPDATES):
         return True
     shown = show(host, "system-update.target", "ActiveState", "Job")
     return shown.get("ActiveState") not in ("inactive", "failed") or bool(shown.get("Job"))

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Becomes the systemd of a machine's tree, as process 1 of namespaces of its own, in which `unshare` started it.
-# usage: init.sh TREE CGROUP    prints the number that it has on the host as soon as all is mounted
+# usage: init.sh TREE FILES CGROUP    FILES: a tree of what is there too, before that of TREE
+# It prints the number that it has on the host, as soon as all is mounted.
 set -eu
-tree=$1
-if [ $# -eq 2 ]; then
-	echo 0 > "$2/cgroup.procs"
-	exec unshare --cgroup -- "$0" "$tree"
+tree=$1 files=$2
+if [ $# -eq 3 ]; then
+	echo 0 > "$3/cgroup.procs"
+	exec unshare --cgroup -- "$0" "$tree" "$files"
 fi
 read -r number _ < /proc/self/stat
 
@@ -14,7 +15,7 @@ cd "$tree"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/changes /mnt/work /mnt/root
-mount -t overlay -o lowerdir=.,upperdir=/mnt/changes,workdir=/mnt/work overlay /mnt/root
+mount -t overlay -o lowerdir="$files":.,upperdir=/mnt/changes,workdir=/mnt/work overlay /mnt/root
 cd /mnt/root
 
 # As https://systemd.io/CONTAINER_INTERFACE asks for it; what belongs to the host's kernel is read-only.
@@ -52,4 +53,4 @@ rmdir /mnt/host
 echo "$number"
 exec env -i container=rig PATH=/usr/sbin:/usr/bin:/sbin:/bin setpriv \
 	--bounding-set=-sys_module,-sys_rawio,-sys_time,-syslog,-mac_admin,-mac_override,-audit_control \
-	/lib/systemd/systemd --unit=multi-user.target < /dev/null > /dev/null 2>&1
+	/lib/systemd/systemd < /dev/null > /dev/null 2>&1

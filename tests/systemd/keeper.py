@@ -1,6 +1,6 @@
 """Holds one rig, and takes away what it leaves, whatever ends the test.
 
-usage: keeper.py TREE    prints the number of the rig's process 1 on the host, and how that ended, as Popen.returncode
+usage: keeper.py TREE FILES   prints the number of the rig's process 1 on the host, then how it ended (as Popen)
 
 It ends the rig when its standard input does, which is when the test's process is gone. If the keeper itself is killed,
 the kernel kills `unshare` (PR_SET_PDEATHSIG), and that its process 1, and with this go all of its processes and mounts;
@@ -23,12 +23,12 @@ _NAME = "safeupdate-rig."
 _NAMESPACES = ("--pid", "--mount", "--uts", "--ipc", "--net")
 
 
-def main(tree: str) -> int:
+def main(tree: str, files: str) -> int:
     """Start the rig and wait for its end."""
     cgroup = _make(_own_cgroup())
     try:
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--fork", "--kill-child", "--"]
-        rig = subprocess.Popen([*command, _INIT, tree, cgroup], stdin=subprocess.DEVNULL)
+        rig = subprocess.Popen([*command, _INIT, tree, files, cgroup], stdin=subprocess.DEVNULL)
         select.select([os.pidfd_open(rig.pid), sys.stdin.fileno()], [], [])
         rig.kill()
         code = rig.wait()
@@ -83,4 +83,4 @@ def _remove(cgroup: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

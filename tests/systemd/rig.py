@@ -17,8 +17,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -99,17 +100,21 @@ class Rig:
 
 
 @contextlib.contextmanager
-def started(name: str) -> Iterator[Rig]:
-    """A rig of the tree of this machine (`machines`), started, and gone at the end. Skips the test where there can be
-    none."""
+def started(name: str, files: Mapping[str, bytes] | None = None) -> Iterator[Rig]:
+    """A rig of the tree of this machine (`machines`) with these files too, started, and gone at the end.
+
+    Skips the test where there can be none.
+    """
     _skip_where_impossible()
     try:
         tree = machines.root(name)
     except BuildError as error:
         pytest.skip(str(error))
     with contextlib.ExitStack() as stack:
+        front = stack.enter_context(tempfile.TemporaryDirectory(prefix="rig."))
+        _lay(front, files or {})
         keeper = subprocess.Popen(
-            [sys.executable, "-I", _KEEPER, tree],
+            [sys.executable, "-I", _KEEPER, tree, front],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C ends the tests, and the keeper then takes the rig away
@@ -137,6 +142,17 @@ def started(name: str) -> Iterator[Rig]:
         )
         _wait(rig)
         yield rig
+
+
+def _lay(directory: str, files: Mapping[str, bytes]) -> None:
+    """Make the files below a directory, scripts so that they can be run. Their directories are for everyone."""
+    os.chmod(directory, 0o755)
+    for path, data in files.items():
+        place = directory + path
+        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        with open(place, "wb") as file:
+            file.write(data)
+        os.chmod(place, 0o755 if data.startswith(b"#!") else 0o644)
 
 
 def _wait(rig: Rig) -> None:
