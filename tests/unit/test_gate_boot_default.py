@@ -451,6 +451,19 @@ def test_our_file_was_removed(tmp_path: Path) -> None:
     assert record.read(it.machine, "boot-default") is None
 
 
+def test_a_boot_that_is_not_mounted_may_still_hold(tmp_path: Path) -> None:
+    it = host(bios(tmp_path, {}))
+    close(it)
+    (tmp_path / "boot").rename(tmp_path / "unmounted")
+    it = host(Machine.tree(str(tmp_path)))
+    state = boot_default.let_go(it)
+    assert (state.position, "/boot/grub is not there to be seen" in state.words) == ("refused", True)
+    assert record.read(it.machine, "boot-default") is not None
+    (tmp_path / "unmounted").rename(tmp_path / "boot")
+    assert boot_default.let_go(host(Machine.tree(str(tmp_path)))).position == "open"
+    assert (custom(it), record.read(it.machine, "boot-default")) == (OFF, None)
+
+
 def test_the_fallback_s_kernel_was_removed(tmp_path: Path) -> None:
     it = host(bios(tmp_path, {}))
     close(it)
@@ -571,7 +584,7 @@ def test_an_entry_that_bootctl_does_not_list(tmp_path: Path) -> None:
         other = Host(it.machine, it.now, lambda *_, answer=answer: Completed(0, answer, b""))
         assert close(other, A).position == "refused"
     it.runner.code = 1
-    assert close(it, A) == State("refused", "The default cannot be held: bootctl list: Failed to do it..")
+    assert close(it, A) == State("refused", "The default cannot be held: bootctl list: Failed to do it.")
     assert record.read(it.machine, "boot-default") is None
 
 

@@ -116,6 +116,9 @@ def let_go(host: Host) -> State:
         return _forgotten(host)
     if left is None:
         return _FREE
+    hidden = grub.hidden(host.machine, left)
+    if hidden:
+        return State("refused", f"Whether the default is still held is not known: {hidden} is not there to be seen.")
     changed = grub.changed(host.machine, left) or systemd_boot.changed(host.machine, left)
     return _forgotten(host, State("not-ours", changed) if changed else _FREE)
 

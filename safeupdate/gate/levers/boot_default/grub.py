@@ -51,12 +51,23 @@ def obstacle(machine: Machine, plan: BootPlan) -> State | None:
     return None
 
 
+def hidden(machine: Machine, left: Record) -> str:
+    """The directory that our file was written to, where it is not there: on a /boot that is not mounted. Else empty."""
+    directory = _place(left).rpartition("/")[0]
+    return directory if directory and not machine.is_dir(directory) else ""
+
+
 def changed(machine: Machine, left: Record) -> str:
     """What somebody else made of our file, after a hold that is over; empty where nothing."""
-    place = left.new.get("path") if isinstance(left.new, dict) else None
-    if not isinstance(place, str) or _ours(machine, place):
+    place = _place(left)
+    if not place or _ours(machine, place):
         return ""
     return f"{place} was changed by somebody else while it held the default, and is left as it is."
+
+
+def _place(left: Record) -> str:
+    place = left.new.get("path") if isinstance(left.new, dict) else None
+    return place if isinstance(place, str) else ""
 
 
 def _ours(machine: Machine, place: str) -> bool:

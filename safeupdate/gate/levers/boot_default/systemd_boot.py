@@ -94,4 +94,4 @@ def _listed(host: Host) -> set[str]:
 
 def _last_line(text: bytes) -> str:
     lines = text.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it failed, and said nothing"
+    return lines[-1].rstrip(".") if lines else "it failed, and said nothing"
