@@ -31,7 +31,7 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write it down, settle, and say how the gate stands."""
     from safeupdate.gate import permits
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.render import visible
 
     reason = (arguments.reason or "").strip()

@@ -43,7 +43,7 @@ def run(_: argparse.Namespace) -> int:
 def answer(machine: Machine, gate: Gate) -> int:
     """kured's exit code, with a line for its log."""
     from safeupdate.gate.need import reboot_needed
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.render import visible
 
     needed = reboot_needed(machine, gate)

@@ -43,7 +43,7 @@ def reboot(host: Host, gate: Gate, *, if_needed: bool, if_safe: bool) -> int:
     """Reboot as the gate lets it, and return the exit code."""
     from safeupdate.errors import SafeupdateError
     from safeupdate.gate.need import reboot_needed
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.render import visible
 
     needed = reboot_needed(host.machine, gate)

@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write it down, settle, and say what starts."""
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.render import visible
 
     host = acting()

@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Settle, and say how the gate stands. In a container or a chroot there is nothing to do, which is no error."""
     from safeupdate import surroundings
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.machine import Machine
     from safeupdate.render import visible
 

@@ -76,7 +76,7 @@ def as_json(gate: Gate | None, *, changed: bool | None, problem: str = "") -> st
     import json
     from dataclasses import asdict
 
-    from safeupdate.gate.settle import headline
+    from safeupdate.gate.words import headline
     from safeupdate.render import plain
 
     document: dict[str, object] = {"format": 1, "settled": gate is not None, "changed": changed}
@@ -122,10 +122,11 @@ def _head(gate: Gate, colour: bool) -> Iterator[str]:
 def _facts(gate: Gate) -> Iterator[str]:
     judged = gate.judged
     yield from _fact("Since", _minute(gate.since))
-    following = judged.kernel or "not known"
     if gate.held:
-        following += f", but its place is taken by {judged.fallback or 'the fallback'} while that is held"
-    yield from _fact("Next boot", following)
+        yield from _fact("Next boot", f"{judged.fallback or 'the fallback'}, as the default is held on it")
+        yield from _fact("Let go", f"{judged.kernel or 'not known'} starts once that is let go")
+    else:
+        yield from _fact("Next boot", judged.kernel or "not known")
     known = {"proven": "proven", "booted-before": "has booted before", "unproven": "never seen to boot"}
     yield from _fact(
         "Fallback", f"{judged.fallback} ({known.get(judged.quality, judged.quality)})" if judged.fallback else "none"
@@ -134,7 +135,7 @@ def _facts(gate: Gate) -> Iterator[str]:
     for sentence in judged.waits or ("no, as far as can be told",):
         yield from _fact("Will wait", sentence)
     for label, text in (("Allowed", gate.allowed), ("Rejected", gate.rejected), ("Came back", gate.came_back)):
-        if text:
+        if text and text not in gate.why:
             yield from _fact(label, text)
 
 
@@ -142,7 +143,7 @@ def _mode(gate: Gate) -> str:
     from safeupdate.gate.policy import LOADERS
 
     if gate.mode == "armed":
-        return "armed: this program has judged the boot that is running safe, and acts"
+        return "armed: it acts, as it has judged the boot that is running safe"
     if gate.judged.loader not in LOADERS:
         return f"observing: the boot loader ({gate.judged.loader or 'none found'}) is not one that this program holds"
     if not gate.confirmed:

@@ -27,6 +27,7 @@ from safeupdate.gate.lever import Lever, Order, State
 from safeupdate.gate.levers import LEVERS
 from safeupdate.gate.policy import Evidence, Situation, Wanted
 from safeupdate.gate.state import Gate, Judged, Memory
+from safeupdate.gate.words import headline, reason
 from safeupdate.ledger import reading
 from safeupdate.ledger.reading import History
 from safeupdate.machine import Machine
@@ -307,7 +308,7 @@ class _Run:
                     states[lever.name] = self._ask(lever, lever.prepare, acts=True)
                 if states[lever.name].position == "closed":
                     self._problem(f"The lever {lever.name} still holds: {states[lever.name].words}")
-        return {lever.name: states[lever.name] for lever in self.levers}
+        return {name: states[name] for name, use in used.items() if use or states[name].position == "closed"}
 
     def _ask(self, lever: Lever, act: Callable[..., State], *order: Order, acts: bool = False) -> State:
         try:
@@ -382,7 +383,7 @@ class _Run:
         age = _age(gate.since, self.host.now())
         overdue = undecided and age >= timedelta(seconds=configuration.seconds(self.config.gate.deadline))
         gate = replace(gate, overdue=overdue)
-        return replace(gate, why=_why(gate))
+        return replace(gate, why=reason(gate))
 
     def _allowed(self, parts: Mapping[str, str]) -> str | None:
         allowed = self._permits[0]
@@ -505,53 +506,9 @@ def judged_by(report: Report, waits_for: tuple[str, ...] = ()) -> Judged:
     )
 
 
-def headline(gate: Gate) -> str:
-    """The gate in one sentence."""
-    if gate.mode == "observing":
-        return f"safeupdate observes and holds nothing back. {gate.why}"
-    if gate.position == "open":
-        return f"The gate is open. {gate.why}"
-    for_whom = "reboots by themselves are held back; a person may reboot" if gate.people else "reboots are held back"
-    return f"The gate is closed, {for_whom}. {gate.why}"
-
-
 def _order(gate: Gate, report: Report | None) -> Order:
     judged = gate.judged
     return Order(why=gate.why, report=report, fallback=judged.fallback_entry, release=judged.fallback)
-
-
-def _why(gate: Gate) -> str:
-    judged = gate.judged
-    kernel = judged.kernel or "the next boot"
-    verdicts = {
-        "safe": f"The next boot ({kernel}) has everything that it needs.",
-        "unsafe": f"The next boot ({kernel}) would fail: {_first(judged.blockers)}",
-        "unknown": f"Whether the next boot ({kernel}) comes up could not be told: {_first(judged.blockers)}",
-        "pending": "What boots next has changed, and is not judged yet.",
-    }
-    verdict = verdicts[gate.verdict]
-    if gate.overdue:
-        verdict += f" So it has been since {gate.since}: a person should look."
-    if gate.cause == "allowed":
-        return f"{gate.allowed}. {verdict}"
-    if gate.cause == "rejected-held":
-        return f"{gate.rejected}. The fallback {judged.fallback} starts in its place."
-    if gate.cause == "rejected":
-        return (
-            f"{gate.rejected}. It starts all the same, as the boot loader's default cannot be held on another kernel."
-        )
-    if gate.cause == "no-fallback":
-        return f"{verdict} But there is no other kernel to go back to any more, as there was before the update."
-    if gate.cause == "skipped":
-        return f"{verdict} But by the configuration this was not asked: {', '.join(judged.skipped)}."
-    return verdict
-
-
-def _first(sentences: tuple[str, ...]) -> str:
-    if not sentences:
-        return "no reason was given."
-    more = len(sentences) - 1
-    return sentences[0] + (f" (and {more} more)" if more else "")
 
 
 def _standing(gate: Gate) -> tuple[str, ...]:

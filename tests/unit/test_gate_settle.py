@@ -18,8 +18,9 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.gate import permits, policy, state, tell
 from safeupdate.gate.host import RUN, VAR
 from safeupdate.gate.permits import Allowed, Rejected
-from safeupdate.gate.settle import LOCK, WAY_OUT, headline, parts_now, settle
+from safeupdate.gate.settle import LOCK, WAY_OUT, parts_now, settle
 from safeupdate.gate.state import Gate
+from safeupdate.gate.words import headline
 from safeupdate.judge import judge
 from safeupdate.ledger.reading import UNKNOWN, boot_id, read
 from safeupdate.report import Report, blocker
