@@ -192,7 +192,7 @@ class _Lacking:
                 evidence=_evidence(one, lost),
                 remedy=self._rebuild(first),
             )
-        more = f" and {len(files) - 1} more that this needs" if len(files) > 1 else ""
+        more = f" and {len(files) - 1} more file{'s' * (len(files) > 2)} for it" if len(files) > 1 else ""
         return (blocker if must else warning)(
             "root-storage.helper-missing",
             first.names[0],
@@ -318,11 +318,9 @@ def _any_of(requirement: Requirement) -> str:
 
 
 def _chain(one: Stack, through: Layer) -> str:
-    """`/ on ext4 on …`: the way down to a layer and on to the hardware, the first of several where it forks."""
-    way = [] if one.top is None else [*_way(one.top, through)]
-    while way and way[-1].below and len(way) < _CHAIN:
-        way.append(way[-1].below[0])
-    titles = [layer.title for layer in way]
+    """`/ on ext4 on …`: the way down to the layer that lacks something, the first of several where it forks. What lies
+    below it is for the tree."""
+    titles = [layer.title for layer in (_way(one.top, through) if one.top is not None else ())]
     if len(titles) > _CHAIN:
         titles[_CHAIN - 2 : -1] = ["…"]
     return " on ".join([one.purpose, *titles])

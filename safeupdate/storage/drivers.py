@@ -13,34 +13,9 @@ from dataclasses import dataclass
 from safeupdate.errors import Unreadable
 from safeupdate.machine import Machine
 from safeupdate.storage.devices import Layer
+from safeupdate.storage.layers import ask, mapper, virtual
 
-_MAPPED = {
-    "crypt": "dm_crypt",
-    "integrity": "dm_integrity",
-    "lvm-cache": "dm_cache",
-    "lvm-mirror": "dm_mirror",
-    "lvm-raid": "dm_raid",
-    "lvm-snapshot": "dm_snapshot",
-    "lvm-thin": "dm_thin_pool",
-    "lvm-writecache": "dm_writecache",
-    "multipath": "dm_multipath",
-    "verity": "dm_verity",
-}
-"""By the kind of a volume of device-mapper's: the module of its target. The others need none besides dm_mod."""
-
-_MADE = {
-    "bcache": "bcache",
-    "drbd": "drbd",
-    "loop": "loop",
-    "nbd": "nbd",
-    "ram": "brd",
-    "rbd": "rbd",
-    "ublk": "ublk_drv",
-    "zfs-volume": "zfs",
-    "zram": "zram",
-}
-
-_LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
+_MADE = {**virtual.MODULES, "bcache": "bcache", "ram": "brd", "zfs-volume": "zfs", "zram": "zram"}
 
 
 @dataclass(frozen=True)
@@ -79,11 +54,10 @@ def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
         called = facts["dm-name"]
         why = f"it makes the volume {called} ({layer.name})"
         yield Driver("dm_mod", place, why)
-        if layer.kind in _MAPPED:
-            yield Driver(_MAPPED[layer.kind], place, why)
-        elif layer.kind == "lvm-vdo":
-            # The second was its name until it became a part of Linux 6.9.
-            yield Driver("kvdo" if machine.is_dir("/sys/module/kvdo") else "dm_vdo", place, why)
+        if layer.kind == "lvm-vdo" and machine.is_dir("/sys/module/kvdo"):
+            yield Driver("kvdo", place, why)  # its name until it became a part of Linux 6.9
+        elif layer.kind in mapper.TARGETS:
+            yield Driver(f"dm_{mapper.TARGETS[layer.kind]}".replace("-", "_"), place, why)
         elif layer.kind in ("unknown", "dm"):
             for module in _targets_in_use(machine):
                 why = f"{called} ({layer.name}) is a volume of an unknown kind, which it may make"
@@ -92,7 +66,7 @@ def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
         level = facts["level"]
         yield Driver("md_mod", place, f"it makes the array {layer.name}")
         if level.startswith("raid"):
-            yield Driver(_LEVELS.get(level, level), place, f"it makes the array {layer.name}")
+            yield Driver(ask.LEVELS.get(level, level), place, f"it makes the array {layer.name}")
     elif layer.kind in _MADE:
         yield Driver(_MADE[layer.kind], place, f"it makes {layer.name}")
     elif facts.get("driver"):

@@ -163,8 +163,7 @@ def test_the_words(tmp_path: Path) -> None:
     assert finding.problem == (
         "The driver dm_crypt is neither built into the kernel 6.1.0-26-amd64 nor in the initramfs image "
         "/boot/initrd.img-6.1.0-26-amd64: the volume's target crypt comes from it (/ on file system ext4 on LVM "
-        "volume laptop-vg/root (dm-1) on LUKS2 volume nvme0n1p3_crypt (dm-0) on partition nvme0n1p3 on NVMe disk "
-        "nvme0n1 on PCI device 0000:00:06.0)."
+        "volume laptop-vg/root (dm-1) on LUKS2 volume nvme0n1p3_crypt (dm-0))."
     )
     assert finding.consequence == "The root file system is not found, and the boot stops in the initramfs."
     assert finding.evidence[:3] == ("/", "└─ file system ext4", "   └─ LVM volume laptop-vg/root (dm-1)")

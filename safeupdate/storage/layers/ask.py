@@ -17,7 +17,7 @@ UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
 
 _OFF = ("0", "no", "off")
 
-_LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
+LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 """Modules that answer to other names, where the kernel's lists do not tell."""
 
 
@@ -26,7 +26,7 @@ def module(layer: Layer, image: Image, name: str, why: str, *, must: bool = True
     neither, it is not there."""
     plain = name.replace("-", "_")
     target = image.target
-    names = (_LEVELS.get(plain, plain),) if target is None else target.by_name(name)
+    names = (LEVELS.get(plain, plain),) if target is None else target.by_name(name)
     if names:
         yield Requirement("module", names, must, why, layer)
     elif target is not None and target.lists_modules:

@@ -34,7 +34,7 @@ KINDS = (
 _SAME = {"thin": "thin-pool", "snapshot-origin": "snapshot", "snapshot-merge": "snapshot"}
 """Targets that come with another one."""
 
-_TARGETS = {
+TARGETS = {
     "crypt": "crypt",
     "integrity": "integrity",
     "lvm-cache": "cache",
@@ -54,12 +54,12 @@ _LINKS = ("55-dm.rules", "10-dm.rules")
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
-    if "dm-uuid" not in layer.facts and layer.kind not in _TARGETS and layer.kind != "lvm":
+    if "dm-uuid" not in layer.facts and layer.kind not in TARGETS and layer.kind != "lvm":
         return
     must = not ask.goes_without(layer, image)
     yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper", must=must)
     listed = layer.facts.get("targets", "").split()
-    for target in listed or filter(None, [_TARGETS.get(layer.kind)]):
+    for target in listed or filter(None, [TARGETS.get(layer.kind)]):
         yield from _target(layer, image, _SAME.get(target, target), must)
     level = layer.facts.get("level", "")
     if level.startswith("raid"):
@@ -83,7 +83,7 @@ def _target(layer: Layer, image: Image, target: str, must: bool) -> Iterator[Req
     if target == "vdo" and image.target is not None and not image.target.by_name("dm-vdo"):
         yield from ask.module(layer, image, "kvdo", why)  # before Linux 6.9
         return
-    if target in _TARGETS.values() or (image.target is not None and image.target.by_name(f"dm-{target}")):
+    if target in TARGETS.values() or (image.target is not None and image.target.by_name(f"dm-{target}")):
         yield from ask.module(layer, image, f"dm-{target}", why, must=must)
     if target == "cache":
         yield from ask.module(layer, image, "dm-cache-smq", "it decides what the volume's cache keeps")

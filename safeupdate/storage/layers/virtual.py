@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
-_MODULES = {"drbd": "drbd", "loop": "loop", "nbd": "nbd", "rbd": "rbd", "ublk": "ublk_drv"}
+MODULES = {"drbd": "drbd", "loop": "loop", "nbd": "nbd", "rbd": "rbd", "ublk": "ublk_drv"}
 
-KINDS = tuple(_MODULES)
+KINDS = tuple(MODULES)
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
-    yield from ask.module(layer, image, _MODULES[layer.kind], f"it makes {layer.name}")
+    yield from ask.module(layer, image, MODULES[layer.kind], f"it makes {layer.name}")
     if layer.kind == "nbd" and image.generator in ("initramfs-tools", "dracut"):
         yield Requirement("program", ("nbd-client",), True, f"it connects {layer.name}", layer)
