@@ -130,7 +130,7 @@ class Host:
 
     def _place(self, path: str, *, make: bool = False) -> str:
         if make:
-            self._make(posixpath.dirname(path))
+            self.make_directory(posixpath.dirname(path))
         try:
             return self.machine.host_path(path, follow=False)
         except Missing:
@@ -138,8 +138,8 @@ class Host:
         except Unreadable as error:
             raise NotDone(path, error.reason) from None
 
-    def _make(self, directory: str) -> None:
-        """A directory of ours; others must be there."""
+    def make_directory(self, directory: str) -> None:
+        """Make a directory of ours, and those above it; others must be there. Raises `NotDone`."""
         ours = next((top for top in _OURS if directory == top or directory.startswith(f"{top}/")), None)
         if ours is None:
             return

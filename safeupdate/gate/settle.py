@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from safeupdate import config as configuration
@@ -79,9 +80,10 @@ def settle(
 def _alone(host: Host, seconds: float) -> Iterator[list[str]]:
     """No other run until the end. Where no lock can be made (a full /run), what is done is done without one."""
     try:
-        if host.machine.stat(LOCK, follow=False) is None:
-            host.write(LOCK, b"", mode=0o600)
-        lock = os.open(host.machine.host_path(LOCK, follow=False), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        host.make_directory(RUN)
+        # For root alone: whoever may open a file may hold it against all others.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(host.machine.host_path(LOCK, follow=False), flags, 0o600)
     except (SafeupdateError, OSError) as error:
         yield [f"No other run is kept away while this one works: {error}."]
         return
@@ -336,10 +338,11 @@ class _Run:
             fallback=judged.fallback is not None and judged.fallback not in names,
             had_fallback=self.memory.had_fallback,
             skipped=bool(judged.skipped) and not self.config.gate.trust_skipped,
-            offline_update=self._offline_update(),
+            offline_update=self._offline_update,
             wanted=self.config.gate.unattended,
         )
 
+    @cached_property
     def _offline_update(self) -> bool:
         try:
             return systemd.runs(self.machine) and systemd.offline_update(self.host)
