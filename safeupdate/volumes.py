@@ -387,7 +387,7 @@ class Volumes:
     def has_subvolume(self, volume: Volume, path: str) -> bool | None:
         """Whether a btrfs has a subvolume at a path that begins at its top. None where nothing tells."""
         path = _join("/", path)
-        if self.mounts and any(root == path for root, _ in volume.trees):
+        if path == "/" or (self.mounts and any(root == path for root, _ in volume.trees)):
             return True
         top = next((point for root, point in volume.trees if root == "/"), None)
         if top is not None:

@@ -277,6 +277,7 @@ def test_a_subvolume_that_was_renamed(tmp_path: Path) -> None:
     files = disk(sda2=f"E:ID_FS_UUID={ROOT} E:ID_FS_TYPE=btrfs")
     found = volumes(tmp_path / "1", files, "0:30 /@ / btrfs /dev/sda2")
     assert found.has_subvolume(found.seen[0], "@") is True
+    assert found.has_subvolume(found.seen[0], "/") is True
     assert found.has_subvolume(found.seen[0], "/@home") is None
     mounts = ("0:30 /@ / btrfs /dev/sda2", "0:30 / /top btrfs /dev/sda2")
     found = volumes(tmp_path / "2", {**files, "/top/@home": None}, *mounts)
