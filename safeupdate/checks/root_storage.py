@@ -207,7 +207,8 @@ class _Lacking:
         groups = {layer.facts["group"]: layer for layer in one.walk() if "group" in layer.facts}
         for group, layer in groups.items():
             lost = lvm.absent(layer, self._image)
-            if lost:
+            if lost and ("group", (group,)) not in self._told:
+                self._told.add(("group", (group,)))
                 yield blocker(
                     "root-storage.group-incomplete",
                     group,
@@ -263,7 +264,8 @@ class _Lacking:
         )
 
     def _rebuild(self, requirement: Requirement) -> Remedy:
-        """The image made anew; before it, the package without whose hook Debian's has no cryptsetup."""
+        """The image made anew; before it, the package whose hook puts programs in, or what the image has its
+        configuration from."""
         machine = self._case.machine
         again = build_again(self._case, self._path) if self._path else make_initramfs(machine, self._release)
         hooks = "/usr/share/initramfs-tools/hooks"
@@ -276,6 +278,8 @@ class _Lacking:
             if not machine.exists(f"{hooks}/{hook}"):
                 before = install(machine, package)
                 return Remedy(f"{before.text} {again.text}", before.commands + again.commands)
+        if requirement.kind == "configuration":
+            return Remedy(f"Correct this machine's own files where they say the same. {again.text}", again.commands)
         return again
 
 

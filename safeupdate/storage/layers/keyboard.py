@@ -46,12 +46,9 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
 def _layout(image: Image, path: str, name: str) -> str:
     """The machine's layout, the first of several; empty where it is not known, or nothing here could load it."""
     machine = image.machine
+    places = (f"{directory}/{program}" for directory in ("/bin", "/usr/bin") for program in _PROGRAMS)
     try:
-        if (
-            not path
-            or machine is None
-            or not any(machine.exists(f"{place}/{one}") for one in _PROGRAMS for place in ("/bin", "/usr/bin"))
-        ):
+        if not path or machine is None or not any(map(machine.exists, places)):
             return ""
         found = re.findall(rf"(?m)^\s*{name}=(\S*)", machine.text(path) or "")
     except Unreadable:

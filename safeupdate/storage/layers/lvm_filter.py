@@ -48,8 +48,9 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     for one in below:
         names = one.facts.get("links", "").split()
         if names and any(_refuses(patterns, [f"/dev/{one.name}", *names]) for patterns in filters):
-            why = "a filter there keeps LVM from looking at the device"
-            yield Requirement("configuration", (f"{one.name} in {_CONFIGURATION[0]}",), True, why, layer, met=False)
+            why = "LVM looks at no device that a filter refuses"
+            name = f"a filter in {_CONFIGURATION[0]} that lets {one.name} pass"
+            yield Requirement("configuration", (name,), True, why, layer, met=False)
 
 
 def _is_listed(one: Layer, listed: str) -> bool:

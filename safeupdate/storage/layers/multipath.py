@@ -53,7 +53,7 @@ def _wwids(layer: Layer, image: Image) -> Iterator[Requirement]:
     if wwid and called and re.match(r"mpath[a-z]+$", called) and not ask.goes_without(layer, image):
         given = dict(line.split()[::-1] for line in (bindings or "").splitlines() if len(line.split()) == 2)
         why = f"by it the device gets the name {called}, which root= names"
-        met = given.get(wwid) == called or (image.text("/etc/multipath.conf") or "").count(called) > 0
+        met = given.get(wwid) == called or called in (image.text("/etc/multipath.conf") or "")
         name = f"{called} for {wwid} in /etc/multipath/bindings"
         # Without any, names are given in the order in which devices come.
         otherwise = "Names are given in the order in which devices are found: if another one comes first, root is lost."

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
-_NUMBER = "/etc/hostid"
-
 KINDS = ("zfs-pool", "zfs-volume")
+
+_NUMBER = "/etc/hostid"
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
