@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safeupdate.gate.host import Host, NotDone
@@ -51,10 +52,16 @@ def offline_update(host: Host) -> bool:
 
 def show(host: Host, unit: str, *properties: str) -> dict[str, str]:
     """Properties of a unit, as systemd has them loaded. Raises `NotDone`, and `ProgramFailed`."""
-    done = host.run(["systemctl", "show", f"--property={','.join(properties)}", "--", unit], SECONDS)
-    if done.code:
+    return show_each(host, (unit,), *properties)[0]
+
+
+def show_each(host: Host, units: Sequence[str], *properties: str) -> list[dict[str, str]]:
+    """The same of several units at once."""
+    done = host.run(["systemctl", "show", f"--property={','.join(properties)}", "--", *units], SECONDS)
+    told = done.stdout.decode("utf-8", "replace").strip("\n").split("\n\n")
+    if done.code or len(told) != len(units):
         raise NotDone("systemctl show", done.stderr.decode("utf-8", "replace").strip())
-    return dict(line.split("=", 1) for line in done.stdout.decode("utf-8", "replace").splitlines() if "=" in line)
+    return [dict(line.split("=", 1) for line in one.splitlines() if "=" in line) for one in told]
 
 
 def scheduled(machine: Machine) -> Scheduled | None:

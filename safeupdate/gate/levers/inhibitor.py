@@ -38,8 +38,10 @@ def close(host: Host, order: Order) -> State:
 
 def reopen(host: Host) -> State:
     """Let the lock go."""
-    if systemd.runs(host.machine):
-        host.run(["systemctl", "stop", _UNIT], systemd.SECONDS)
+    found = state(host)
+    if found.position != "closed":
+        return found
+    host.run(["systemctl", "stop", _UNIT], systemd.SECONDS)
     return state(host)
 
 

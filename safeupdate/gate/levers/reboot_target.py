@@ -73,11 +73,10 @@ def reopen(host: Host) -> State:
     """Take away the masks that are ours."""
     if not systemd.runs(host.machine):
         return state(host)
-    ours = [name for name in _recorded(host.machine) if _link(host.machine, name)]
-    if ours:
+    if ours := [name for name in _recorded(host.machine) if _link(host.machine, name)]:
         _systemctl(host, "unmask", ours)
-    if left := [target.name for target in _targets(host) if target.name in ours and target.ours and target.masked]:
-        return State("refused", f"systemd keeps the mask of {', '.join(left)}.")
+        if left := [name for name in ours if _link(host.machine, name)]:
+            return State("refused", f"systemctl did not unmask {', '.join(left)}.")
     record.drop(host, NAME)
     systemd.let_users_in(host)
     return state(host)
@@ -92,11 +91,10 @@ def _systemctl(host: Host, verb: str, targets: list[str]) -> None:
 
 
 def _targets(host: Host) -> list[_Target]:
-    recorded = _recorded(host.machine)
-    found = []
-    for name in TARGETS:
-        masked = systemd.show(host, name, "LoadState").get("LoadState") == "masked"
-        found.append(_Target(name, masked, name in recorded and _link(host.machine, name)))
+    recorded, found = _recorded(host.machine), []
+    for name, shown in zip(TARGETS, systemd.show_each(host, TARGETS, "LoadState")):
+        ours = name in recorded and _link(host.machine, name)
+        found.append(_Target(name, shown.get("LoadState") == "masked", ours))
     return found
 
 
