@@ -109,7 +109,7 @@ def test_what_asks_for_a_reboot_and_what_needs_a_person_is_noticed(name: str) ->
             assert _soon(machine, f"{state} = inactive ]")
 
         machine.run("systemctl", "stop", "safeupdate-boot.service")
-        machine.run("ln", "-s", "/var/lib/updates", "/system-update")
+        machine.run("ln", "-s", "/var/cache", "/system-update")
         machine.run("systemctl", "start", "safeupdate-boot.service")
         shown = machine.run("systemctl", "show", "--property=ConditionResult,ActiveState", "safeupdate-boot.service")
         assert sorted(shown.stdout.split()) == [b"ActiveState=inactive", b"ConditionResult=no"]
