@@ -25,7 +25,8 @@ from safeupdate.gate.host import Host
 from safeupdate.gate.permits import Allowed, Rejected
 from safeupdate.gate.settle import parts_now
 from safeupdate.ledger.reading import UNKNOWN, boot_id
-from tests.unit.gates import NEW, OLD, World
+from tests.unit.gates import World
+from tests.unit.test_boot_grub import NEW, OLD
 
 _AFTER_SECONDS = 0.5
 """Within which a run is killed at random; it takes 0.1 to 0.4 s."""

@@ -19,7 +19,7 @@ from safeupdate.gate.settle import parts_now, settle
 from safeupdate.gate.state import Gate
 from safeupdate.ledger import writing
 from safeupdate.ledger.reading import BOOT_ID, UNKNOWN, Boot, identity
-from safeupdate.machine import Machine
+from safeupdate.machine import Completed, Machine
 from safeupdate.report import (
     CheckResult,
     FallbackFacts,
@@ -32,23 +32,14 @@ from safeupdate.report import (
     unknown,
 )
 from safeupdate.volumes import Volumes
+from tests.unit.test_boot_grub import FALLBACK, NEW, OLD, SIMPLE, debian
+from tests.unit.test_steering import BIOS
 from tests.unit.trees import Content, tree, x86_image
-
-OLD, NEW = "6.1.0-50-amd64", "6.1.0-56-amd64"
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=timezone.utc)
 
-_MENU = """
-set timeout=5
-menuentry 'Linux {new}' --id {new} {{
-    linux /boot/vmlinuz-{new} root=/dev/vda1 ro
-    initrd /boot/initrd.img-{new}
-}}
-menuentry 'Linux {old}' --id {old} {{
-    linux /boot/vmlinuz-{old} root=/dev/vda1 ro
-    initrd /boot/initrd.img-{old}
-}}
-"""
+ENTRIES = {NEW: SIMPLE, OLD: FALLBACK}
+"""The entry of each kernel in Debian's menu, in which the new one is next."""
 
 
 def _hold(name: str) -> str:
@@ -106,12 +97,19 @@ def report(
         version="1",
         time=time.isoformat(timespec="seconds"),
         machine=MachineFacts(machine.root, "debian 12", "x86_64", "bios", False, machine.running_kernel),
-        target=Target(kernel, loader, kernel, f"Linux {kernel}", "GRUB starts its first entry", kernel),
-        fallback=FallbackFacts() if fallback is None else FallbackFacts(fallback, fallback, "proven", "manual"),
+        target=Target(kernel, loader, ENTRIES[kernel], f"Linux {kernel}", "GRUB starts its first entry", None),
+        fallback=FallbackFacts()
+        if fallback is None
+        else FallbackFacts(fallback, ENTRIES[fallback], "proven", "manual"),
         verdict=verdict,
         checks=tuple(checks),
         fingerprint=parts_now(machine, UNKNOWN),
     )
+
+
+def _no_program(_: Sequence[str], _seconds: float) -> Completed:
+    """There is no systemd here; `sync` and a syntax checker are content."""
+    return Completed(0, b"", b"")
 
 
 class World:
@@ -133,7 +131,8 @@ class World:
         self._boots = 0
         files: dict[str, Content] = {
             "/etc/machine-id": "0f1d1f3e6f5a4a1c9b7e000000000001\n",
-            "/boot/grub/grub.cfg": _MENU.format(new=NEW, old=OLD),
+            **BIOS,
+            **debian(),
             "/var/lib": None,
             "/proc/sys/kernel/random": None,
         }
@@ -149,7 +148,7 @@ class World:
         return Machine(str(self.root), live=True)
 
     def host(self) -> Host:
-        return Host(self.machine, lambda: self.clock)
+        return Host(self.machine, lambda: self.clock, _no_program)
 
     def later(self, **span: float) -> None:
         self.clock += timedelta(**span)
@@ -168,13 +167,13 @@ class World:
         machine = self.machine
         release = machine.running_kernel or ""
         plan = find_plan(machine, Volumes(machine))[1]
-        entry = next(one for one in plan.entries if one.id == release)
+        entry = next(one for one in plan.entries if one.id == ENTRIES[release])
         files = booted(Hasher(machine), entry, release)
         time = self.clock.isoformat(timespec="seconds")
         boot = Boot(
             boot_id=f"boot-{self._boots}",
             release=release,
-            entry=release,
+            entry=ENTRIES[release],
             cmdline="",
             started=time,
             confirmed=time,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from safeupdate import steering
 from safeupdate.config import DEFAULTS, LEVERS, OPT_IN_LEVERS, GateSettings
 from safeupdate.errors import SafeupdateError
-from safeupdate.gate import permits, policy, state, tell
+from safeupdate.gate import levers, permits, policy, state, tell
 from safeupdate.gate.host import RUN, VAR
 from safeupdate.gate.permits import Allowed, Rejected
 from safeupdate.gate.settle import LOCK, WAY_OUT, parts_now, settle
@@ -24,7 +25,8 @@ from safeupdate.gate.words import headline
 from safeupdate.judge import judge
 from safeupdate.ledger.reading import UNKNOWN, boot_id, read
 from safeupdate.report import Report, blocker
-from tests.unit.gates import NEW, OLD, World
+from tests.unit.gates import ENTRIES, World
+from tests.unit.test_boot_grub import NEW, OLD
 
 ALL = policy.LEVERS - {"inhibitor"}
 UNATTENDED = set(policy.UNATTENDED)
@@ -451,9 +453,34 @@ def test_another_run_is_waited_for_and_not_for_ever(armed: World) -> None:
     assert armed.settle().position == "closed"
 
 
-def test_a_program_of_the_machine_is_never_run_for_another_root(armed: World) -> None:
-    with pytest.raises(SafeupdateError):
-        armed.host().run(["true"], 1)
+def test_the_real_levers_hold_a_real_menu_and_the_verdict_stays_the_same(tmp_path: Path) -> None:
+    """Of Debian's menu the default is held, read back, and let go; no hold makes the verdict pending again."""
+    world = World(tmp_path, levers=levers.LEVERS)
+    custom, flag = tmp_path / "boot/grub/custom.cfg", tmp_path / "run/reboot-required"
+    world.confirm()
+    assert world.settle().mode == "armed"
+    assert custom.read_bytes() == steering.OFF
+    flag.write_text("*** System restart required ***\n")
+    world.update("unsafe")
+    gate = world.settle()
+    assert (gate.problems, gate.held, gate.levers["reboot-required"].position) == ((), True, "closed")
+    assert steering.held_by(custom.read_bytes()) == ENTRIES[OLD]
+    assert not flag.exists()
+    looks = len(world.during)
+    assert world.settle() == gate
+    assert len(world.during) == looks
+    world.reboot(OLD)
+    world.settle()
+    world.confirm()
+    assert world.settle().held
+    allow(world)
+    assert (world.settle().cause, custom.read_bytes()) == ("allowed", steering.OFF)
+    assert world.settle().cause == "allowed"
+    world.update("safe")
+    assert world.settle().position == "open"
+    reject(world, NEW)
+    assert world.settle().cause == "rejected-held"
+    assert steering.held_by(custom.read_bytes()) == ENTRIES[OLD]
 
 
 # -- what is told -------------------------------------------------------------------------------------------------
