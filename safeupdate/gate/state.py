@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate.host import RUN, VAR, Host
@@ -152,10 +152,10 @@ def _document(machine: Machine, path: str) -> dict[str, Any] | None:
 
 
 _CHOICES = {
-    "position": {"open", "closed"},
-    "mode": {"armed", "observing"},
-    "verdict": {"safe", "unsafe", "unknown", "pending"},
-    "cause": {"safe", "unsafe", "unknown", "pending", "allowed", "rejected", "rejected-held", "no-fallback", "skipped"},
+    "position": ("open", "closed"),
+    "mode": get_args(Mode),
+    "verdict": get_args(Verdict),
+    "cause": get_args(Cause),
 }
 
 _Made = TypeVar("_Made", Gate, Judged, Memory)
