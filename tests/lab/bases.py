@@ -31,6 +31,12 @@ grub-reboot "$id>$entry"
 """
 """The saved state runs the older kernel, as a machine does after an update: the newest is what comes next."""
 
+_PLAIN_FIRST = """
+mkdir -p /etc/default/grub.d
+echo "GRUB_TOP_LEVEL=$(ls /boot/vmlinuz-*[0-9]-amd64)" > /etc/default/grub.d/plain-first.cfg
+"""
+"""The real-time kernel would be the first, and it has no EFI variables."""
+
 _SYSTEMD_BOOT = """
 echo 3 > /etc/kernel/tries
 bootctl --make-entry-directory=yes install
@@ -317,7 +323,7 @@ def _bases() -> tuple[Base, ...]:
             # Its archive has one kernel at a time, in several flavours; the one for clouds can have no v4l2loopback.
             ("btrfs-progs", *built, *efi_grub, "linux-image-rt-amd64", "linux-headers-rt-amd64"),
             (_esp(testing), Part(4096, "btrfs", _uuid(testing, "/"), "/", ROOT)),
-            _UEFI_GRUB,
+            _PLAIN_FIRST + _UEFI_GRUB,
             purge=("grub-pc", "?name(^linux-.*cloud-amd64$)"),
             root_flags="rootflags=subvol=@",
             options="defaults,subvol=@",
