@@ -1,6 +1,6 @@
 #!/bin/sh
 # Becomes the systemd of a machine's tree, as process 1 of namespaces of its own, in which `unshare` started it.
-# usage: init.sh TREE FILES CGROUP    FILES: a tree of what is there too, before that of TREE
+# usage: init.sh TREE FILES CGROUP    FILES: a tree of what is there too, in front of TREE, or nothing
 # It prints the number that it has on the host, as soon as all is mounted.
 set -eu
 tree=$1 files=$2
@@ -15,7 +15,7 @@ cd "$tree"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/changes /mnt/work /mnt/root
-mount -t overlay -o lowerdir="$files":.,upperdir=/mnt/changes,workdir=/mnt/work overlay /mnt/root
+mount -t overlay -o lowerdir="${files:+$files:}.",upperdir=/mnt/changes,workdir=/mnt/work overlay /mnt/root
 cd /mnt/root
 
 # As https://systemd.io/CONTAINER_INTERFACE asks for it; what belongs to the host's kernel is read-only.

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ def main(tree: str, files: str) -> int:
         with contextlib.suppress(BrokenPipeError):
             os.write(sys.stdout.fileno(), b"%d\n" % code)
     finally:
+        if files:
+            shutil.rmtree(files, ignore_errors=True)
         for _ in range(100):
             if _remove(cgroup):
                 break

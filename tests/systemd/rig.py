@@ -111,8 +111,11 @@ def started(name: str, files: Mapping[str, bytes] | None = None) -> Iterator[Rig
     except BuildError as error:
         pytest.skip(str(error))
     with contextlib.ExitStack() as stack:
-        front = stack.enter_context(tempfile.TemporaryDirectory(prefix="rig."))
-        _lay(front, files or {})
+        front = ""
+        if files:
+            front = tempfile.mkdtemp(prefix="safeupdate-rig.")
+            stack.callback(shutil.rmtree, front, ignore_errors=True)
+            _lay(front, files)
         keeper = subprocess.Popen(
             [sys.executable, "-I", _KEEPER, tree, front],
             stdin=subprocess.PIPE,
