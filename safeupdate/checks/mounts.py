@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 from safeupdate.case import Case, Check
+from safeupdate.checks import selinux
 from safeupdate.checks.first_process import World, first_process, listed, merged_usr, systemd, unit_path
 from safeupdate.checks.mount_options import refused
 from safeupdate.checks.mount_types import Support, is_on_device, same_type, words
@@ -65,7 +66,7 @@ class _World(World):
 def check(case: Case) -> Iterator[Finding]:
     """The first process, what systemd needs to go on, the lines of fstab, and /boot."""
     world = _World(case)
-    for part in (first_process, merged_usr, systemd, _lines, _boot_mounted):
+    for part in (first_process, merged_usr, systemd, selinux.policy, _lines, _boot_mounted):
         try:
             yield from part(world)
         except Unreadable as error:

@@ -12,7 +12,7 @@ from safeupdate.case import Case
 from safeupdate.checks import mounts
 from safeupdate.report import Finding
 from tests.unit import elves, initrd
-from tests.unit.trees import IMAGE, INITRD, MODULES, Content, Link, case, tree, x86_image
+from tests.unit.trees import IMAGE, INITRD, MODULES, RELEASE, Content, Link, case, tree, x86_image
 
 ROOT = "UUID=5afe-root"
 SYSTEMD = "/usr/lib/systemd/systemd"
@@ -441,6 +441,39 @@ def test_init_is_for_another_machine(world: World) -> None:
     assert "a program for aarch64, and the kernel is for x86_64" in finding.problem
     world.at(SYSTEMD).write_bytes(elves.program(32, "<", 3, interpreter=None, needed=()))
     assert world.said() == []
+
+
+APPARMOR_FIRST = 'CONFIG_SECURITY_SELINUX=y\nCONFIG_LSM="landlock,lockdown,apparmor,selinux,bpf"\n'
+SELINUX_FIRST = 'CONFIG_SECURITY_SELINUX=y\nCONFIG_LSM="lockdown,selinux,bpf"\n'
+ENFORCING = "# comment\nSELINUX=enforcing\nSELINUXTYPE=targeted\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "cmdline", "stops"),
+    [
+        (SELINUX_FIRST, ENFORCING, "ro", True),
+        (SELINUX_FIRST, ENFORCING, "ro enforcing=0", False),
+        (SELINUX_FIRST, ENFORCING, "ro selinux=0", False),
+        (SELINUX_FIRST, ENFORCING.replace("enforcing", "permissive"), "ro", False),
+        (SELINUX_FIRST, ENFORCING.replace("enforcing", "disabled"), "ro enforcing=1", False),
+        (SELINUX_FIRST, None, "ro", False),
+        (SELINUX_FIRST, None, "ro enforcing=1", True),
+        (APPARMOR_FIRST, ENFORCING, "ro", False),
+        (APPARMOR_FIRST, ENFORCING, "ro security=selinux", True),
+        (APPARMOR_FIRST, ENFORCING, "ro apparmor=0", True),
+        (APPARMOR_FIRST, ENFORCING, "ro lsm=selinux,bpf", True),
+        ("CONFIG_MODULES=y\n", ENFORCING, "ro security=selinux", False),
+    ],
+)
+def test_selinux_without_its_policy(world: World, config: str, settings: str | None, cmdline: str, stops: bool) -> None:
+    world.add({f"/boot/config-{RELEASE}": config})
+    if settings is not None:
+        world.add({"/etc/selinux/config": settings})
+    assert world.said(cmdline=cmdline) == []  # this systemd does not ask for a policy
+    world.add({"/usr/lib/x86_64-linux-gnu/systemd/libsystemd-core-252.so": b"..Failed to load SELinux policy.\0"})
+    assert world.said(cmdline=cmdline) == [("selinux-policy", "blocker")] * stops
+    world.add({"/etc/selinux/targeted/policy/policy.33": b"policy"})
+    assert world.said(cmdline=cmdline) == []
 
 
 def test_half_merged_usr(world: World) -> None:
