@@ -94,19 +94,23 @@ def test_a_boot_that_a_health_check_refuses_is_not_confirmed() -> None:
 def test_what_asks_for_a_reboot_and_what_needs_a_person_is_noticed(name: str) -> None:
     with rig.started(name, _units()) as machine:
         assert machine.run("systemctl", "is-active", "safeupdate-settle.timer").stdout == b"active\n"
+        # What changes while the service runs is not noticed: that is left to the timer.
+        state = '[ "$(systemctl show --property=ActiveState --value safeupdate-{}.service)" = {} ]'
+        idle = f"{state.format('settle', 'inactive')} && {state.format('alarm', 'inactive')}"
         for asks in ("shutdown -r +10", "echo please > /run/reboot-required"):
+            assert _soon(machine, idle)
             machine.host.remove(NOTED)
             machine.run("sh", "-c", asks)
             assert _soon(machine, f"grep -qx settle {NOTED}")
 
+        assert _soon(machine, idle)
         alarm = f"{RUN}/alarm"
-        state = '[ "$(systemctl show --property=ActiveState --value safeupdate-alarm.service)"'
         for _ in range(2):
             machine.host.write(alarm, b"The gate is closed: the initramfs is cut off.\n")
-            assert _soon(machine, f"{state} = failed ]")
+            assert _soon(machine, state.format("alarm", "failed"))
             assert b"initramfs is cut off" in machine.run("systemctl", "status", "safeupdate-alarm.service").stdout
             machine.host.remove(alarm)
-            assert _soon(machine, f"{state} = inactive ]")
+            assert _soon(machine, state.format("alarm", "inactive"))
 
         machine.run("systemctl", "stop", "safeupdate-boot.service")
         machine.run("ln", "-s", "/var/cache", "/system-update")
