@@ -53,7 +53,7 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=[(root, generator) for root in ROOTS for generator in GENERATORS], ids=" ".join)
+@pytest.fixture(scope="module", params=[(root, generator) for root in ROOTS for generator in GENERATORS], ids=" ".join)
 def root(request: pytest.FixtureRequest, captures: Path) -> Root:
     name, generator = request.param
     line = ROOTS[name].filled(ROOTS[name].line)

@@ -72,7 +72,7 @@ def start(
     """Run a guest to its end; whoever calls holds a slot for it. `answers` are typed on its console where it asks for
     what their keys match."""
     hardware = Hardware((), memory=1024, processors=1, kernel=kernel)
-    command = ["nice", "-n", "5", "setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", *arguments(hardware), *extra]
+    command = ["nice", "-n", "1", "setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", *arguments(hardware), *extra]
     command += ["-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     while True:
         with log.open("wb") as file:
