@@ -22,7 +22,10 @@ _GENERAL = words("""
     smackfsfloor smackfshat smackfsroot smackfstransmute source strictatime suid symfollow sync uhelper unbindable user
     users verbose _netdev _rnetdev
 """)
-"""What mount(8), the kernel's own layer above the drivers, and its security modules take. mount(8) keeps `x-*` too."""
+"""What mount(8), the kernel's own layer above the drivers, and its security modules take."""
+
+_KEPT = ("x-", "X-", "verity.")
+"""How options begin that mount(8) keeps for itself."""
 
 _DRIVERS = {
     "btrfs": ("compress", ("btrfs",)),
@@ -48,7 +51,7 @@ def refused(case: Case, fstype: str, options: Iterable[str]) -> list[str]:
             for option, name, _, value in pairs
             if name in ("size", "nr_blocks", "nr_inodes") and value and not _SIZE.fullmatch(value)
         ]
-    own = [option for option in options if option and not _is_general(option.partition("=")[0])]
+    own = [option for option in options if option and not _is_general(option)]
     if not own or fstype not in _DRIVERS:
         return []
     witness, modules = _DRIVERS[fstype]
@@ -58,8 +61,8 @@ def refused(case: Case, fstype: str, options: Iterable[str]) -> list[str]:
     return [option for option in own if not _knows(driver, option.partition("=")[0])]
 
 
-def _is_general(name: str) -> bool:
-    return name in _GENERAL or name[:2] in ("x-", "X-")
+def _is_general(option: str) -> bool:
+    return option.partition("=")[0] in _GENERAL or option.startswith(_KEPT)
 
 
 def _knows(driver: bytes, name: str) -> bool:
