@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 _IMPATIENT = {
     "initramfs-tools": "rootdelay=8",
-    "dracut": "rd.retry=20 rd.timeout=40 rd.shell=0 rd.emergency=poweroff systemd.show_status=1",
+    "dracut": "rd.retry=60 rd.timeout=120 rd.shell=0 rd.emergency=poweroff systemd.show_status=1",
 }
 """So that a root that does not come is given up early; the whole image is started with the same."""
 
@@ -99,4 +99,4 @@ def _boot(root: Root, suite: str, place: Path, work: str, data: bytes, line: str
     whole.write_bytes(data)
     kernel = (str(tree.root(suite) / "vmlinuz"), str(whole), line)
     words = drives(root, place, forget=work)
-    return start(kernel, place / "boot.log", extra=words, answers=ANSWERS, limit=300)
+    return start(kernel, place / f"{root.name}.log", extra=words, answers=ANSWERS, limit=300)

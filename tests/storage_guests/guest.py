@@ -35,7 +35,7 @@ Ending = Literal["up", "done", "stopped", "ended", "late"]
 
 _STOPPED = re.compile(
     r"^.*(?:Rebooting automatically due to panic= boot argument|dracut: FATAL:|Entering emergency mode|dracut:/#"
-    r"|Warning: Not all disks have been found|dracut: Refusing to continue).*$",
+    r"|Warning: Not all disks have been found|dracut: Refusing to continue|cryptsetup failed, bad password).*$",
     re.MULTILINE,
 )
 _CAUSE = re.compile(

@@ -20,16 +20,19 @@ def write() -> None:
 
 def _lines(found: list[Result]) -> Iterator[str]:
     yield from ("## The boots", "")
-    whole = [one for one in found if one.kind == "whole"]
-    musts = [one for one in found if one.must]
-    others = [one for one in found if not one.must and one.kind != "whole"]
-    up = sum(one.ending == "up" for one in whole)
-    failed = sum(one.ending != "up" for one in musts)
-    came = sum(one.ending == "up" for one in others)
-    minutes = sum(one.seconds for one in found) // 60
-    yield f"{len(found)} boots in {minutes} minutes. {up} of {len(whole)} whole images came up."
-    yield f"{failed} of {len(musts)} images without something that must be there did not come up."
-    yield f"{came} of {len(others)} images without something else did."
+    kinds = (
+        ("whole images came up", [one for one in found if one.kind == "whole"], "up"),
+        ("images without something that must be there did not come up", [one for one in found if one.must], "failed"),
+        (
+            "images without something else came up",
+            [one for one in found if not one.must and one.kind != "whole"],
+            "up",
+        ),
+    )
+    yield f"Boots: {len(found)}, in {sum(one.seconds for one in found) // 60} minutes."
+    for words, some, ending in kinds:
+        if some:
+            yield f"{sum(one.ending == ending for one in some)} of {len(some)} {words}."
     wrong = [one for one in found if not one.agrees]
     yield f"The check said otherwise of {len(wrong)}." if wrong else "The check said the same of every one."
     yield ""
