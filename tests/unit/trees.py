@@ -33,8 +33,8 @@ Content = Union[bytes, str, Link, None]
 
 RELEASE = "6.1.0-50-amd64"
 
-REAL_MACHINES = sorted((Path.home() / ".cache/safeupdate/machines").glob("*/boot"))
-"""The /boot of every machine that was built from distribution packages on this host, if any."""
+REAL_MACHINES = sorted((Path.home() / ".cache/safeupdate/machines").glob("debian*/boot"))
+"""The /boot of every machine that was built from distribution packages on this host, if any, of releases that stand."""
 
 
 @contextmanager
