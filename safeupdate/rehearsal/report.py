@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 SCRIPT = """
+# multi-user.target does not wait for the drivers that udev still loads.
+udevadm settle --timeout=60 2> /dev/null
 echo "kernel $(uname -r)"
 echo "boot $(cat /proc/sys/kernel/random/boot_id)"
 echo "system $(systemctl is-system-running 2> /dev/null)"
@@ -26,7 +28,7 @@ while read -r source point rest; do
 done < /proc/mounts
 echo end
 """
-"""sysfs-rules, Documentation/admin-guide/tainted-modules.rst (`O`: not built with the kernel), proc_modules(5)."""
+"""sysfs-rules, Documentation/admin-guide/tainted-modules.rst (`O`: not built with the kernel), proc_modules(5), udevadm(8)."""
 
 
 @dataclass(frozen=True)
