@@ -19,7 +19,7 @@ def main() -> int:
     with machines.copy("debian11-python") as tree:
         source = os.path.join(tree, "src")
         os.mkdir(source)
-        for name in ("safeupdate", "tests", "machines", "docs", "pyproject.toml"):
+        for name in ("safeupdate", "tests", "machines", "docs", "bin", "plugins", "systemd", "pyproject.toml"):
             if os.path.isdir(os.path.join(HERE, name)):
                 shutil.copytree(os.path.join(HERE, name), os.path.join(source, name))
             else:
