@@ -28,7 +28,7 @@ while read -r source point rest; do
 done < /proc/mounts
 echo end
 """
-"""sysfs-rules, Documentation/admin-guide/tainted-modules.rst (`O`: not built with the kernel), proc_modules(5), udevadm(8)."""
+"""sysfs-rules, tainted-modules.rst (`O`: not built with the kernel) in the kernel's Documentation, proc_modules(5)."""
 
 
 @dataclass(frozen=True)
