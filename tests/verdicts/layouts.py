@@ -89,7 +89,7 @@ def mapped_root(tree: Tree, name: str, dm_uuid: str, fstype: str = "ext4", boot_
 
 def luks(tree: Tree) -> None:
     """The installer's encrypted root."""
-    mapped_root(tree, "vda2_crypt", "CRYPT-LUKS2-" + "b" * 32 + "-vda2_crypt")
+    mapped_root(tree, "vda2_crypt", f"CRYPT-LUKS2-{LUKS_UUID.replace('-', '')}-vda2_crypt")
     tree.write("/etc/crypttab", CRYPTTAB)
 
 
@@ -101,7 +101,8 @@ def rhel_lvm(tree: Tree) -> None:
     grub_bls(tree, "$kernelopts", prefix="/", kernelopts=options, saved_entry=saved)
 
 
-CRYPTTAB = "vda2_crypt UUID=5afe0bda-1a75-4000-8000-0000000000a2 none luks,discard\n"
+LUKS_UUID = "5afe0bda-1a75-4000-8000-0000000000a2"
+CRYPTTAB = f"vda2_crypt UUID={LUKS_UUID} none luks,discard\n"
 _RULES = ("10-dm", "11-dm-lvm", "55-dm", "60-persistent-storage-dm", "64-lvm", "95-dm-notify")
 OPENS: Mapping[str, bytes] = {
     # What cryptsetup-initramfs, dmsetup and dracut's module lvm put into images, but for what is in these files.
