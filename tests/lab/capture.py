@@ -14,6 +14,7 @@ from safeupdate.rehearsal.qemu import start
 from tests.lab import saved
 from tests.lab.programs import LabError
 from tests.lab.saved import Saved
+from tests.unit.captures import unpack
 
 LIMIT = 1800.0
 """Seconds for the capture and the way out, over a serial port: some megabytes."""
@@ -40,9 +41,7 @@ def capture(state: Saved, directory: str) -> None:
     if done.code != 0:
         raise LabError(f"{state.base.name} could not be captured: {done.output[-500:]}")
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(done.output))) as archive:
-        if hasattr(tarfile, "data_filter"):
-            archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
-        archive.extractall(directory)
+        unpack(archive, directory)
 
 
 def thin(tree: str) -> None:

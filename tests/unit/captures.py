@@ -11,10 +11,15 @@ from safeupdate.machine import Machine
 _CAPTURES = Path(__file__).parent.parent / "data" / "captures"
 
 
+def unpack(archive: tarfile.TarFile, directory: str | Path) -> None:
+    """Unpack a captured tree, whose links lead out of it, as a machine's do."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extraction_filter = tarfile.fully_trusted_filter
+    archive.extractall(directory)
+
+
 def captured(name: str, directory: Path) -> Machine:
     """The captured machine of that name, unpacked into a directory."""
     with tarfile.open(_CAPTURES / f"{name}.tar.xz") as archive:
-        if hasattr(tarfile, "data_filter"):
-            archive.extraction_filter = tarfile.fully_trusted_filter  # its links lead out of it, as a machine's do
-        archive.extractall(directory)
+        unpack(archive, directory)
     return machine_at(str(directory))
