@@ -77,13 +77,11 @@ def settings(machine: Machine) -> Config:
 def note(host: Host, kind: str, sentence: str) -> None:
     """Write into the ledger what a person decided; what comes in the way is told and keeps nobody from it."""
     import sys
-    from datetime import timezone
 
     from safeupdate.ledger import writing
 
-    time = host.now().astimezone(timezone.utc).isoformat(timespec="seconds")
     keep_days = settings(host.machine).ledger.keep_days
-    for problem in writing.record_event(host.machine, kind, sentence, time=time, keep_days=keep_days):
+    for problem in writing.record_event(host.machine, kind, sentence, time=host.time, keep_days=keep_days):
         print(f"safeupdate: {problem}", file=sys.stderr)
 
 

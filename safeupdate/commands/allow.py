@@ -49,8 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _allow(host: Host, reason: str, *, once: bool) -> None:
-    from datetime import timezone
-
     from safeupdate import steering
     from safeupdate.boot import find_plan
     from safeupdate.gate import state
@@ -75,7 +73,7 @@ def _allow(host: Host, reason: str, *, once: bool) -> None:
         Allowed(
             reason=reason,
             by=who(),
-            time=host.now().astimezone(timezone.utc).isoformat(timespec="seconds"),
+            time=host.time,
             boot_id=reading.boot_id(machine),
             once=once,
             kernel=kernel,

@@ -53,8 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _reject(host: Host, kernel: str | None, reason: str) -> None:
-    from datetime import timezone
-
     from safeupdate import kernels
     from safeupdate.gate import permits
     from safeupdate.gate.permits import Rejected
@@ -65,9 +63,8 @@ def _reject(host: Host, kernel: str | None, reason: str) -> None:
             raise SafeupdateError("which kernel starts next could not be told", "safeupdate reject KERNEL")
     elif kernel not in (found := [one.release for one in kernels.installed(host.machine)]):
         raise UsageError(f"the kernel {kernel} is not installed", f"installed: {', '.join(found) or 'none'}")
-    time = host.now().astimezone(timezone.utc).isoformat(timespec="seconds")
     others = tuple(one for one in _known(host) if one.kernel != kernel)
-    permits.reject(host, (*others, Rejected(kernel, reason, who(), time)))
+    permits.reject(host, (*others, Rejected(kernel, reason, who(), host.time)))
     note(host, "rejected", f"{who()} rejected the kernel {kernel}: {reason}")
 
 
@@ -85,9 +82,10 @@ def _withdraw(host: Host, kernel: str | None) -> None:
 def _known(host: Host) -> tuple[Rejected, ...]:
     """What was rejected before; a list that is damaged is begun anew."""
     from safeupdate.gate import permits
+    from safeupdate.gate.document import Damaged
 
     try:
         return permits.rejected(host.machine)
-    except permits.Damaged as error:
+    except Damaged as error:
         print(f"safeupdate: {error}; it is begun anew", file=sys.stderr)
         return ()

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from safeupdate.errors import Missing, SafeupdateError, Unreadable
 from safeupdate.machine import Completed, Machine
@@ -44,6 +44,11 @@ class Host:
     machine: Machine
     now: Callable[[], datetime]
     runner: Runner | None = None
+
+    @property
+    def time(self) -> str:
+        """Now, as RFC 3339 in UTC, for what is written down."""
+        return self.now().astimezone(timezone.utc).isoformat(timespec="seconds")
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Replace the file, at once and for good; a link of that name is replaced, not followed.

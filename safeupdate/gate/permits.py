@@ -1,32 +1,25 @@
 """What people said: that a reboot is allowed against the verdict, and that a kernel is not wanted.
 
-Both lie in /var/lib/safeupdate, as JSON of format 1, until they are used up or taken back.
+Both lie in /var/lib/safeupdate until they are used up or taken back. One that is damaged permits nothing.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from safeupdate.errors import SafeupdateError
+from safeupdate.gate import document
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import VAR, Host
 from safeupdate.machine import Machine
 
 ALLOWED = f"{VAR}/allowed.json"
 REJECTED = f"{VAR}/rejected.json"
 
-FORMAT = 1
-
 _LIMIT = 1 << 16
 
 _NOT_MEANT = {"loader-state", "config"}
 """Parts of a fingerprint that a permission does not hang on: loaders count boots, and a rule changes no file."""
-
-
-class Damaged(SafeupdateError):
-    """A permission that cannot be understood permits nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +54,12 @@ class Rejected:
 
 def allowed(machine: Machine) -> Allowed | None:
     """What was allowed, whether it still holds or not. Raises `Damaged` and `Unreadable`."""
-    found = _document(machine, ALLOWED)
+    found = document.read(machine, ALLOWED, limit=_LIMIT)
     if found is None:
         return None
     kinds = {"reason": str, "by": str, "time": str, "once": bool, "parts": dict}
     if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
-        raise Damaged(f"{ALLOWED} is damaged: nothing is allowed by it")
+        raise Damaged(ALLOWED, "nothing is allowed by it")
     return Allowed(
         reason=found["reason"],
         by=found["by"],
@@ -80,7 +73,7 @@ def allowed(machine: Machine) -> Allowed | None:
 
 def rejected(machine: Machine) -> tuple[Rejected, ...]:
     """The kernels that are not wanted. Raises `Damaged` and `Unreadable`."""
-    found = _document(machine, REJECTED)
+    found = document.read(machine, REJECTED, limit=_LIMIT)
     if found is None:
         return ()
     kernels = found.get("kernels")
@@ -88,13 +81,13 @@ def rejected(machine: Machine) -> tuple[Rejected, ...]:
     if not isinstance(kernels, list) or not all(
         isinstance(one, dict) and all(isinstance(one.get(name), str) for name in names) for one in kernels
     ):
-        raise Damaged(f"{REJECTED} is damaged: which kernels are not wanted is not known")
+        raise Damaged(REJECTED, "which kernels are not wanted is not known")
     return tuple(Rejected(*(one[name] for name in names)) for one in kernels)
 
 
 def allow(host: Host, permission: Allowed) -> None:
     """Write it down. Raises `NotDone`."""
-    _store(host, ALLOWED, asdict(permission))
+    host.write(ALLOWED, document.text(asdict(permission)), mode=0o600)
 
 
 def end_permission(host: Host) -> None:
@@ -105,26 +98,9 @@ def end_permission(host: Host) -> None:
 def reject(host: Host, kernels: tuple[Rejected, ...]) -> None:
     """Write down all that are not wanted from now on. Raises `NotDone`."""
     if kernels:
-        _store(host, REJECTED, {"kernels": [asdict(one) for one in kernels]})
+        host.write(REJECTED, document.text({"kernels": [asdict(one) for one in kernels]}), mode=0o600)
     else:
         host.remove(REJECTED)
-
-
-def _store(host: Host, path: str, content: Mapping[str, Any]) -> None:
-    host.write(path, json.dumps({"format": FORMAT, **content}, indent=1).encode() + b"\n", mode=0o600)
-
-
-def _document(machine: Machine, path: str) -> dict[str, Any] | None:
-    data = machine.read_if_there(path, limit=_LIMIT)
-    if data is None:
-        return None
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        raise Damaged(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise Damaged(f"{path} is damaged: it is not of format {FORMAT}")
-    return found
 
 
 def _text(value: object) -> str | None:

@@ -5,29 +5,17 @@ A lever undoes only what its record says, and only where the value is still the 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Union
 
-from safeupdate.errors import SafeupdateError
+from safeupdate.gate import document
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import VAR, Host
 from safeupdate.machine import Machine
 
 DIRECTORY = f"{VAR}/levers"
 
-FORMAT = 1
-
-_LIMIT = 1 << 20
-"""Bytes of a record: the longest value is a list of packages that ask for a reboot."""
-
 Json = Union[None, bool, int, str, "list[Json]", "dict[str, Json]"]
-
-
-class Damaged(SafeupdateError):
-    """A record that is no record. What it said is not known, so that nothing is undone by it."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path} is damaged: {reason}")
 
 
 @dataclass(frozen=True)
@@ -52,15 +40,9 @@ def path_of(lever: str) -> str:
 def read(machine: Machine, lever: str) -> Record | None:
     """The lever's record, None where there is none. Raises `Damaged`, and `Unreadable`."""
     path = path_of(lever)
-    data = machine.read_if_there(path, limit=_LIMIT)
-    if data is None:
+    found = document.read(machine, path)
+    if found is None:
         return None
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        raise Damaged(path, "it is not JSON") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise Damaged(path, f"it is not of format {FORMAT}")
     if found.get("lever") != lever or not {"old", "new"} <= found.keys():
         raise Damaged(path, "it is not a record of this lever")
     why, time = found.get("why"), found.get("time")
@@ -71,8 +53,7 @@ def read(machine: Machine, lever: str) -> Record | None:
 
 def store(host: Host, record: Record) -> None:
     """Write the record; it is on the disk when this returns. Raises `NotDone`: the lever must then not act."""
-    text = json.dumps({"format": FORMAT, **vars(record)}, indent=1)
-    host.write(path_of(record.lever), text.encode() + b"\n", mode=0o600)
+    host.write(path_of(record.lever), document.text(vars(record)), mode=0o600)
 
 
 def drop(host: Host, lever: str) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -206,13 +206,13 @@ class _Run:
     def _pending(self) -> Judged:
         """Not judged since it changed; what is known of the last time serves to name it."""
         last = self.before.judged if self.before is not None else Judged("pending", "")
-        return replace(last, verdict="pending", time=self._now(), blockers=(), blocker_ids=())
+        return replace(last, verdict="pending", time=self.host.time, blockers=(), blocker_ids=())
 
     def _judged(self, parts: Mapping[str, str]) -> tuple[Judged, Report | None]:
         try:
             report = self.look()
         except SafeupdateError as error:
-            judged = Judged("unknown", self._now(), blockers=(f"It could not be judged: {error}.",))
+            judged = Judged("unknown", self.host.time, blockers=(f"It could not be judged: {error}.",))
             return self._stands_by(judged, parts), None
         self.history = reading.read(self.machine)
         return self._stands_by(judged_by(report, waits.of(self.machine, report)), report.fingerprint), report
@@ -361,7 +361,7 @@ class _Run:
             unattended=False,
             people=True,
             why="",
-            since=self._now(),
+            since=self.host.time,
             boot_id=self.boot_id,
             confirmed=self._confirmed,
             judged=judged,
@@ -474,15 +474,12 @@ class _Run:
         from safeupdate.ledger import writing
 
         for problem in writing.record_event(
-            self.machine, kind, sentence, time=self._now(), keep_days=self.config.ledger.keep_days
+            self.machine, kind, sentence, time=self.host.time, keep_days=self.config.ledger.keep_days
         ):
             self._problem(problem)
 
     def _problem(self, sentence: str) -> None:
         self.problems.append(sentence)
-
-    def _now(self) -> str:
-        return self.host.now().astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
 def judged_by(report: Report, waits_for: tuple[str, ...] = ()) -> Judged:

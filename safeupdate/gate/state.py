@@ -1,14 +1,14 @@
 """How the gate stands: /run/safeupdate/gate.json for this boot, which anyone may read, and what outlasts the boot in
-/var/lib/safeupdate/gate.json. Both are JSON of format 1; what cannot be understood counts as not there."""
+/var/lib/safeupdate/gate.json. What is damaged counts as if nothing had been judged yet."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
-from safeupdate.errors import SafeupdateError
+from safeupdate.gate import document
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import RUN, VAR, Host
 from safeupdate.gate.lever import State
 from safeupdate.gate.policy import Cause, Mode, Verdict
@@ -16,15 +16,6 @@ from safeupdate.machine import Machine
 
 PATH = f"{RUN}/gate.json"
 MEMORY = f"{VAR}/gate.json"
-
-FORMAT = 1
-
-_LIMIT = 1 << 20
-"""Bytes: ten times what a gate with a hundred sentences takes."""
-
-
-class Damaged(SafeupdateError):
-    """A file that this program did not write as it is. The gate then stands as if nothing had been judged yet."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Memory:
 
 def read(machine: Machine) -> Gate | None:
     """How the gate stood last in this boot; None where it was not settled yet. Raises `Damaged` and `Unreadable`."""
-    found = _document(machine, PATH)
+    found = document.read(machine, PATH)
     if found is None:
         return None
     try:
@@ -111,44 +102,27 @@ def read(machine: Machine) -> Gate | None:
         fingerprint = {str(name): str(part) for name, part in found.pop("fingerprint").items()}
         gate = _made(Gate, {**found, "judged": judged, "levers": levers, "fingerprint": fingerprint})
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise Damaged(f"{PATH} is damaged: it is not what this program writes") from None
+        raise Damaged(PATH, "it is not what this program writes") from None
     return gate
 
 
 def store(host: Host, gate: Gate) -> None:
     """Replace the state at once. Raises `NotDone`."""
-    host.write(PATH, _text(asdict(gate)))
+    host.write(PATH, document.text(asdict(gate)))
 
 
 def remembered(machine: Machine) -> Memory:
     """What outlasted the reboot. Raises `Damaged` and `Unreadable`."""
-    found = _document(machine, MEMORY)
+    found = document.read(machine, MEMORY)
     try:
         return Memory() if found is None else _made(Memory, found)
     except (TypeError, ValueError):
-        raise Damaged(f"{MEMORY} is damaged: it is not what this program writes") from None
+        raise Damaged(MEMORY, "it is not what this program writes") from None
 
 
 def remember(host: Host, memory: Memory) -> None:
     """Replace what is to outlast a reboot. Raises `NotDone`."""
-    host.write(MEMORY, _text(asdict(memory)), mode=0o600)
-
-
-def _text(content: Mapping[str, Any]) -> bytes:
-    return json.dumps({"format": FORMAT, **content}, indent=1).encode() + b"\n"
-
-
-def _document(machine: Machine, path: str) -> dict[str, Any] | None:
-    data = machine.read_if_there(path, limit=_LIMIT)
-    if data is None:
-        return None
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        raise Damaged(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
-        raise Damaged(f"{path} is damaged: it is not of format {FORMAT}")
-    return found
+    host.write(MEMORY, document.text(asdict(memory)), mode=0o600)
 
 
 _CHOICES = {

@@ -16,10 +16,10 @@ import pytest
 from safeupdate import steering
 from safeupdate.boot import find_plan
 from safeupdate.gate import record
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import Host, NotDone
 from safeupdate.gate.lever import Order, State
 from safeupdate.gate.levers import boot_default
-from safeupdate.gate.record import Damaged
 from safeupdate.machine import Completed, Machine
 from safeupdate.steering import OFF
 from safeupdate.volumes import Volumes

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from safeupdate.gate import record
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import Host, NotDone
 from safeupdate.gate.lever import Lever, Order
 from safeupdate.gate.levers import dnf_automatic, molly_guard, reboot_required, scheduled
@@ -376,7 +377,7 @@ def test_a_damaged_record_is_told_and_forgotten(root: Path) -> None:
     path = root / record.path_of("scheduled")[1:]
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    with pytest.raises(record.Damaged):
+    with pytest.raises(Damaged):
         scheduled.LEVER.state(_host(root))
     assert "is damaged" in scheduled.LEVER.open(_host(root)).words
     assert scheduled.LEVER.open(_host(root)).words == "No reboot is scheduled."

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from safeupdate.gate import record, waits
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import RUN, VAR, Host, NotDone
-from safeupdate.gate.record import Damaged, Record
+from safeupdate.gate.record import Record
 from safeupdate.machine import Machine
 from tests.unit.reports import FULL
 from tests.unit.trees import Content, Link, tree

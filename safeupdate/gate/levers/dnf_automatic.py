@@ -57,7 +57,7 @@ def close(host: Host, order: Order) -> State:
         return State("refused", f"{PATH} is a link: what it leads to is somebody else's.")
     lines = (host.machine.text(PATH) or "").split("\n")
     old = _value(lines, "reboot_command")
-    record.store(host, Record(NAME, old, OURS, order.why, host.now().isoformat(timespec="seconds")))
+    record.store(host, Record(NAME, old, OURS, order.why, host.time))
     host.write(PATH, _text(_held(lines)), stat.S_IMODE(status.st_mode))
     return state(host)
 

@@ -36,7 +36,7 @@ def close(host: Host, order: Order) -> State:
     """Move the files aside, to what is held already."""
     asking: list[record.Json] = [*_files(host.machine, "/run")]
     if asking:
-        record.store(host, Record(NAME, asking, HELD, order.why, host.now().isoformat(timespec="seconds")))
+        record.store(host, Record(NAME, asking, HELD, order.why, host.time))
     for name in _files(host.machine, "/run"):
         _move(host, name, "/run", HELD)
     return state(host)

@@ -60,7 +60,7 @@ def close(host: Host, order: Order) -> State:
     ours = [target.name for target in targets if target.ours or not target.masked]
     if missing := [target.name for target in targets if not target.masked]:
         new: dict[str, record.Json] = {"masked": [*ours], "boot": reading.boot_id(host.machine)}
-        record.store(host, Record(NAME, None, new, order.why, host.now().isoformat(timespec="seconds")))
+        record.store(host, Record(NAME, None, new, order.why, host.time))
         _systemctl(host, "mask", missing)
     systemd.let_users_in(host)
     loaded = [target.name for target in _targets(host) if not target.masked]

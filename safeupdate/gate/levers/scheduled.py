@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from safeupdate.gate import record, systemd
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import Host
 from safeupdate.gate.lever import Lever, Order, State
 from safeupdate.gate.record import Record
@@ -41,7 +42,7 @@ def close(host: Host, order: Order) -> State:
             "microseconds": waiting.microseconds,
             "boot": reading.boot_id(host.machine),
         }
-        record.store(host, Record(NAME, old, None, order.why, host.now().isoformat(timespec="seconds")))
+        record.store(host, Record(NAME, old, None, order.why, host.time))
         if systemd.scheduled(host.machine) == waiting:  # and not a power-off, meanwhile
             systemd.login1(host, "CancelScheduledShutdown")
         if systemd.scheduled(host.machine) == waiting:
@@ -54,7 +55,7 @@ def reopen(host: Host) -> State:
     """Schedule again what was cancelled, where its time is still to come and nothing else was scheduled since."""
     try:
         remembered, words = _remembered(host.machine), ""
-    except record.Damaged as error:
+    except Damaged as error:
         remembered, words = None, f"{error}; a reboot that was cancelled is not scheduled again."
     if remembered is not None and systemd.scheduled(host.machine) is None:
         if remembered.microseconds > host.now().timestamp() * 1e6:

@@ -15,10 +15,11 @@ from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootPlan
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import record
+from safeupdate.gate.document import Damaged
 from safeupdate.gate.host import Host
 from safeupdate.gate.lever import Lever, Order, State
 from safeupdate.gate.levers.boot_default import grub, systemd_boot
-from safeupdate.gate.record import Damaged, Json, Record
+from safeupdate.gate.record import Json, Record
 from safeupdate.machine import Machine
 from safeupdate.steering import Steering
 from safeupdate.volumes import Volumes
@@ -87,7 +88,7 @@ def close(host: Host, order: Order) -> State:
         # A record has room for one value of ours: killed between the two, it would be taken for somebody else's.
         _take(host, now.held)
     if wanted != now.held or not _recorded(host.machine):
-        record.store(host, Record(NAME, wanted.old, _new(wanted), order.why, host.now().isoformat(timespec="seconds")))
+        record.store(host, Record(NAME, wanted.old, _new(wanted), order.why, host.time))
     if wanted != now.held:
         _put(host, wanted)
     actual = _actual(host.machine)
