@@ -166,7 +166,7 @@ def _zimage(file: BinaryIO, head: bytes) -> KernelImage:
     if tagged == 0x45454545:
         file.seek(table)
         tag = file.read(12)
-        if tag[4:8] == b"KLSZ":
+        if len(tag) == 12 and tag[4:8] == b"KLSZ":
             (size_at,) = struct.unpack_from("<I", tag, 8)
             file.seek(0)
             begins = [match.start() for match in _PACKED.finditer(file.read(min(_PACKED_BEFORE, size_at)))]

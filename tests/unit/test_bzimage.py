@@ -216,6 +216,11 @@ _SEEDS = [
 ]
 
 
+def test_a_zimage_that_ends_within_its_table() -> None:
+    whole = zimage(XZ + WORD)
+    assert parse(whole[: whole.index(b"KLSZ") + 4]).payload is None
+
+
 @given(st.sampled_from(_SEEDS), st.data())
 @settings(max_examples=300, deadline=None)
 def test_damaged_headers_are_parsed_or_refused(seed: bytes, data: st.DataObject) -> None:
