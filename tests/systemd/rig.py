@@ -100,14 +100,15 @@ class Rig:
 
 
 @contextlib.contextmanager
-def started(name: str, files: Mapping[str, bytes] | None = None) -> Iterator[Rig]:
-    """A rig of the tree of this machine (`machines`) with these files too, started, and gone at the end.
+def started(name: str, files: Mapping[str, bytes] | None = None, tree: str | None = None) -> Iterator[Rig]:
+    """A rig of the tree of this machine (`machines`), or of the directory `tree`, with these files too, started, and
+    gone at the end.
 
     Skips the test where there can be none.
     """
     _skip_where_impossible()
     try:
-        tree = machines.root(name)
+        tree = tree or machines.root(name)
     except BuildError as error:
         pytest.skip(str(error))
     with contextlib.ExitStack() as stack:
