@@ -52,8 +52,8 @@ def _allow(host: Host, reason: str, *, once: bool) -> None:
     from safeupdate import steering
     from safeupdate.boot import find_plan
     from safeupdate.gate import state
+    from safeupdate.gate.parts import parts_now
     from safeupdate.gate.permits import Allowed, allow
-    from safeupdate.gate.settle import parts_now
     from safeupdate.ledger import reading
     from safeupdate.volumes import Volumes
 

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _changed(machine: Machine, gate: Gate | None) -> bool | None:
     """Whether what boots next changed since it was settled; None for who may not see that."""
-    from safeupdate.gate.settle import parts_now
+    from safeupdate.gate.parts import parts_now
     from safeupdate.ledger import reading
 
     if gate is None or os.geteuid() != 0:

@@ -9,6 +9,9 @@ from contextlib import suppress
 
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate.host import RUN, Host
+from safeupdate.gate.standing import kind
+from safeupdate.gate.state import Gate
+from safeupdate.gate.words import headline
 from safeupdate.render import visible
 
 MOTD = "/run/motd.d/safeupdate"
@@ -26,6 +29,31 @@ _SECONDS = 1.0
 
 _PRIORITIES = {"alarm": 3, "closed": 4, "open": 5}
 """sd-daemon(3): err, warning, notice."""
+
+
+def told(host: Host, before: Gate | None, gate: Gate) -> list[str]:
+    """Tell of a change of the gate, and keep the files for people true. Returns what could not be done."""
+    needs_person = gate.mode == "armed" and (gate.cause == "unsafe" or gate.overdue)
+    sentence = headline(gate)
+    if before is None or (kind(before), before.overdue) != (kind(gate), gate.overdue):
+        fields = {
+            "GATE": gate.position,
+            "MODE": gate.mode,
+            "VERDICT": gate.verdict,
+            "CAUSE": gate.cause,
+            "UNATTENDED": "yes" if gate.unattended else "no",
+            "KERNEL": gate.judged.kernel or "",
+            "FALLBACK": gate.judged.fallback or "",
+        }
+        journal(host, "alarm" if needs_person else gate.position, sentence, fields)
+    lines = [sentence, "`safeupdate status` tells more."]
+    problems = []
+    for path, wanted in ((MOTD, gate.position == "closed" or gate.overdue), (ALARM, needs_person)):
+        try:
+            show(host, path, lines if wanted else [])
+        except SafeupdateError as error:
+            problems.append(f"{path} cannot be kept: {error}.")
+    return problems
 
 
 def journal(host: Host, priority: str, message: str, fields: Mapping[str, str]) -> None:

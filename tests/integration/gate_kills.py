@@ -22,8 +22,8 @@ from pathlib import Path
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import permits, state
 from safeupdate.gate.host import Host
+from safeupdate.gate.parts import parts_now
 from safeupdate.gate.permits import Allowed, Rejected
-from safeupdate.gate.settle import parts_now
 from safeupdate.ledger.reading import UNKNOWN, boot_id
 from tests.unit.gates import World
 from tests.unit.test_boot_grub import NEW, OLD

@@ -14,8 +14,9 @@ from safeupdate.fingerprint import Hasher, booted
 from safeupdate.gate import policy, record, state
 from safeupdate.gate.host import Host
 from safeupdate.gate.lever import Lever, Order, State
+from safeupdate.gate.parts import parts_now
 from safeupdate.gate.record import Record
-from safeupdate.gate.settle import parts_now, settle
+from safeupdate.gate.settle import settle
 from safeupdate.gate.state import Gate
 from safeupdate.ledger import writing
 from safeupdate.ledger.reading import BOOT_ID, UNKNOWN, Boot, identity

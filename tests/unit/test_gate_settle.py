@@ -16,10 +16,12 @@ import pytest
 from safeupdate import steering
 from safeupdate.config import DEFAULTS, LEVERS, OPT_IN_LEVERS, GateSettings
 from safeupdate.errors import SafeupdateError
-from safeupdate.gate import levers, permits, policy, state, tell
+from safeupdate.gate import levers, lock, permits, policy, state, tell
 from safeupdate.gate.host import RUN, VAR
+from safeupdate.gate.known import WAY_OUT
+from safeupdate.gate.parts import parts_now
 from safeupdate.gate.permits import Allowed, Rejected
-from safeupdate.gate.settle import LOCK, WAY_OUT, parts_now, settle
+from safeupdate.gate.settle import settle
 from safeupdate.gate.state import Gate
 from safeupdate.gate.words import headline
 from safeupdate.judge import judge
@@ -442,7 +444,9 @@ def test_without_a_place_in_run(armed: World) -> None:
 
 def test_another_run_is_waited_for_and_not_for_ever(armed: World) -> None:
     armed.update("unsafe")
-    code = f"import fcntl, sys; file = open({str(armed.root / LOCK[1:])!r}, 'r+'); fcntl.flock(file, fcntl.LOCK_EX)"
+    code = (
+        f"import fcntl, sys; file = open({str(armed.root / lock.PATH[1:])!r}, 'r+'); fcntl.flock(file, fcntl.LOCK_EX)"
+    )
     code += "; print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
