@@ -15,6 +15,7 @@ from safeupdate.commands import (
     config,
     confirm,
     history,
+    hook,
     keys,
     kured_sentinel,
     reboot,
@@ -28,7 +29,7 @@ USAGE = 2
 
 COMMANDS = (
     *(check, status, settle, allow, reject, reboot),
-    *(confirm, history, keys, config, capture, kured_sentinel),
+    *(confirm, history, keys, config, capture, kured_sentinel, hook),
 )
 
 

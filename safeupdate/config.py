@@ -115,6 +115,17 @@ class GateSettings:
 
 
 @dataclass(frozen=True)
+class HookSettings:
+    """`[hooks]`: what package managers call."""
+
+    preflight: str = field(default="warn", metadata={"choices": ("warn", "refuse", "off")})
+    """What becomes of a transaction that would certainly harm the next boot, before it begins."""
+    timeout_seconds: int = field(default=60, metadata={"least": 5, "most": 600})
+    """How long a package manager waits for the check: that takes seconds, on a slow disk with large images twenty.
+    `plugins/hook` reads this too, without Python, by its name: no other table may have such a key."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All that is in force. `sources` names the file of every setting that is not built in, as `ledger.keep_days`."""
 
@@ -123,6 +134,7 @@ class Config:
     ledger: LedgerSettings = LedgerSettings()
     modules: ModuleSettings = ModuleSettings()
     gate: GateSettings = GateSettings()
+    hooks: HookSettings = HookSettings()
     sources: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
@@ -154,7 +166,7 @@ def load(machine: Machine) -> Config:
     return config
 
 
-SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings, "gate": GateSettings}
+SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings, "gate": GateSettings, "hooks": HookSettings}
 _TABLES = ("checks", "findings", *SETTINGS)
 
 
@@ -232,6 +244,8 @@ def _settings(path: str, section: str, table: dict[str, Any], before: Any) -> An
             for one in value:
                 if one not in choices:
                     raise _mistake(path, where, f"{one!r} will not do", _allowed(one, choices))
+        elif value not in known[name].metadata.get("choices", (value,)):
+            raise _mistake(path, where, f"{value!r} will not do", _allowed(value, known[name].metadata["choices"]))
         if "duration" in known[name].metadata:
             try:
                 seconds(value)
