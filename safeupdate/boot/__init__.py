@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from safeupdate import kernels, steering
 from safeupdate.boot import firmware as firmwares
-from safeupdate.boot import grub, other, systemd_boot
+from safeupdate.boot import grub, grub_core, other, systemd_boot
 from safeupdate.boot.firmware import BootOption, Firmware, Program
 from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.errors import FormatError, SafeupdateError
@@ -489,31 +489,8 @@ def _on_disk(world: _World) -> BootPlan:
     running = [plan for plan in plans if plan.loader is not None and info.startswith(plan.loader)]
     plan = _agreed(world, running or plans)
     if world.firmware.kind == "bios" and plan.loader == GRUB:
-        return replace(plan, findings=(*plan.findings, *_grub_modules(world)))
+        return replace(plan, findings=(*plan.findings, *grub_core.findings(world.machine)))
     return plan
-
-
-def _grub_modules(world: _World) -> Iterator[Finding]:
-    """BIOS GRUB's own image is small: what reads a menu is a module, in the directory of its configuration.
-
-    Asked where GRUB has started the boot that runs now, so that it has been installed.
-    """
-    if "BOOT_IMAGE=" not in (world.machine.value("/proc/cmdline") or ""):
-        return
-    for directory in ("/boot/grub", "/boot/grub2"):
-        module = f"{directory}/i386-pc/normal.mod"
-        names = world.machine.listdir(directory)
-        whole = [name for name in names if world.machine.exists(f"{directory}/{name}/normal.mod")]
-        # grub-install makes `fonts` beside the modules; without either, the image has them all built in.
-        installed = "i386-pc" in names or ("fonts" in names and not whole)
-        if "grub.cfg" in names and installed and "i386-pc" not in whole:
-            yield blocker(
-                "boot-entry.loader-files-missing",
-                module,
-                f"GRUB's module {module} does not exist.",
-                "GRUB stops at “grub rescue>” before it reads its menu.",
-                remedy=Remedy("Install the boot loader anew, on the disk that the firmware starts.", (("lsblk",),)),
-            )
 
 
 def _systemd_boot_on_disk(world: _World) -> list[BootPlan]:

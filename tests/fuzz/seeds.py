@@ -154,6 +154,9 @@ def made() -> Seeds:
     seeds["mountinfo"] += [
         b"22 1 8:2 / / rw,noatime shared:1 - ext4 /dev/sda2 rw,a=b\n23 22 0:5 / /a\\040b rw - tmpfs t rw\n"
     ]
+    seeds["grub-core"] += [
+        bytes(0x1F4) + struct.pack("<QHH", 2, 8, 0x820) + bytes(8) + struct.pack("<4I", 900, 4000, 0, 64) + bytes(2000)
+    ]
     seeds["grubenv"] += [layouts.grubenv(saved_entry="a>b", next_entry="c\\\nd")]
     seeds["sysctl"].append(b"# a\nkernel.panic = 10\n-net/ipv4/a.b = 1\n")
     seeds["file-locks"].append(

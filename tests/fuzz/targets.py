@@ -45,6 +45,7 @@ from safeupdate.formats import (
     file_locks,
     fstab,
     grub_cfg,
+    grub_core,
     grubenv,
     kconfig,
     kernel_parameters,
@@ -240,6 +241,13 @@ def _image_signatures(data: bytes) -> None:
     program = images.read(io.BytesIO(data[at:]), lists)
     images.by_shim(program, allowed=[allowed], denied=[denied])
     images.by_firmware(program, allowed=allowed, denied=denied)
+
+
+def _grub_core(data: bytes) -> None:
+    grub_core.core_sector(data[:512])
+    if grub_core.same(data, data):
+        grub_core.blocks(data[:512])
+        grub_core.unpack(data)
 
 
 def _modules_index(data: bytes) -> None:
@@ -668,6 +676,7 @@ TARGETS: dict[str, Target] = {
     "file-locks": Target(file_locks.parse, (b"1: POSIX  ADVISORY  WRITE ", b" fe:00:", b" 0 EOF"), ()),
     "fstab": Target(fstab.parse, _FSTAB, ()),
     "grub-cfg": Target(grub_cfg.parse, _GRUB),
+    "grub-core": Target(_grub_core, (b"\0grub_", b"\x20\x08", b"\xea\x1c\x82\0"), ()),
     "grubenv": Target(grubenv.parse, (grubenv.SIGNATURE, b"\\\n", b"=", b"#")),
     "image-signatures": Target(_image_signatures, (*_PE, *_DER)),
     "initramfs": Target(_image, (*_CPIO, *_MAGICS), ()),
