@@ -1,0 +1,1 @@
+"""The gate in machines that boot: docs/gate.md says what came of it."""

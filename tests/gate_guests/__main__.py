@@ -1,0 +1,68 @@
+"""python3 -m tests.gate_guests run [STORY...] [--base BASE] | page
+
+run     play these stories, all without a name, on their machines; needs the lab's (tests/lab), and root
+page    write what they showed into docs/gate.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from safeupdate.rehearsal.qemu import GuestError
+from tests.gate_guests import commands, days, fallback, page, power, results
+from tests.gate_guests.machine import Machine
+from tests.gate_guests.states import BIOS, SDBOOT, UEFI
+from tests.lab import wheel
+from tests.lab.bases import BASES
+from tests.lab.programs import LabError
+from tests.lab.slots import slot
+
+STORIES: dict[str, tuple[Callable[[Machine], None], tuple[str, ...]]] = {
+    "fallback": (fallback.run, (BIOS, UEFI, SDBOOT)),
+    "closed": (commands.closed, (BIOS, UEFI)),
+    "open": (commands.opened, (BIOS, UEFI)),
+    "power": (power.run, (BIOS, SDBOOT)),
+    "rooms": (days.rooms, (BIOS,)),
+    "offline": (days.offline, (BIOS,)),
+    "reboots": (days.reboots, (BIOS,)),
+}
+"""What is played, and on which machines."""
+
+_GUESTS = 3
+"""Guests at once, together with those of the lab."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 where every step was as it was to be, else 1."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.gate_guests")
+    parser.add_argument("verb", choices=("run", "page"))
+    parser.add_argument("stories", nargs="*", choices=[*STORIES, []], metavar="STORY", help=", ".join(STORIES))
+    parser.add_argument("--base", choices=(BIOS, UEFI, SDBOOT))
+    parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
+    given = parser.parse_args(arguments)
+    if given.verb == "page":
+        page.write(results.load())
+        return 0
+    right = True
+    for name in given.stories or STORIES:
+        play, bases = STORIES[name]
+        for base in bases:
+            if given.base in (None, base):
+                right &= _played(Machine(BASES[base], name, given.program), play)
+    return 0 if right else 1
+
+
+def _played(machine: Machine, play: Callable[[Machine], None]) -> bool:
+    try:
+        with slot(_GUESTS):
+            play(machine)
+    except (LabError, GuestError) as error:
+        machine.tell("the story", f"ended early: {error}", right=False)
+    machine.forget()
+    return machine.right
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

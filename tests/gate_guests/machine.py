@@ -1,0 +1,192 @@
+"""The machine of a story: it goes on from a saved state, loses its power, starts again; all that it says is kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from machines.build import cache
+from safeupdate.rehearsal import boot
+from safeupdate.rehearsal.agent import DIRECTORY, Agent, Done
+from safeupdate.rehearsal.hardware import Hardware
+from safeupdate.rehearsal.outcome import disturbed, mark
+from safeupdate.rehearsal.qemu import Guest, GuestError, start
+from tests.gate_guests import results
+from tests.gate_guests.results import Row
+from tests.gate_guests.states import PATIENCE, state
+from tests.lab import saved
+from tests.lab.bases import Base
+from tests.lab.programs import LabError
+
+_KERNEL = re.compile(r"Linux version (\S+)")
+
+_ENDS = (
+    ("Starting new kernel", "kexec"),
+    ("reboot: Restarting system", "reboots"),
+    ("reboot: Power down", "powers off"),
+    ("reboot: System halted", "halts"),
+)
+"""What the kernel says last, and how that is called here."""
+
+SETTLED = "systemctl start safeupdate-settle.service; safeupdate status"
+"""At rest: what was started by the boot's confirmation has ended, or is waited for."""
+
+
+class Lost(LabError):
+    """The machine did not do what a story needs to go on."""
+
+
+@dataclass
+class Machine:
+    """`tell` writes down what came of a step, `right` whether it is what was to come. `kernels`: from the oldest on."""
+
+    base: Base
+    story: str
+    checkout: str
+    _disk: Hardware | None = None
+    kernels: tuple[str, ...] = ()
+    _boots: int = 0
+    _rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        os.makedirs(self.work, exist_ok=True)
+        with open(os.path.join(self.work, "log"), "w", encoding="utf-8"):
+            pass
+
+    @property
+    def work(self) -> str:
+        """Where the story's files are: what was asked and answered (`log`), and the consoles."""
+        return os.path.join(cache(), "gate", "runs", self.base.name, self.story)
+
+    @property
+    def right(self) -> bool:
+        """Whether every step was as it was to be."""
+        return all(row["right"] for row in self._rows)
+
+    def log(self, text: str) -> None:
+        """Keep this."""
+        with open(os.path.join(self.work, "log"), "a", encoding="utf-8") as file:
+            file.write(f"[{time.strftime('%H:%M:%S')}] {text.rstrip()}\n")
+
+    def tell(self, step: str, seen: str, *, right: bool) -> None:
+        """What came of a step, in words for a table."""
+        print(f"gate: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
+        self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
+        self._rows.append({"step": step, "seen": seen, "right": right})
+        results.store(self.base.name, self.story, self._rows)
+
+    @contextmanager
+    def resumed(self, name: str) -> Iterator[Running]:
+        """A new machine that goes on from a saved state. It loses its power behind the `with`."""
+        before = state(self.base, name, self.checkout)
+        saved.room()
+        self._disk = before.onto(os.path.join(self.work, "disk"))
+        self.log(f"-- goes on from {before.place}")
+        with start(self._disk, self._console(), saved=before.memory) as guest:
+            running = Running(self, guest)
+            running.agent.hello(PATIENCE)
+            self.kernels = tuple(running.words("ls /lib/modules | sort -V").split())
+            yield running
+        self.log("-- its power is cut")
+
+    @contextmanager
+    def started(self) -> Iterator[Running]:
+        """The same machine, started anew and watched until it is up, or until it stopped."""
+        assert self._disk is not None
+        for attempt in range(saved.BOOTS):
+            self.log("-- it is started")
+            with start(self._disk, self._console(), saved=None) as guest:
+                running = Running(self, guest)
+                running.ending = boot.watch(guest, answers=dict(self.base.answers), limit=PATIENCE)
+                if disturbed(guest.console.text()) and attempt + 1 < saved.BOOTS:
+                    continue
+                self.log(f"-- {running.ending}: {running.kernel}, after {guest.seconds:.0f} s")
+                guest.port.clear()
+                yield running
+            self.log("-- its power is cut")
+            return
+
+    def starts(self) -> str:
+        """Start it until it is clear which kernel starts, and cut the power."""
+        assert self._disk is not None
+        with start(self._disk, self._console()) as guest:
+            while guest.poll(1.0) and not _KERNEL.search(guest.console.text()):
+                if guest.seconds > PATIENCE:
+                    break
+            kernel = Running(self, guest).kernel
+        self.log(f"-- it starts {kernel or 'no kernel'}")
+        return kernel
+
+    def named(self, kernel: str) -> str:
+        """A kernel as the older or the newest one."""
+        names = {self.kernels[0]: "the older kernel", self.kernels[-1]: "the newest kernel"}
+        return names.get(kernel, kernel or "no kernel")
+
+    def forget(self) -> None:
+        """Remove its disk."""
+        for disk in self._disk.disks if self._disk is not None else ():
+            with suppress(FileNotFoundError):
+                os.unlink(disk.image)
+
+    def _console(self) -> str:
+        self._boots += 1
+        return os.path.join(self.work, f"{self._boots:02}.console")
+
+
+@dataclass
+class Running:
+    """A machine that runs; `ending` says how its boot was."""
+
+    machine: Machine
+    guest: Guest
+    ending: str = "up"
+
+    @property
+    def agent(self) -> Agent:
+        """Who does what is asked."""
+        return Agent(self.guest)
+
+    @property
+    def kernel(self) -> str:
+        """The kernel whose start the console shows last; empty where there was none."""
+        return next(reversed(_KERNEL.findall(self.guest.console.text())), "")
+
+    @property
+    def stopped(self) -> str:
+        """Where the boot stopped, in words, or how its watching ended."""
+        found = mark(self.guest.console.text())
+        return found.stage if found is not None else self.ending
+
+    def ask(self, script: str, limit: float = PATIENCE) -> Done:
+        """Run it, and keep what it printed."""
+        done = self.agent.run(script, limit)
+        self.machine.log(f"$ {script.strip()}\n{done.output.rstrip()}\n[{done.code}]")
+        return done
+
+    def words(self, script: str) -> str:
+        """What it printed, without the end of its line."""
+        return self.ask(script).output.strip()
+
+    def put(self, name: str, text: str) -> str:
+        """A file in the guest; its path."""
+        self.agent.put(name, text.encode())
+        return f"{DIRECTORY}/{name}"
+
+    def goes(self, script: str, seconds: float) -> str:
+        """What becomes of the machine within so many seconds after this: `reboots`, `off`, `kexec`, or `stays up`."""
+        self.machine.log(f"$ {script.strip()}")
+        began = self.guest.seconds
+        with suppress(GuestError):
+            done = self.agent.run(script, seconds)
+            self.machine.log(f"{done.output.rstrip()}\n[{done.code}]")
+        while self.guest.poll(1.0) and self.guest.seconds - began < seconds:
+            if any(words in self.guest.console.last() for words, _ in _ENDS):
+                break
+        said = self.guest.console.last()
+        ended = next((name for words, name in _ENDS if words in said), "ends" if self.guest.ended else "stays up")
+        self.machine.log(f"-- {ended}")
+        return ended
