@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import tarfile
 import tempfile
@@ -154,9 +155,7 @@ def made() -> Seeds:
     seeds["mountinfo"] += [
         b"22 1 8:2 / / rw,noatime shared:1 - ext4 /dev/sda2 rw,a=b\n23 22 0:5 / /a\\040b rw - tmpfs t rw\n"
     ]
-    seeds["grub-core"] += [
-        bytes(0x1F4) + struct.pack("<QHH", 2, 8, 0x820) + bytes(8) + struct.pack("<4I", 900, 4000, 0, 64) + bytes(2000)
-    ]
+    seeds["grub-core"] += [_grub_core()]
     seeds["grubenv"] += [layouts.grubenv(saved_entry="a>b", next_entry="c\\\nd")]
     seeds["sysctl"].append(b"# a\nkernel.panic = 10\n-net/ipv4/a.b = 1\n")
     seeds["file-locks"].append(
@@ -246,6 +245,15 @@ def real() -> Iterator[tuple[str, bytes]]:
                 file = archive.extractfile(info) if info.isfile() and info.size <= LIMIT else None
                 if file is not None:
                     yield from _of_capture("/" + info.name.lstrip("./"), file.read())
+
+
+def _grub_core() -> bytes:
+    """A core that lies behind a first sector, with three names in it."""
+    unpacked = bytes(100) + b"\0grub_a\0grub_b\0grub_c\0"
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}]
+    packed = lzma.compress(unpacked, lzma.FORMAT_RAW, filters=filters)
+    lists = bytes(0x1F4) + struct.pack("<QHH", 2, 8, 0x820)
+    return lists + bytes(8) + struct.pack("<4I", len(packed), len(unpacked), 0, 64) + b"code" * 20 + packed
 
 
 _OF_A_CAPTURE = (
