@@ -17,7 +17,7 @@ _FILES = ("kernels", "initramfs", "modules")
 def judged_safe(machine: Machine, known: Known, report: Report) -> bool:
     """Whether the boot that is running, and is known to have come up, was judged safe with the files that it used:
     as what starts next, now or before, or as the fallback, of which the same is asked."""
-    if known.memory.armed_boot == known.boot_id:
+    if known.boot_id is not None and known.memory.armed_boot == known.boot_id:
         return True
     history = known.history
     boot = history.boot(known.boot_id)

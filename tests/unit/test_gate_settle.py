@@ -25,7 +25,7 @@ from safeupdate.gate.settle import settle
 from safeupdate.gate.state import Gate
 from safeupdate.gate.words import headline
 from safeupdate.judge import judge
-from safeupdate.ledger.reading import UNKNOWN, boot_id, read
+from safeupdate.ledger.reading import BOOT_ID, UNKNOWN, boot_id, read
 from safeupdate.report import Report, blocker
 from tests.unit.gates import ENTRIES, World
 from tests.unit.test_boot_grub import NEW, OLD
@@ -89,6 +89,11 @@ def test_a_boot_that_came_up_and_was_judged_safe_arms_it(world: World) -> None:
     world.update("safe")
     assert world.settle().position == "open"
     assert world.held() == set()
+
+
+def test_a_boot_without_a_name_arms_nothing(world: World) -> None:
+    (world.root / BOOT_ID[1:]).unlink()
+    assert world.settle().mode == "observing"
 
 
 def test_the_running_kernel_as_a_proven_fallback_arms_it_too(world: World) -> None:
