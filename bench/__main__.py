@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 import machines
-from bench import disks
+from bench import disks, hooks
 from machines.build import cache
 
 SAMPLE = "debian12"
@@ -162,6 +162,7 @@ def main() -> int:
         for sample in samples:
             _added(part, sample)
     _disks()
+    hooks.report(SAMPLE)
     for sample in (SAMPLE, PACKED_SAMPLE):
         _modules(sample)
     return 0
