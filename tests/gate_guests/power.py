@@ -5,6 +5,9 @@ The machine resets itself at once (SysRq, `b`), before it syncs anything, in the
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
 from safeupdate.rehearsal.qemu import GuestError
 from tests.gate_guests.fallback import came_up
 from tests.gate_guests.machine import SETTLED, Machine, Running
@@ -25,8 +28,9 @@ move, left = sys.argv[1], int(sys.argv[2])
 
 def act(what):
     global left
-    print(what, flush=True)
     if left == 0:
+        with open("/dev/kmsg", "w") as file:
+            file.write(f"<2>instead of: {what}")
         with open("/proc/sysrq-trigger", "w") as file:
             file.write("b")
         time.sleep(60)
@@ -55,49 +59,64 @@ if move == "close":
     boot_default.close(host, Order("a test", fallback=older.id, release=older.release))
 else:
     boot_default.let_go(host)
-print("steering:", steering.read(Machine.here()))
-if left >= 0:
-    act("the end")
+if left == 0:
+    act("nothing more")
+print(f"{left} too many")
 """
 
 _STATES = {"close": "armed", "open": "closed"}
-_FIRST = {"close": "newest", "open": "older"}
-_THEN = {"close": "older", "open": "newest"}
-_WORDS = {"close": "closing", "open": "opening"}
+_WORDS = {"close": "held", "open": "let go"}
+_NOT_YET = {"close": "newest", "open": "older"}
+_DONE = {"close": "older", "open": "newest"}
+
+_POINTS = (1, 2, 0, 3, 4, 5)
+"""Acts by their number: those around the one that decides come first."""
+
+_ACT = re.compile(r"instead of: (.+)")
 
 
 def run(machine: Machine) -> None:
     """Every point of both ways, then one of each seen through until the machine is up and has settled."""
     for move in ("close", "open"):
-        with machine.resumed(_STATES[move]) as guest:
-            done = guest.ask(f"python3 -I {guest.put('lever.py', _LEVER)} {move} -1")
-            acts = [line for line in done.output.splitlines() if not line.startswith("steering:")]
-        decides = next(n for n, act in enumerate(acts) if act.startswith(("overwrite", "bootctl set-default")))
-        for number, act in enumerate([*acts, "the end"]):
+        for number in _POINTS:
             with machine.resumed(_STATES[move]) as guest:
-                _cut(guest, move, number)
-            kernel = machine.named(machine.starts())
-            wanted = f"the {(_THEN if number > decides else _FIRST)[move]} kernel"
-            machine.tell(f"{_WORDS[move]}, cut before: {act}", f"{kernel} starts", right=kernel == wanted)
-        # Before the hold is written, its record is there; after it is taken away, its record still is.
-        number = decides if move == "close" else decides + 1
-        with machine.resumed(_STATES[move]) as guest:
-            if move == "open":
-                guest.ask(MEND)
-            _cut(guest, move, number)
-        with machine.started() as guest:
-            came_up(machine, guest.ending, guest.kernel, "newest")
-            status = guest.ask(SETTLED).output
-            left = guest.words("ls /var/lib/safeupdate/levers")
-            machine.tell(
-                f"{_WORDS[move]}, cut before: {[*acts, 'the end'][number]}; status once it is up",
-                f"{status.splitlines()[0]} Records: {left or 'none'}.",
-                right=status.startswith("OPEN") and not left,
-            )
+                act = _cut(guest, move, number)
+            if act:
+                kernel = machine.named(machine.starts())
+                wanted = (_NOT_YET if _decides(act) or act.startswith("write") else _DONE)[move]
+                step = f"the default is being {_WORDS[move]}; the power is cut instead of: {act}"
+                machine.tell(step, f"{kernel} starts", right=kernel == f"the {wanted} kernel")
+    for move in ("close", "open"):
+        _through(machine, move)
 
 
-def _cut(guest: Running, move: str, number: int) -> None:
+def _through(machine: Machine, move: str) -> None:
+    """Cut where the record and the loader disagree: before the hold is written, and after it is taken away."""
+    with machine.resumed(_STATES[move]) as guest:
+        if move == "open":
+            guest.ask(MEND)
+        act = _cut(guest, move, 1)
+    with machine.started() as guest:
+        came_up(machine, guest.ending, guest.kernel, "newest")
+        status = guest.ask(SETTLED).output
+        left = guest.words("ls /var/lib/safeupdate/levers")
+        seen = f"{status.splitlines()[0]} Records: {left or 'none'}."
+        right = status.startswith("OPEN") and not left
+        machine.tell(f"the default is being {_WORDS[move]}; cut instead of: {act}; once it is up", seen, right=right)
+
+
+def _decides(act: str) -> bool:
+    return act.startswith(("overwrite", "bootctl set-default"))
+
+
+def _cut(guest: Running, move: str, number: int) -> str:
+    """The act in whose place the power was cut; empty where there are not so many."""
     path = guest.put("lever.py", _LEVER)
-    became = guest.goes(f"python3 -I {path} {move} {number}", 900)
-    if became == "stays up":
-        raise GuestError("the machine did not reset itself")
+    with suppress(GuestError):
+        guest.ask(f"python3 -I {path} {move} {number}")
+    while not guest.guest.ended and "instead of: " in guest.guest.console.last():
+        guest.guest.poll(1.0)
+    acts: list[str] = _ACT.findall(guest.guest.console.text())
+    if guest.guest.ended and not acts:
+        raise GuestError("the machine ended, and not where it was to")
+    return acts[-1].strip() if acts else ""
