@@ -7,6 +7,7 @@ build. Both are asked of where GRUB has started the boot that runs now, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Optional
@@ -186,7 +187,7 @@ def _has(core: bytes, name: str) -> bool:
 
 
 def _asked(machine: Machine, directory: str) -> frozenset[str]:
-    """The symbols that the modules ask for which GRUB needs to start anything."""
+    """The symbols that the modules ask for which GRUB needs to start anything; none of a module that is damaged."""
     lines = (machine.text(f"{directory}/moddep.lst") or "").splitlines()
     needs = {name.strip(): rest.split() for name, _, rest in (line.partition(":") for line in lines)}
     wanted, waiting = set(), [*_READERS]
@@ -199,6 +200,6 @@ def _asked(machine: Machine, directory: str) -> frozenset[str]:
     for name in wanted:
         path = f"{directory}/{name}.mod"
         if machine.is_file(path):
-            with machine.open(path) as file:
+            with machine.open(path) as file, suppress(FormatError):
                 asked |= module_symbols.parse(file).undefined
     return frozenset(asked)

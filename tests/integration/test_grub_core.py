@@ -130,5 +130,12 @@ def test_a_core_of_another_build(machine: Machine, made: dict[str, tuple[Path, b
     assert _asked(machine, older) == [("blocker", "boot-entry.core-of-another-build", "/dev/vda")]
 
 
+def test_a_damaged_module_asks_for_nothing(machine: Machine, made: dict[str, tuple[Path, bytes, bytes]]) -> None:
+    _, boot, core = made["debian12"]
+    for module in Path(machine.root, "boot/grub/i386-pc").glob("*.mod"):
+        module.write_bytes(b"damaged")
+    assert _asked(machine, _disk(boot, _without(core, b"grub_calloc"))) == []
+
+
 def test_a_tree_has_no_disks(machine: Machine) -> None:
     assert list(findings(machine)) == []
