@@ -18,7 +18,7 @@ from safeupdate.module_tree import IN_TREE
 from safeupdate.remedies import install, make_initramfs
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 from safeupdate.storage import awaited, layers, platform
-from safeupdate.storage.image import Image
+from safeupdate.storage.image import Contents, Image
 from safeupdate.storage.layers import hardware, lvm
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer, Stack
@@ -55,10 +55,10 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _image(case: Case, target: Target) -> Image:
     """What early user space has. Raises `NotApplicable` where the check `initramfs` has said what is wrong with it."""
-    assert case.kernel is not None and case.entry is not None
-    entry, index, release = case.entry, case.index, case.kernel.release
+    assert case.entry is not None
+    entry, index = case.entry, case.index
     before = partial(_running, case)
-    image = Image(index, release, target, entry_line=entry.cmdline, volumes=case.volumes, before=before)
+    image = Image(index, target, entry_line=entry.cmdline, volumes=case.volumes, before=before)
     if index is None:
         if entry.initramfs or needs_image(case, entry.cmdline) is not None:
             raise NotApplicable("there is no initramfs, of which the checks before this one speak")
@@ -77,7 +77,7 @@ def _image(case: Case, target: Target) -> Image:
     return image
 
 
-def _running(case: Case) -> Image | None:
+def _running(case: Case) -> Contents | None:
     """The image of the kernel that is running, by the first entry that starts it; None where that is the one that is
     judged, or it cannot be read."""
     release = case.machine.running_kernel
@@ -88,7 +88,7 @@ def _running(case: Case) -> Image | None:
         index = replace(case, entry=entry).index
     except Unreadable:
         return None
-    return None if index is None or index.problem is not None else Image(index, release, None)
+    return None if index is None or index.problem is not None else Contents(index, release)
 
 
 class _Lacking:
@@ -118,7 +118,31 @@ class _Lacking:
                 )
 
     def under(self, one: Stack) -> Iterator[Finding]:
-        """What the layers of a stack need and do not find; of what several need, the first of them is named."""
+        """What the layers of a stack need and do not find."""
+        found, decisive = self._missing(one)
+        resume = one.purpose == "resume"
+        helpers: dict[tuple[Layer, bool, str], list[Requirement]] = {}
+        hidden: list[Requirement] = []
+        for key, requirement in found.items():
+            must = key in decisive
+            if requirement.kind != "module":
+                if not resume:  # many have a swap area that nobody resumes from, and that nothing opens that early
+                    apart = "" if must else requirement.otherwise
+                    helpers.setdefault((requirement.layer, must, apart), []).append(requirement)
+            elif self._image.hidden and requirement.met is None:
+                hidden.append(requirement)
+            elif not self._is_told_by_dkms(requirement):
+                yield self._driver(one, requirement, must)
+        for (_, must, _), lost in helpers.items():
+            yield self._helpers(one, lost, must)
+        if hidden and not resume:
+            yield self._hidden(one, hidden)
+        if not resume:
+            yield from self._incomplete(one)
+
+    def _missing(self, one: Stack) -> tuple[dict[_Key, Requirement], frozenset[_Key]]:
+        """What is needed, is not there and was not told yet, and which of it keeps the stack from coming up. Of what
+        several layers need, the first of them is named."""
         found: dict[_Key, Requirement] = {}
         without: dict[_Key, set[Layer]] = {}
         for layer in one.walk():
@@ -131,28 +155,9 @@ class _Lacking:
                 if key not in self._told and (key not in found or requirement.must > found[key].must):
                     found[key] = requirement
         self._told.update(found)
-        decisive = frozenset[_Key]()
-        if one.top is not None and one.purpose != "resume":
-            decisive = layers.decisive(one.top, self._image, without)
-        helpers: dict[tuple[Layer, bool, str], list[Requirement]] = {}
-        hidden: list[Requirement] = []
-        for key, requirement in found.items():
-            must = key in decisive
-            if requirement.kind != "module":
-                if one.purpose == "resume":
-                    continue  # many have a swap area that nobody resumes from, and that nothing opens that early
-                apart = "" if must else requirement.otherwise
-                helpers.setdefault((requirement.layer, must, apart), []).append(requirement)
-            elif self._image.hidden and requirement.met is None:
-                hidden.append(requirement)
-            elif not self._is_told_by_dkms(requirement):
-                yield self._driver(one, requirement, must)
-        for (_, must, _), lost in helpers.items():
-            yield self._helpers(one, lost, must)
-        if hidden and one.purpose != "resume":
-            yield self._hidden(one, hidden)
-        if one.purpose != "resume":
-            yield from self._incomplete(one)
+        if one.top is None or one.purpose == "resume":
+            return found, frozenset()
+        return found, layers.decisive(one.top, self._image, without)
 
     def awaited(self) -> Iterator[Finding]:
         """What is waited for and will not come."""

@@ -1,8 +1,8 @@
 """Devices that early user space waits for, whether or not the root file system lies on them.
 
 dracut writes down the devices under the root as they are when it makes an image for one machine (wait_for_dev in its
-dracut-dev-lib.sh): a unit that initrd.target wants, without a time-out, and a script in initqueue/finished. What it
-puts into etc/cmdline.d counts like what the entry's command line says.
+dracut-dev-lib.sh): a unit that initrd.target wants, without a time-out, and a script in initqueue/finished. For a unit
+with one the boot goes on after that. What it puts into etc/cmdline.d counts like what the entry's command line says.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from safeupdate.errors import Unreadable
 from safeupdate.formats import cmdline
-from safeupdate.storage.image import Image
+from safeupdate.storage.image import Contents
 from safeupdate.volumes import TAGS, Volumes
 
 _WANTED = "/etc/systemd/system/initrd.target.wants"
 _HOOKS = tuple(f"{top}/dracut/hooks/initqueue/finished" for top in ("/usr/lib", "/lib", "/var/lib"))
 _HOOK = re.compile(r"devexists-(.+)\.sh$")
+_ENDLESS = re.compile(r"^Job(?:Running)?TimeoutSec\s*=\s*(?:0|infinity)\s*$", re.MULTILINE)
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 _PLAIN = re.compile(r"/dev/(?!disk/)[^/]+(?:/[^/]+)?$")
@@ -35,7 +36,7 @@ class Awaited:
     place: str
 
 
-def gone(image: Image, volumes: Volumes) -> Iterator[Awaited]:
+def gone(image: Contents, volumes: Volumes) -> Iterator[Awaited]:
     """What an image of dracut's waits for and this machine surely does not have, each device once."""
     if image.generator == "dracut":
         told: set[str] = set()
@@ -45,9 +46,9 @@ def gone(image: Image, volumes: Volumes) -> Iterator[Awaited]:
                 yield one
 
 
-def _noted(image: Image) -> Iterator[Awaited]:
+def _noted(image: Contents) -> Iterator[Awaited]:
     for name in image.names(_WANTED):
-        if name.endswith(".device"):
+        if name.endswith(".device") and _waits_for_ever(image, name):
             path = name[: -len(".device")].replace("-", "/")
             yield Awaited("/" + _unescaped(path), f"{_WANTED}/{name}")
     for directory in _HOOKS:
@@ -57,12 +58,18 @@ def _noted(image: Image) -> Iterator[Awaited]:
                 yield Awaited(_unescaped(found.group(1)), f"{directory}/{name}")
 
 
+def _waits_for_ever(image: Contents, unit: str) -> bool:
+    directory = f"/etc/systemd/system/{unit}.d"
+    texts = (image.text(f"{directory}/{name}") or "" for name in image.names(directory))
+    return any(_ENDLESS.search(text) for text in texts)
+
+
 def _unescaped(name: str) -> str:
     """A name as systemd.unit(5) escapes it; dracut's hooks escape the slash alone."""
     return _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), name)
 
 
-def _named(image: Image) -> Iterator[Awaited]:
+def _named(image: Contents) -> Iterator[Awaited]:
     line, place = cmdline.parse(image.own_line), "/etc/cmdline.d"
     for value in line.all("rd.lvm.lv"):
         yield Awaited(f"/dev/{value}", place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -24,7 +24,7 @@ TABLE = "/run/safeupdate/dmsetup-table"
 """Where a captured tree has what `dmsetup table` said; a machine itself has no such file."""
 
 _LIMIT = 20_000
-"""Block devices that are looked at: 2,000 disks with ten partitions each."""
+"""Block devices that are looked at: 2,000 disks with ten partitions each; and network interfaces."""
 
 _DEPTH = 60
 """Layers one on the other: LUKS on a cached thin LVM on an array of multipath disks has 15."""
@@ -151,18 +151,12 @@ _DRIVER = re.compile(r"(?:^|/)bus/([^/]+)/drivers/([^/]+)$")
 
 _STORED = {
     "content": "ID_FS_TYPE",
-    "content-version": "ID_FS_VERSION",
     "content-uuid": "ID_FS_UUID",
-    "label": "ID_FS_LABEL",
-    "partuuid": "ID_PART_ENTRY_UUID",
-    "table": "ID_PART_ENTRY_SCHEME",
 }
 """What udev knows of a block device: the fact's name here, and the property's."""
 
 _ARRAY = {
-    "raid-disks": "raid_disks",
     "degraded": "degraded",
-    "array-state": "array_state",
     "metadata": "metadata_version",
 }
 
@@ -176,15 +170,14 @@ class Layer:
     not known are not there. Of every layer in sysfs: `sysfs`, its place. Of what a device driver drives (kinds `disk`,
     `controller`, `network`): `driver`, the module of the running kernel, empty where it is built in; `driver-name`,
     `bus`, `device` (the place of what is driven) and `modalias`; `carrier`, a module that carries a disk which hangs on
-    no hardware; `transport`. Of block devices, what udev read on them: `content` (a type, as blkid(8) calls it),
-    `content-version`, `content-uuid`, `label`, `partuuid`, `table`, and of a part of an LVM group `links`, its other
-    names below /dev. Of device-mapper's volumes: `dm-name`, `dm-uuid`,
-    `targets`. Of `crypt`: `format` (`LUKS1`, `LUKS2`, `PLAIN`, …), `luks-version`, `luks-uuid`, `cipher` (as dm-crypt's
-    table has it), `integrity`, and the line of crypttab, `crypttab`, `crypttab-name`, `crypttab-source`,
-    `crypttab-key`, `crypttab-options`. Of `lvm…`: `group`, `volume`, `part` for one that LVM hides, `level` where
-    dm-raid has it. Of `md`: `level`, `array-uuid`, `array-name`, `raid-disks`, `degraded`, `array-state`, `metadata`.
-    Of `multipath`: `wwid`, `paths` (their number), `selector` and `handler`, as the kernel names these. Of `network`:
-    `type`, of one that is no hardware, and `one-of`, all interfaces of which any may be the one.
+    no hardware. Of block devices, what udev read on them: `content` (a type, as blkid(8) calls it), `content-uuid`, and
+    of a part of an LVM group `links`, its other names below /dev. Of device-mapper's volumes: `dm-name`, `dm-uuid`,
+    `targets`. Of `crypt`: `format` (`LUKS1`, `LUKS2`, `PLAIN`, …), `luks-uuid`, `cipher` (as dm-crypt's table has it),
+    `integrity`. Of `lvm…`: `group`, `volume`, `part` for one that LVM hides, `level` where dm-raid has it. Of `md`:
+    `level`, `array-uuid`, `degraded`, `metadata`. Of `multipath`: `wwid`, `selector` and `handler`, as the kernel names
+    these. Of `network`: `type`, of one that is no hardware, and `one-of`, all interfaces of which any may be the one.
+    Of file systems: `fstype`, `options`, and of a btrfs on several `devices` their number, and its `checksum`. Of
+    `zfs-pool`: `pool`.
     """
 
     kind: str
@@ -232,19 +225,20 @@ class Devices:
         self._modules: dict[str, str] = {}
         self._depth = 0
 
-    # -- block devices -------------------------------------------------------------------------------------
+    def _once(self, seen: dict[str, Layer], name: str, words: str, make: Callable[[str], Layer]) -> Layer:
+        if name in seen:
+            return seen[name]
+        if self._depth >= _DEPTH or len(seen) >= _LIMIT:
+            return Layer("unknown", name, f"{words}, and more below it than is looked at")
+        seen[name] = Layer("unknown", name, f"{words}, which lies on itself")
+        self._depth += 1
+        seen[name] = make(name)
+        self._depth -= 1
+        return seen[name]
 
     def block(self, name: str) -> Layer:
         """A block device by its kernel name; of kind `unknown` where sysfs does not show it."""
-        if name in self._blocks:
-            return self._blocks[name]
-        if self._depth >= _DEPTH or len(self._blocks) >= _LIMIT:
-            return Layer("unknown", name, f"{name}, and more below it than is looked at")
-        self._blocks[name] = Layer("unknown", name, f"{name}, which lies on itself")
-        self._depth += 1
-        self._blocks[name] = self._block(name)
-        self._depth -= 1
-        return self._blocks[name]
+        return self._once(self._blocks, name, name, self._block)
 
     def has(self, name: str) -> bool:
         """Whether sysfs shows a block device of that kernel name."""
@@ -257,9 +251,7 @@ class Devices:
         facts = {"sysfs": place, **self._stored(name)}
         above = posixpath.dirname(place)
         plain = above == "/sys/class/block"  # a tree that somebody wrote by hand, without the links of sysfs
-        number = self._value(f"{place}/partition")
-        if number is not None:
-            facts["number"] = number
+        if self._value(f"{place}/partition") is not None:
             disk = _DISK_OF.sub("", name) if plain else posixpath.basename(above)
             return Layer("partition", name, f"partition {name}", facts, (self.block(disk),))
         if above != f"{_DEVICES}/virtual/block" and not plain:
@@ -297,8 +289,6 @@ class Devices:
     def _slaves(self, place: str) -> tuple[Layer, ...]:
         return tuple(map(self.block, self._names(f"{place}/slaves")))
 
-    # -- device-mapper and md ------------------------------------------------------------------------------
-
     def _mapped(self, name: str, place: str, facts: dict[str, str], uuid: str) -> Layer:
         called = self._value(f"{place}/dm/name") or name
         below = self._slaves(place)
@@ -315,7 +305,7 @@ class Devices:
             self._encrypted(facts, targets)
             return Layer(kind, name, f"{facts['format']} volume {called} ({name})", facts, below)
         if kind == "multipath":
-            facts.update({"wwid": uuid.partition("-")[2], "paths": str(len(below)), **_paths(targets)})
+            facts.update({"wwid": uuid.partition("-")[2], **_paths(targets)})
         return Layer(kind, name, f"{_MAPPED[kind]} {called} ({name})", facts, below)
 
     def _volume(self, name: str, facts: dict[str, str], below: tuple[Layer, ...], targets: tuple[Target, ...]) -> Layer:
@@ -337,35 +327,31 @@ class Devices:
     def _encrypted(self, facts: dict[str, str], targets: tuple[Target, ...]) -> None:
         uuid, called = facts["dm-uuid"], facts["dm-name"]
         facts["format"] = uuid.split("-")[1] if uuid.count("-") >= 2 else "encrypted"
-        luks = re.match(r"CRYPT-LUKS([12])-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})", uuid)
+        luks = re.match(r"CRYPT-LUKS[12]-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})", uuid)
         if luks:
-            facts.update({"luks-version": luks.group(1), "luks-uuid": "-".join(luks.groups()[1:])})
+            facts["luks-uuid"] = "-".join(luks.groups())
         for target in targets:
             if target.kind == "crypt" and target.arguments:
                 facts["cipher"] = target.arguments[0]
                 for argument in target.arguments:
                     if argument.startswith("integrity:"):
                         facts["integrity"] = argument.partition(":")[2]
-        line = self.crypttab.get(called)
-        if line is not None:
-            facts.update({**self.described(line), **facts})
+        facts.update({**self.apart(called), **facts})
 
-    def described(self, line: Line) -> dict[str, str]:
-        """A line of crypttab(5) as facts, with those of a header that is a file apart from the device."""
-        facts = {
-            "crypttab": str(line.number),
-            "crypttab-name": line.name,
-            "crypttab-source": line.source,
-            "crypttab-key": line.key,
-            "crypttab-options": ",".join(line.options),
-        }
+    def apart(self, name: str) -> dict[str, str]:
+        """What the header of an encrypted volume tells, where crypttab(5) says that it is a file apart from the
+        device."""
+        line = self.crypttab.get(name)
+        place = line.value("header") if line is not None else None
+        if place is None:
+            return {}
         try:
-            with self._machine.open(line.value("header") or "") as file:
+            with self._machine.open(place) as file:
                 header = luks.parse(file)
         except (FormatError, Missing, Unreadable):
-            return facts
-        apart = {"luks-version": str(header.version), "luks-uuid": header.uuid, "cipher": " ".join(header.ciphers)}
-        return {**facts, **{fact: value for fact, value in apart.items() if value}}
+            return {}
+        found = {"luks-uuid": header.uuid, "cipher": " ".join(header.ciphers)}
+        return {fact: value for fact, value in found.items() if value}
 
     @cached_property
     def crypttab(self) -> Mapping[str, Line]:
@@ -396,27 +382,20 @@ class Devices:
         uuid = self._value(f"{place}/md/uuid") or stored.get("MD_UUID") or (min(filter(None, uuids), default=""))
         if uuid:
             facts["array-uuid"] = _array_uuid(uuid)
-        if stored.get("MD_DEVNAME") or stored.get("MD_NAME"):
-            facts["array-name"] = stored.get("MD_DEVNAME") or stored["MD_NAME"]
         words = f"{level} array {name}"
         if facts.get("degraded", "0") != "0":
             words += ", degraded"
         return Layer("md", name, words, facts, below)
 
-    # -- disks ---------------------------------------------------------------------------------------------
-
     def _disk(self, name: str, place: str, facts: dict[str, str]) -> Layer:
         above = posixpath.dirname(place)
         if above.startswith(f"{_DEVICES}/virtual/nvme-"):
-            facts["transport"] = "NVMe"
             return Layer("disk", name, f"NVMe disk {name}", facts, tuple(self._controllers(above)))
         owner = posixpath.dirname(above) if posixpath.basename(above) == "block" else above
         driven = self._driven(owner)
         facts.update(driven)
         bus = driven.get("bus", "")
         words = next((words for pattern, words in _TRANSPORTS if pattern.search(place)), _BUSES.get(bus, bus))
-        if words:
-            facts["transport"] = words
         below = self.above(posixpath.dirname(owner) if driven else owner)
         return Layer("disk", name, f"{words} disk {name}".strip(), facts, () if below is None else (below,))
 
@@ -428,7 +407,7 @@ class Devices:
             real = self._device(path)
             transport = self._value(f"{real}/transport") if real is not None else None
             if real is not None and transport in _CARRIERS:
-                facts = {"sysfs": real, "transport": f"NVMe over {transport}", "carrier": _CARRIERS[transport]}
+                facts = {"sysfs": real, "carrier": _CARRIERS[transport]}
                 name = posixpath.basename(real)
                 below = self.networks if transport in ("tcp", "rdma") else ()
                 yield Layer("controller", name, f"NVMe over {transport}, {name}", facts, below)
@@ -496,8 +475,6 @@ class Devices:
             except (FormatError, Unreadable):
                 return
 
-    # -- network -------------------------------------------------------------------------------------------
-
     @cached_property
     def networks(self) -> tuple[Layer, ...]:
         """The interfaces behind which the network is: those that are known, else all wired ones that are up.
@@ -522,15 +499,7 @@ class Devices:
 
     def interface(self, name: str) -> Layer:
         """A network interface by its name, with what it is made of or attached to."""
-        if name in self._interfaces:
-            return self._interfaces[name]
-        if self._depth >= _DEPTH:
-            return Layer("unknown", name, f"the network interface {name}, and more below it than is looked at")
-        self._interfaces[name] = Layer("unknown", name, f"the network interface {name}, which lies on itself")
-        self._depth += 1
-        self._interfaces[name] = self._interface(name)
-        self._depth -= 1
-        return self._interfaces[name]
+        return self._once(self._interfaces, name, f"the network interface {name}", self._interface)
 
     def _interface(self, name: str) -> Layer:
         place = self._device(f"/sys/class/net/{name}")
@@ -546,8 +515,6 @@ class Devices:
         facts.update(self._driven(device))
         above = self.above(posixpath.dirname(device))
         return Layer("network", name, f"network interface {name}", facts, () if above is None else (above,))
-
-    # -- reading -------------------------------------------------------------------------------------------
 
     def _device(self, path: str) -> str | None:
         """The directory in /sys that a path leads to; None where it leads to none."""

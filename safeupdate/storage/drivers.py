@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from safeupdate.errors import Unreadable
 from safeupdate.machine import Machine
 from safeupdate.storage.devices import Layer
-from safeupdate.storage.layers import ask, mapper, virtual
+from safeupdate.storage.layers import mapper, virtual
 
+_LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
 _MADE = {**virtual.MODULES, "bcache": "bcache", "ram": "brd", "zfs-volume": "zfs", "zram": "zram"}
 
 
@@ -66,7 +67,7 @@ def _of(machine: Machine, layer: Layer, name: str) -> Iterator[Driver]:
         level = facts["level"]
         yield Driver("md_mod", place, f"it makes the array {layer.name}")
         if level.startswith("raid"):
-            yield Driver(ask.LEVELS.get(level, level), place, f"it makes the array {layer.name}")
+            yield Driver(_LEVELS.get(level, level), place, f"it makes the array {layer.name}")
     elif layer.kind in _MADE:
         yield Driver(_MADE[layer.kind], place, f"it makes {layer.name}")
     elif facts.get("driver"):

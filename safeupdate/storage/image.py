@@ -1,7 +1,4 @@
-"""What a layer of storage may ask of early user space: modules, programs, units, rules and texts in an initramfs.
-
-Without an image there is what is built into the kernel alone.
-"""
+"""What a layer of storage may ask of early user space: modules, programs, units, rules and texts in an initramfs."""
 
 from __future__ import annotations
 
@@ -19,42 +16,19 @@ from safeupdate.volumes import Volumes
 
 _PROGRAMS = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 
 _FIRMWARE_SUFFIXES = ("", ".zst", ".xz")
 """What drivers/base/firmware_loader tries, in whatever order."""
 
 
-class Image:
-    """All images of one boot entry, laid over one another, as the kernel `release` finds them.
+class Contents:
+    """The files of all images of one boot entry, laid over one another, as the kernel `release` finds them. Without an
+    image there are none."""
 
-    `target` are that kernel's modules on disk, None where they are not known; `entry_line` is the entry's command line,
-    `volumes` are those of the machine that it starts, and `before` gives the image with which another kernel, which is
-    running now, was started. What asks for built-in modules may raise `Unreadable`.
-    """
-
-    def __init__(
-        self,
-        index: Index | None,
-        release: str,
-        target: Target | None,
-        *,
-        entry_line: str = "",
-        volumes: Volumes | None = None,
-        before: Callable[[], Image | None] = lambda: None,
-    ) -> None:
+    def __init__(self, index: Index | None, release: str) -> None:
         self.index = index
         self.release = release
-        self.target = target
-        self.volumes = volumes
-        self.machine = None if volumes is None else volumes.machine
-        self._entry_line = entry_line
-        self._before = before
-
-    @cached_property
-    def running(self) -> Image | None:
-        """The image of the kernel that is running, where that is another one and its image can be read."""
-        return self._before()
 
     @cached_property
     def _stages(self) -> tuple[Index, ...]:
@@ -76,11 +50,6 @@ class Image:
         return found is not None and found.path.endswith("/systemd/systemd")
 
     @cached_property
-    def command_line(self) -> str:
-        """The entry's command line; with dracut what the image has beside it goes before (dracut.cmdline(7))."""
-        return f"{self.own_line} {self._entry_line}".strip()
-
-    @cached_property
     def own_line(self) -> str:
         """What dracut put into the image to stand before the entry's command line."""
         if self.generator != "dracut":
@@ -89,19 +58,110 @@ class Image:
         texts = (self.text(path) or "" for path in ("/etc/cmdline", *added))
         return " ".join(word for text in texts for word in text.split())
 
+    def program(self, *names: str) -> str | None:
+        """The path of the first of these programs that is there; bare names are looked for as early user space does."""
+        for name in names:
+            for path in [name] if name.startswith("/") else [f"{directory}/{name}" for directory in _PROGRAMS]:
+                found = self._find(path)
+                if found is not None and found.is_file:
+                    return path
+        return None
+
+    def unit(self, name: str) -> bool:
+        """Whether systemd in the image has a unit, and it is not masked."""
+        directory = next((one for one in _UNITS if name in self.names(one)), None)
+        found = None if directory is None else self._find(f"{directory}/{name}")  # a mask leads to /dev/null
+        return found is not None and found.is_file
+
+    def rule(self, pattern: str) -> bool:
+        """Whether a file of udev's rules has a name like this."""
+        return any(fnmatchcase(name, pattern) for directory in RULES for name in self.names(directory))
+
+    @cached_property
+    def rules(self) -> str:
+        """All of udev's rules."""
+        files: dict[str, str] = {}
+        for directory in RULES:
+            for name in self.names(directory):
+                if name.endswith(".rules"):
+                    files.setdefault(name, f"{directory}/{name}")
+        return "\n".join(self.text(files[name]) or "" for name in sorted(files))
+
+    def firmware(self, name: str) -> bool:
+        """Whether a firmware file is there, packed or not."""
+        places = (f"/lib/firmware/updates/{self.release}", "/lib/firmware/updates", f"/lib/firmware/{self.release}")
+        directories = (*places, "/lib/firmware", "/usr/lib/firmware")
+        return any(
+            self._find(f"{directory}/{name}{suffix}") is not None
+            for directory in directories
+            for suffix in _FIRMWARE_SUFFIXES
+        )
+
+    def exists(self, path: str) -> bool:
+        """Whether there is anything at a path, in whose last part the wildcards of fnmatch may stand."""
+        directory, name = posixpath.split(path)
+        if any(letter in name for letter in "*?["):
+            return any(fnmatchcase(one, name) for one in self.names(directory))
+        return self._find(path) is not None
+
+    def text(self, path: str) -> str | None:
+        """A small text; None where there is none, or where it is of a kind that the index does not keep."""
+        data = self._content(path)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """The names in a directory, sorted."""
+        return tuple(sorted({name for stage in self._stages for name in stage.names(directory)}))
+
+    def _find(self, path: str) -> Entry | None:
+        return next((entry for stage in self._stages if (entry := stage.find(path)) is not None), None)
+
+    def _content(self, path: str) -> bytes | None:
+        found = self._find(path)
+        return None if found is None else found.content
+
+
+class Image(Contents):
+    """What early user space has, as the kernel whose modules `target` are finds it. Without an image that is what is
+    built into the kernel alone.
+
+    `entry_line` is the entry's command line, `volumes` are those of the machine that it starts, and `before` gives the
+    image with which another kernel, which is running now, was started. What asks for built-in modules may raise
+    `Unreadable`.
+    """
+
+    def __init__(
+        self,
+        index: Index | None,
+        target: Target,
+        *,
+        entry_line: str = "",
+        volumes: Volumes | None = None,
+        before: Callable[[], Contents | None] = lambda: None,
+    ) -> None:
+        super().__init__(index, target.tree.kernel.release)
+        self.target = target
+        self.volumes = volumes
+        self.machine = None if volumes is None else volumes.machine
+        self._entry_line = entry_line
+        self._before = before
+
+    @cached_property
+    def running(self) -> Contents | None:
+        """The image of the kernel that is running, where that is another one and its image can be read."""
+        return self._before()
+
+    @cached_property
+    def command_line(self) -> str:
+        """The entry's command line; with dracut what the image has beside it goes before (dracut.cmdline(7))."""
+        return f"{self.own_line} {self._entry_line}".strip()
+
     @cached_property
     def hidden(self) -> str:
         """Why it cannot be told what is in the image, a sentence without its full stop; empty where it can."""
-        if self.index is None:
-            return ""
-        for nested in self.index.nested:
-            if nested.index is None:
-                return f"{nested.path} inside the image cannot be looked into: {nested.reason}"
-        if self.generator in ("", "booster") and not self._held:
+        if self.index is not None and self.generator in ("", "booster") and not self._held:
             return "its modules lie where the program that made it alone finds them"
         return ""
-
-    # -- modules -----------------------------------------------------------------------------------------------
 
     @property
     def modules(self) -> frozenset[str]:
@@ -126,7 +186,7 @@ class Image:
         if isinstance(self._listed, str):
             return f"{self.unlisted} that finds {name}"
         if self._listed is None:
-            needed = () if self.target is None else self.target.closure(name)
+            needed = self.target.closure(name)
         elif name in self._listed:
             needed = self._listed[name]
         else:
@@ -140,8 +200,8 @@ class Image:
 
     @cached_property
     def _built_in(self) -> frozenset[str]:
-        on_disk = frozenset[str]() if self.target is None else self.target.tree.builtin
-        return on_disk or modules.parse_builtin(self._content(f"/lib/modules/{self.release}/modules.builtin") or b"")
+        listed = f"/lib/modules/{self.release}/modules.builtin"
+        return self.target.tree.builtin or modules.parse_builtin(self._content(listed) or b"")
 
     @cached_property
     def _held(self) -> frozenset[str]:
@@ -175,63 +235,6 @@ class Image:
         except FormatError:
             return "a readable modules.dep"
 
-    # -- files -------------------------------------------------------------------------------------------------
-
-    def program(self, *names: str) -> str | None:
-        """The path of the first of these programs that is there; bare names are looked for as early user space does."""
-        for name in names:
-            for path in [name] if name.startswith("/") else [f"{directory}/{name}" for directory in _PROGRAMS]:
-                found = self._find(path)
-                if found is not None and found.is_file:
-                    return path
-        return None
-
-    def unit(self, name: str) -> bool:
-        """Whether systemd in the image has a unit, and it is not masked."""
-        directory = next((one for one in _UNITS if name in self.names(one)), None)
-        found = None if directory is None else self._find(f"{directory}/{name}")  # a mask leads to /dev/null
-        return found is not None and found.is_file
-
-    def rule(self, pattern: str) -> bool:
-        """Whether a file of udev's rules has a name like this."""
-        return any(fnmatchcase(name, pattern) for directory in _RULES for name in self.names(directory))
-
-    @cached_property
-    def rules(self) -> str:
-        """All of udev's rules."""
-        files: dict[str, str] = {}
-        for directory in _RULES:
-            for name in self.names(directory):
-                if name.endswith(".rules"):
-                    files.setdefault(name, f"{directory}/{name}")
-        return "\n".join(self.text(files[name]) or "" for name in sorted(files))
-
-    def firmware(self, name: str) -> bool:
-        """Whether a firmware file is there, packed or not."""
-        places = (f"/lib/firmware/updates/{self.release}", "/lib/firmware/updates", f"/lib/firmware/{self.release}")
-        directories = (*places, "/lib/firmware", "/usr/lib/firmware")
-        return any(
-            self._find(f"{directory}/{name}{suffix}") is not None
-            for directory in directories
-            for suffix in _FIRMWARE_SUFFIXES
-        )
-
-    def exists(self, path: str) -> bool:
-        """Whether there is anything at a path, in whose last part the wildcards of fnmatch may stand."""
-        directory, name = posixpath.split(path)
-        if any(letter in name for letter in "*?["):
-            return any(fnmatchcase(one, name) for one in self.names(directory))
-        return self._find(path) is not None
-
-    def text(self, path: str) -> str | None:
-        """A small text; None where there is none, or where it is of a kind that the index does not keep."""
-        data = self._content(path)
-        return None if data is None else data.decode("utf-8", "replace")
-
-    def names(self, directory: str) -> tuple[str, ...]:
-        """The names in a directory, sorted."""
-        return tuple(sorted({name for stage in self._stages for name in stage.names(directory)}))
-
     def holds(self, requirement: Requirement) -> bool:
         """Whether any of the names that will do is there, or what the layer found out itself."""
         if requirement.met is not None:
@@ -245,10 +248,3 @@ class Image:
             "firmware": self.firmware,
         }.get(requirement.kind)
         return ask is None or any(ask(name) for name in requirement.names)
-
-    def _find(self, path: str) -> Entry | None:
-        return next((entry for stage in self._stages if (entry := stage.find(path)) is not None), None)
-
-    def _content(self, path: str) -> bytes | None:
-        found = self._find(path)
-        return None if found is None else found.content

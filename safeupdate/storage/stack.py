@@ -156,8 +156,6 @@ class _Stacks:
         self._line = line
         self._devices = Devices(machine, volumes, interfaces=_interfaces(line))
 
-    # -- which ---------------------------------------------------------------------------------------------
-
     def root(self) -> Stack:
         """What the entry mounts at /."""
         named = self._named_root()
@@ -201,8 +199,7 @@ class _Stacks:
             return None
         offset = self._line.last("resume_offset")
         devices = self._volumes.source_devices(_spec(spec), _number(spec))
-        facts = {"spec": spec, **({"offset": offset} if offset else {})}
-        words = "swap file" if offset else "swap area"
+        words = f"swap {'file' if offset else 'area'} ({spec})"
         if self._machine.has_sysfs:
             below = [self._devices.block(name) for name in sorted(devices) if self._devices.has(name)]
             if not below:
@@ -210,8 +207,8 @@ class _Stacks:
                 known = self._volumes.knows(tag) if tag in TAGS else self._machine.live or bool(self._volumes.udev)
                 there = "names no device of this machine" if known else "may be any device, as far as is known here"
                 return Stack("resume", None, f"{place}{spec} {there}")
-            return Stack("resume", Layer("swap", "swap", f"{words} ({spec})", facts, tuple(below)))
-        return self._stack("resume", Layer("swap", "swap", f"{words} ({spec})", facts, self._guessed(_spec(spec))))
+            return Stack("resume", Layer("swap", "swap", words, {}, tuple(below)))
+        return self._stack("resume", Layer("swap", "swap", words, {}, self._guessed(_spec(spec))))
 
     def _configured_resume(self) -> str:
         """What initramfs-tools puts into its images where the command line says nothing (initramfs-tools(7))."""
@@ -260,8 +257,6 @@ class _Stacks:
         fstype = "" if line.fstype == "auto" else line.fstype
         return _Source(_spec(line.spec), "", fstype, _subvolume(line.options) or "/", line.options)
 
-    # -- what ----------------------------------------------------------------------------------------------
-
     def _stack(self, purpose: str, top: Layer) -> Stack:
         """The stack, with what is not known of it."""
         if not self._machine.has_sysfs:
@@ -281,50 +276,52 @@ class _Stacks:
         for part in source.spec.split(":") if source.fstype == "bcachefs" else [source.spec]:
             devices |= self._volumes.source_devices(part, source.number)
         found = {device for device in devices if self._devices.has(device)}
-        for one in self._names("/sys/fs/btrfs"):
-            members = self._names(f"/sys/fs/btrfs/{one}/devices")
-            if found.intersection(members):
-                found.update(members)
-        yield from found
+        yield from found.union(self._btrfs(found)[1])
 
     def _file_system(self, point: str, source: _Source) -> Layer:
         """A file system as a layer, with all under it."""
         names = sorted(self._block_names(source))
-        below = tuple(self._devices.block(name) for name in names)
         stored = next((self._volumes.udev.get(name, {}) for name in names), {})
         line = self._listed(point)
         listed = line.fstype if line is not None and (not names or line.spec == source.spec) else ""
         fstype = source.fstype or stored.get("ID_FS_TYPE") or listed or "unknown"
-        facts = {"fstype": fstype, "spec": source.spec, "options": ",".join(self._options(point, source))}
-        if stored.get("ID_FS_TYPE") not in (None, "zfs_member") and stored.get("ID_FS_UUID"):
-            facts["uuid"] = stored["ID_FS_UUID"]
+        facts = {"fstype": fstype, "options": ",".join(self._options(point, source))}
+        place, _ = self._btrfs(names)
+        if place:
+            facts["devices"] = str(len(names))
+            checksum = self._text(f"{place}/checksum").split()
+            facts.update({"checksum": checksum[0]} if checksum else {})
+        layer = Layer("file-system", fstype, f"file system {fstype}", facts, self._under(source, fstype, names))
+        if fstype == "btrfs" and source.directory != "/":
+            words = f"subvolume {source.directory}"
+            return Layer("subvolume", source.directory, words, {}, (layer,))
+        return layer
+
+    def _under(self, source: _Source, fstype: str, names: Iterable[str]) -> tuple[Layer, ...]:
+        """What lies right under a file system that is on these block devices."""
+        below = tuple(map(self._devices.block, names))
         if fstype == "zfs":
             pool = source.spec.partition("/")[0]
             lost = (Layer("unknown", pool or "the pool", f"what the pool {pool} lies on".replace("  ", " ")),)
-            below = (Layer("zfs-pool", pool, f"ZFS pool {pool}".strip(), {"pool": pool}, below or lost),)
-        elif fstype in _NETWORK_TYPES:
-            below = self._network(source.spec)
-        elif source.protocol == "nbd":
-            below = (Layer("nbd", "nbd", f"network block device ({source.spec})", {}, self._network(source.spec)),)
-        elif source.protocol == "iscsi":
-            carrier = {"carrier": "iscsi_tcp"}
-            below = (Layer("controller", "iscsi", f"iSCSI ({source.spec})", carrier, self._network(source.spec)),)
-        elif source.protocol:
-            below = self._network(source.spec)
-        elif fstype in _IN_MEMORY:
-            below = ()
-        elif not below:
-            below = self._guessed(source.spec)
-        for one in self._names("/sys/fs/btrfs") if fstype == "btrfs" else ():
-            if set(names).intersection(self._names(f"/sys/fs/btrfs/{one}/devices")):
-                facts["devices"] = str(len(names))
-                checksum = self._text(f"/sys/fs/btrfs/{one}/checksum").split()
-                facts.update({"checksum": checksum[0]} if checksum else {})
-        layer = Layer("file-system", fstype, f"file system {fstype}", facts, below)
-        if fstype == "btrfs" and source.directory != "/":
-            words = f"subvolume {source.directory}"
-            return Layer("subvolume", source.directory, words, {"subvolume": source.directory}, (layer,))
-        return layer
+            return (Layer("zfs-pool", pool, f"ZFS pool {pool}".strip(), {"pool": pool}, below or lost),)
+        if fstype in _NETWORK_TYPES or source.protocol:
+            network = self._network(source.spec)
+            if source.protocol == "nbd":
+                return (Layer("nbd", "nbd", f"network block device ({source.spec})", {}, network),)
+            if source.protocol == "iscsi":
+                return (Layer("controller", "iscsi", f"iSCSI ({source.spec})", {"carrier": "iscsi_tcp"}, network),)
+            return network
+        if fstype in _IN_MEMORY:
+            return ()
+        return below or self._guessed(source.spec)
+
+    def _btrfs(self, names: Iterable[str]) -> tuple[str, list[str]]:
+        """The place in sysfs of the btrfs that is on any of these block devices, and all of its devices."""
+        for one in self._names("/sys/fs/btrfs"):
+            members = self._names(f"/sys/fs/btrfs/{one}/devices")
+            if not set(members).isdisjoint(names):
+                return f"/sys/fs/btrfs/{one}", members
+        return "", []
 
     def _options(self, point: str, source: _Source) -> Iterable[str]:
         """What fstab and, for the root, the command line have it mounted with."""
@@ -369,8 +366,6 @@ class _Stacks:
         found = self._devices.networks
         return found or (Layer("unknown", spec, f"the network behind which {spec} is"),)
 
-    # -- without sysfs -------------------------------------------------------------------------------------
-
     def _guessed(self, spec: str) -> tuple[Layer, ...]:
         """What a device's name and the configuration tell of what lies under it."""
         name = spec.rpartition("/")[2]
@@ -392,7 +387,7 @@ class _Stacks:
         """The volume of that name that crypttab or the command line opens."""
         line = self._devices.crypttab.get(name)
         source = line.source if line is not None else ""
-        facts = {"dm-name": name, "format": "encrypted", **(self._devices.described(line) if line is not None else {})}
+        facts = {"dm-name": name, **self._devices.apart(name)}
         for value in self._line.all("rd.luks.name"):
             uuid, _, called = value.partition("=")
             source = f"UUID={uuid}" if called == name else source
@@ -420,8 +415,6 @@ class _Stacks:
                 group, volume = (part.replace("--", "-") for part in split.groups())
                 return group, volume
         return None
-
-    # -- reading -------------------------------------------------------------------------------------------
 
     def _names(self, directory: str) -> list[str]:
         try:

@@ -74,8 +74,8 @@ def tell(one: Case, index: Index | None = None) -> list[Finding]:
 
 def requirements(one: Case) -> Iterator[Requirement]:
     """All that the layers under the root ask of an image."""
-    assert one.tree is not None and one.entry is not None and one.release is not None
-    image = Image(one.index, one.release, Target(one.tree), entry_line=one.entry.cmdline)
+    assert one.tree is not None and one.entry is not None
+    image = Image(one.index, Target(one.tree), entry_line=one.entry.cmdline)
     for each in stack.of(one.machine, one.volumes, command_line=one.entry.cmdline):
         if each.purpose != "resume":
             for layer in each.walk():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from safeupdate.storage import awaited
-from safeupdate.storage.image import Image
+from safeupdate.storage.image import Contents
 from safeupdate.volumes import Volumes
 from tests.unit import initrd
 from tests.unit.trees import RELEASE, Content, tree
@@ -33,14 +33,16 @@ def hook(device: str) -> str:
     return f"{HOOKS}/devexists-{device}.sh".replace(device, device.replace("/", "\\x2f"))
 
 
-def image(*files: str, line: str = "") -> Image:
+def image(*files: str, line: str = "", timeout: str = "0") -> Contents:
     names = ("usr/lib/dracut/build-parameter.txt", *files)
     contents: dict[str, initrd.Content] = {"lib": "usr/lib", **dict.fromkeys(names, b"")}
     contents["etc/cmdline.d/90.conf"] = f" {line}\n".encode()
-    return Image(initrd.read(initrd.archive(contents)), RELEASE, None)
+    for unit in (name.rpartition("/")[2] for name in names if name.startswith(WANTS)):
+        contents[f"etc/systemd/system/{unit}.d/timeout.conf"] = f"[Unit]\nJobTimeoutSec={timeout}\n".encode()
+    return Contents(initrd.read(initrd.archive(contents)), RELEASE)
 
 
-def gone(root: Path, found: Image, machine: dict[str, Content] = MACHINE) -> list[str]:
+def gone(root: Path, found: Contents, machine: dict[str, Content] = MACHINE) -> list[str]:
     return [one.device for one in awaited.gone(found, Volumes(tree(root, machine)))]
 
 
@@ -58,6 +60,12 @@ def gone(root: Path, found: Image, machine: dict[str, Content] = MACHINE) -> lis
 def test_what_an_image_waits_for_in_vain(tmp_path: Path, file: str, device: str) -> None:
     (found,) = gone(tmp_path, image(file))
     assert device in found
+
+
+def test_a_unit_that_is_waited_for_for_a_while(tmp_path: Path) -> None:
+    unit = f"{WANTS}/dev-vg-swap.device"
+    assert gone(tmp_path, image(unit, timeout="infinity")) == ["/dev/vg/swap"]
+    assert gone(tmp_path, image(unit, timeout="90")) == []
 
 
 def test_what_is_there(tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 from safeupdate.kernels import Kernel
+from safeupdate.machine import Machine
 from safeupdate.module_tree import ModuleTree
 from safeupdate.storage.image import Image
 from safeupdate.storage.target import Target
 from tests.unit import initrd
 from tests.unit.trees import MODULES, RELEASE, Content, tree
+
+BARE = Target(ModuleTree(Kernel(RELEASE, f"/boot/vmlinuz-{RELEASE}", Machine.tree("/nowhere"))))
+"""A kernel of which nothing is on disk."""
 
 KO = f"usr/lib/modules/{RELEASE}"
 TOOLS: dict[str, initrd.Content] = {
@@ -29,8 +33,8 @@ DISK: dict[str, initrd.Content] = {
 }
 
 
-def image(files: dict[str, initrd.Content], *, target: Target | None = None) -> Image:
-    return Image(initrd.read(initrd.archive(files)), RELEASE, target)
+def image(files: dict[str, initrd.Content], *, target: Target = BARE) -> Image:
+    return Image(initrd.read(initrd.archive(files)), target)
 
 
 def on_disk(root: Path, **lists: Content) -> Target:
@@ -72,8 +76,8 @@ def test_mkinitcpio_leaves_the_index_alone(tmp_path: Path) -> None:
 
 def test_what_is_built_in(tmp_path: Path) -> None:
     target = on_disk(tmp_path, builtin="kernel/fs/ext4/ext4.ko\nkernel/drivers/ata/libahci.ko\n")
-    assert Image(None, RELEASE, target).has_module("ext4")
-    assert not Image(None, RELEASE, target).has_module("ahci")
+    assert Image(None, target).has_module("ext4")
+    assert not Image(None, target).has_module("ahci")
     assert image({**TOOLS, **without(DISK, "/libahci.ko.xz")}, target=target).has_module("ahci")
     files: dict[str, initrd.Content] = {**TOOLS, **DISK, f"{KO}/modules.builtin": b"kernel/fs/ext4/ext4.ko\n"}
     assert image(files).is_built_in("ext4")
@@ -149,9 +153,9 @@ def test_the_command_line_of_dracut_has_parts_in_the_image() -> None:
         "etc/cmdline.d/91lvm.conf": b" rd.lvm.lv=vg/root \n",
     }
     index = initrd.read(initrd.archive({"usr/lib/dracut/modules.txt": b"", **parts}))
-    assert Image(index, RELEASE, None, entry_line="ro").command_line == "rd.luks.uuid=luks-1 rd.lvm.lv=vg/root ro"
+    assert Image(index, BARE, entry_line="ro").command_line == "rd.luks.uuid=luks-1 rd.lvm.lv=vg/root ro"
     index = initrd.read(initrd.archive({**TOOLS, **parts}))
-    assert Image(index, RELEASE, None, entry_line="ro").command_line == "ro"
+    assert Image(index, BARE, entry_line="ro").command_line == "ro"
 
 
 def test_what_cannot_be_told() -> None:
@@ -159,5 +163,5 @@ def test_what_cannot_be_told() -> None:
     nixos: dict[str, initrd.Content] = {"init": b"#!/nix/store/x\n", "nix/store/x-modules/lib/modules/a.ko": b""}
     assert image(nixos).hidden
     assert image({"init": b"", "lib": "usr/lib", **DISK}).hidden == ""
-    assert Image(None, RELEASE, None).hidden == ""
-    assert Image(None, RELEASE, None).generator == ""
+    assert Image(None, BARE).hidden == ""
+    assert Image(None, BARE).generator == ""

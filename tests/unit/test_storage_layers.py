@@ -48,8 +48,11 @@ alias crypto-ecb ecb
 alias crypto-serpent serpent_generic
 alias crypto-essiv essiv
 alias crypto-sha256 sha256_generic
-alias raid5 raid456
-alias raid6 raid456
+alias md-raid1 raid1
+alias md-raid10 raid10
+alias md-raid4 raid456
+alias md-raid5 raid456
+alias md-raid6 raid456
 alias dm-cache-default dm_cache_smq
 alias mpt2sas mpt3sas
 alias pci:v00001000d00000072sv*sd*bc*sc*i* mpt3sas
@@ -62,7 +65,12 @@ alias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* uas
 alias usb:v*p*d*dc*dsc*dp*ic08isc06ip62in* usb_storage
 alias virtio:d00000002v* virtio_blk
 """
-SOFTDEP = "softdep libcrc32c pre: crc32c\nsoftdep ext4 pre: crypto-crc32c\nsoftdep btrfs pre: sha256\n"
+SOFTDEP = """\
+softdep libcrc32c pre: crc32c
+softdep ext4 pre: crypto-crc32c
+softdep btrfs pre: sha256
+softdep btrfs pre: xxhash64
+"""
 
 HELD = {name.replace("-", "_") for name in MODULE_NAMES}
 
@@ -92,7 +100,7 @@ DEBIAN: dict[str, initrd.Content] = {
     "usr/lib/udev/rules.d/69-lvm.rules": b"",
     "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
     **{f"usr/sbin/{name}": b"" for name in ("cryptsetup", "dmsetup", "lvm", "mdadm", "multipath", "zpool", "zfs")},
-    **{f"usr/bin/{name}": b"" for name in ("btrfs", "ipconfig", "nfsmount", "iscsistart", "nbd-client")},
+    **{f"usr/bin/{name}": b"" for name in ("btrfs", "kpartx", "ipconfig", "nfsmount", "iscsistart", "nbd-client")},
 }
 FEDORA: dict[str, initrd.Content] = {
     "lib": "usr/lib",
@@ -110,11 +118,12 @@ FEDORA: dict[str, initrd.Content] = {
     "usr/lib/udev/rules.d/64-btrfs.rules": b"",
     "usr/lib/udev/rules.d/64-lvm.rules": b"",
     "usr/lib/udev/rules.d/65-md-incremental-imsm.rules": b'RUN+="/sbin/mdadm -I $env{DEVNAME}"\n',
+    "usr/lib/udev/rules.d/62-multipath.rules": b'RUN+="$env{MPATH_SBIN_PATH}/kpartx -un -p -part /dev/$name"\n',
     "usr/lib/udev/rules.d/69-bcache.rules": b"",
     "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
     "usr/lib/udev/bcache-register": b"",
-    **{f"usr/sbin/{name}": b"" for name in ("dmsetup", "lvm", "lvm_scan", "mdadm", "multipathd", "zpool", "zfs")},
-    **{f"usr/sbin/{name}": b"" for name in ("iscsiadm", "mount.nfs", "NetworkManager", "nbd-client")},
+    **{f"usr/sbin/{name}": b"" for name in ("dmsetup", "kpartx", "lvm", "lvm_scan", "mdadm", "multipathd")},
+    **{f"usr/sbin/{name}": b"" for name in ("zpool", "zfs", "iscsiadm", "mount.nfs", "NetworkManager", "nbd-client")},
 }
 LINE = f"root=/dev/mapper/vg-root rd.lvm.lv=vg/root rd.luks.uuid=luks-{UUID} rd.md.uuid={ARRAY}"
 
@@ -124,9 +133,11 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return kernel(tmp_path_factory.mktemp("kernel"))
 
 
-def kernel(root: Path, *, builtin: str = "kernel/lib/crc16.ko\n", alias: str = ALIASES, dep: str = "") -> Target:
+def kernel(
+    root: Path, *, builtin: str = "kernel/lib/crc16.ko\n", alias: str = ALIASES, dep: str = "", softdep: str = SOFTDEP
+) -> Target:
     dep += "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in MODULE_NAMES)
-    lists = {"dep": dep, "alias": alias, "softdep": SOFTDEP, "builtin": builtin}
+    lists = {"dep": dep, "alias": alias, "softdep": softdep, "builtin": builtin}
     files = {f"{MODULES}/modules.{name}": text for name, text in lists.items()}
     files[f"{MODULES}/modules.builtin.modinfo"] = "crc16.license=GPL\0crc16.alias=crc16\0"
     return Target(ModuleTree(Kernel(RELEASE, f"/boot/vmlinuz-{RELEASE}", tree(root, files))))
@@ -137,7 +148,7 @@ def _file(name: str) -> str:
 
 
 def image(
-    target: Target | None, files: dict[str, initrd.Content], *gone: str, line: str = LINE, lost: Iterable[str] = ()
+    target: Target, files: dict[str, initrd.Content], *gone: str, line: str = LINE, lost: Iterable[str] = ()
 ) -> Image:
     """An image with all modules but those that are lost, and all these files but those that are gone."""
     dropped = set(lost)
@@ -146,7 +157,7 @@ def image(
     dep = "".join(f"{_file(name)}: {' '.join(map(_file, DEPENDS.get(name, '').split()))}\n" for name in names)
     kept = {path: content for path, content in files.items() if not path.endswith(gone)} if gone else files
     everything = {**kept, **held, f"usr/lib/modules/{RELEASE}/modules.dep": dep.encode()}
-    return Image(initrd.read(initrd.archive(everything)), RELEASE, target, entry_line=line)
+    return Image(initrd.read(initrd.archive(everything)), target, entry_line=line)
 
 
 def unmet(top: Layer, found: Image) -> list[Requirement]:
@@ -190,6 +201,7 @@ STACKS = {
     "cache": of_disk("ext4", layer("lvm-cache", dm_uuid="LVM-x", group="vg", volume="root", targets="cache")),
     "lvm-raid": of_disk("ext4", layer("lvm-raid", dm_uuid="LVM-x", group="vg", volume="root", level="raid1")),
     "md": of_disk("xfs", MD),
+    "md of an old level": of_disk("xfs", layer("md", "md0", level="raid4", array_uuid=ARRAY, metadata="1.2")),
     "lvm on luks on md": of_disk("xfs", LVM, LUKS, MD),
     "bcache": of_disk("ext4", layer("bcache", "bcache0")),
     "multipath": of_disk("xfs", LVM, MULTIPATH),
@@ -255,6 +267,25 @@ def test_what_boots_without_is_no_must(target: Target) -> None:
     assert stops(STACKS["md"], image(target, DEBIAN, "mdadm.conf")) == []
     assert stops(STACKS["luks"], image(target, DEBIAN, lost=["xts", "ecb"])) == []  # aesni_intel brings xts(aes)
     assert stops(STACKS["luks"], image(target, DEBIAN, lost=["ecb", "raid1"])) == []
+
+
+def test_a_kernel_whose_btrfs_brings_its_checksums(tmp_path: Path) -> None:
+    """Since Linux 7.0 it calls the library, whatever modules there are for the crypto API besides."""
+    lost = image(kernel(tmp_path, softdep="softdep ext4 pre: crc32c\n"), DEBIAN, lost=["xxhash_generic"])
+    assert unmet(STACKS["btrfs"], lost) == []
+
+
+def test_a_partition_of_a_multipath_device_that_root_names(target: Target) -> None:
+    part = layer("partition", dm_name="mpatha-part1", dm_uuid="part1-mpath-3600", targets="linear")
+    stack, line = of_disk("xfs", part, MULTIPATH), "root=/dev/mapper/mpatha-part1"
+    assert stops(stack, image(target, DEBIAN, line=line)) == []
+    assert stops(stack, image(target, FEDORA, line=line)) == []
+    assert stops(stack, image(target, DEBIAN, "/kpartx", line=line)) == ["kpartx"]
+    assert stops(stack, image(target, FEDORA, "/kpartx", "62-multipath.rules", line=line)) == [
+        "kpartx",
+        "66-kpartx.rules",
+    ]
+    assert unmet(stack, image(target, FEDORA, "/kpartx", line="root=UUID=1")) == []
 
 
 def test_algorithms_of_other_ciphers(target: Target) -> None:
@@ -529,14 +560,8 @@ def test_images_of_other_programs_are_asked_for_modules_alone(target: Target) ->
 
 
 def test_without_an_image_everything_must_be_built_in(target: Target) -> None:
-    lost = unmet(STACKS["ext4"], Image(None, RELEASE, target))
+    lost = unmet(STACKS["ext4"], Image(None, target))
     assert [one.names[0] for one in lost] == ["ext4", "crc32c_generic", "sd_mod", "ahci"]
-
-
-def test_a_kernel_whose_lists_are_not_there() -> None:
-    """The names are then taken as they are."""
-    assert unmet(STACKS["lvm on luks on md"], image(None, DEBIAN)) == []
-    assert stops(STACKS["luks"], image(None, DEBIAN, lost=["dm_crypt"])) == ["dm_crypt"]
 
 
 def mirror(*drivers: str, level: str = "raid1", kind: str = "md", degraded: str = "0") -> Layer:
@@ -630,7 +655,7 @@ def test_the_name_of_a_multipath_device(target: Target, bindings: str, must: boo
 
 def on(machine: Machine, found: Image, before: Image | None = None) -> Image:
     """The same image on a machine of which the running kernel was started with another one."""
-    return Image(found.index, RELEASE, found.target, entry_line=LINE, volumes=Volumes(machine), before=lambda: before)
+    return Image(found.index, found.target, entry_line=LINE, volumes=Volumes(machine), before=lambda: before)
 
 
 def test_the_keyboard_for_the_passphrase(target: Target, tmp_path: Path) -> None:

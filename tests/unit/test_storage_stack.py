@@ -103,9 +103,7 @@ def test_a_real_guest(tmp_path: Path) -> None:
       └─ virtio disk vda [virtio_blk]
          └─ PCI device 0000:00:02.0 [virtio_pci]"""
     )
-    assert layer(found, "xfs").facts["uuid"] == "5afe11fe-0004-4000-8000-000000000002"
     assert layer(found, "vda2").facts["content"] == "xfs"
-    assert layer(found, "vda2").facts["table"] == "dos"
     assert layer(found, "vda").facts["modalias"] == "virtio:d00000002v00001AF4"
     assert layer(found, "0000:00:02.0").facts["modalias"].startswith("pci:v00001AF4d00001001")
 
@@ -160,7 +158,11 @@ def test_real_volumes(guest: Machine, name: str, kind: str, targets: str) -> Non
 def test_real_encrypted_volumes(guest: Machine) -> None:
     found = {one.facts.get("dm-name"): one for one in map(Devices(guest).block, guest.listdir("/sys/class/block"))}
     assert found["root_crypt"].facts["cipher"] == "aes-xts-plain64"
-    assert [found[name].facts["luks-version"] for name in ("root_crypt", "vdi_crypt", "sealed")] == ["2", "1", "2"]
+    assert [found[name].facts["format"] for name in ("root_crypt", "vdi_crypt", "sealed")] == [
+        "LUKS2",
+        "LUKS1",
+        "LUKS2",
+    ]
     assert found["sealed"].facts["cipher"] == "capi:authenc(hmac(sha256),xts(aes))-plain64"
     assert found["sealed"].facts["integrity"] == "32:aead"
     assert [one.kind for one in found["vg2-root"].walk()] == ["lvm", "crypt", "disk", "controller"]
@@ -223,10 +225,8 @@ def test_luks_on_lvm(tmp_path: Path) -> None:
                └─ PCI device 0000:00:02.0 [virtio_pci]"""
     )
     facts = layer(found, "dm-1").facts
-    assert facts["luks-version"] == "2"
     assert facts["luks-uuid"] == "01234567-89ab-cdef-0123-456789abcdef"
     assert facts["cipher"] == "aes-xts-plain64"
-    assert facts["crypttab-options"] == "luks,discard,initramfs"
     assert layer(found, "dm-0").facts["group"] == "vg"
 
 
@@ -242,7 +242,6 @@ def test_lvm_on_luks(tmp_path: Path) -> None:
     assert (layer(found, "dm-1").facts["group"], layer(found, "dm-1").facts["volume"]) == ("debian-vg", "root-fs")
     assert layer(found, "dm-0").title == "LUKS1 volume luks-1 (dm-0)"
     assert "cipher" not in layer(found, "dm-0").facts
-    assert "crypttab" not in layer(found, "dm-0").facts
 
 
 def test_integrity_under_luks(tmp_path: Path) -> None:
@@ -370,7 +369,7 @@ def test_multipath_with_partitions(tmp_path: Path) -> None:
          └─ and 3 more"""
     )
     facts = layer(found, "dm-0").facts
-    assert (facts["wwid"], facts["paths"]) == ("3600508b400105e210000900000490000", "8")
+    assert facts["wwid"] == "3600508b400105e210000900000490000"
     assert (facts["selector"], facts["handler"]) == ("service-time", "alua")
     assert kinds(found).count("controller 0000:05:00.0") == 1
 
@@ -426,7 +425,6 @@ def test_an_array(tmp_path: Path, level: str) -> None:
         **virtio("vdb", 3),
         **block(f"{VIRTUAL}/md0", slaves=("vda1", "vdb1")),
         f"{VIRTUAL}/md0/md/level": f"{level}\n",
-        f"{VIRTUAL}/md0/md/raid_disks": "2\n",
         f"{VIRTUAL}/md0/md/degraded": "0\n",
         f"{VIRTUAL}/md0/md/metadata_version": "1.2\n",
         f"{VIRTUAL}/md0/dev": "9:0\n",
@@ -436,12 +434,10 @@ def test_an_array(tmp_path: Path, level: str) -> None:
     found = root(tree(tmp_path, files))
     facts = layer(found, "md0").facts
     assert layer(found, "md0").title == f"{level} array md0"
-    assert {key: facts[key] for key in ("level", "raid-disks", "metadata", "array-uuid", "array-name")} == {
+    assert {key: facts[key] for key in ("level", "metadata", "array-uuid")} == {
         "level": level,
-        "raid-disks": "2",
         "metadata": "1.2",
         "array-uuid": "01234567:89abcdef:01234567:89abcdef",
-        "array-name": "boot",
     }
 
 
@@ -452,7 +448,6 @@ def test_a_degraded_array_by_its_members_uuid(tmp_path: Path) -> None:
         **block(f"{VIRTUAL}/md127", slaves=("vda1",)),
         f"{VIRTUAL}/md127/md/level": "raid1\n",
         f"{VIRTUAL}/md127/md/degraded": "1\n",
-        f"{VIRTUAL}/md127/md/array_state": "clean\n",
         f"{place}/dev": "254:1\n",
         "/run/udev/data/b254:1": "E:ID_FS_TYPE=linux_raid_member\nE:ID_FS_UUID=01234567-89ab-cdef-0123-456789abcdef\n",
         **mounted("/dev/md127"),
@@ -761,7 +756,6 @@ def test_a_root_over_nfs(tmp_path: Path, command_line: str) -> None:
     machine = tree(tmp_path, {**interface("eth0", "e1000e", 3), **interface("eth1", "igb", 4, "down"), **virtio()})
     found = root(machine, command_line)
     assert kinds(found) == ["file-system nfs", "network eth0"]
-    assert layer(found, "nfs").facts["spec"].startswith("10.0.0.1:/srv/root")
 
 
 @pytest.mark.parametrize(
@@ -864,7 +858,6 @@ def test_the_device_to_resume_from(tmp_path: Path) -> None:
     file = stacks(machine, "root=/dev/vda1 resume=UUID=abc resume_offset=34816")["resume"]
     assert kinds(file)[:2] == ["swap swap", "partition vda1"]
     assert file.lines()[1] == "└─ swap file (UUID=abc)"
-    assert layer(file, "swap").facts["offset"] == "34816"
 
 
 def test_a_device_to_resume_from_that_is_not_there(tmp_path: Path) -> None:

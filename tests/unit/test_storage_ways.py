@@ -85,7 +85,7 @@ def stops(top: Layer, target: Target, files: dict[str, initrd.Content], *lost: s
     modules: dict[str, initrd.Content] = {f"usr/lib/modules/{RELEASE}/kernel/{name}.ko": b"" for name in held}
     dep = "".join(f"kernel/{name}.ko:\n" for name in held).encode()
     contents = {**files, **PROGRAMS, **modules, f"usr/lib/modules/{RELEASE}/modules.dep": dep}
-    image = Image(initrd.read(initrd.archive(contents)), RELEASE, target)
+    image = Image(initrd.read(initrd.archive(contents)), target)
     without: dict[tuple[str, ...], set[Layer]] = {}
     for layer in top.walk():
         for one in layers.needs(layer, image):

@@ -13,36 +13,31 @@ if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
-UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
-
 _OFF = ("0", "no", "off")
 
-LEVELS = {"raid4": "raid456", "raid5": "raid456", "raid6": "raid456"}
-"""Modules that answer to other names, where the kernel's lists do not tell."""
 
-
-def module(layer: Layer, image: Image, name: str, why: str, *, must: bool = True) -> Iterator[Requirement]:
-    """The module of a name, or what answers to it in the target kernel. Where that kernel tells what it has and has
-    neither, it is not there."""
-    plain = name.replace("-", "_")
-    target = image.target
-    names = (LEVELS.get(plain, plain),) if target is None else target.by_name(name)
+def module(
+    layer: Layer, image: Image, name: str, why: str, *, alias: str = "", must: bool = True
+) -> Iterator[Requirement]:
+    """The module that the target kernel finds by an alias, which it asks for itself; else the one of a name, or what
+    answers to it. Where that kernel tells what it has and has none of them, it is not there."""
+    names = (image.target.by_alias(alias) if alias else ()) or image.target.by_name(name)
     if names:
         yield Requirement("module", names, must, why, layer)
-    elif target is not None and target.lists_modules:
-        yield Requirement("module", (plain,), must, why, layer, met=False)
+    elif image.target.lists_modules:
+        yield Requirement("module", (name.replace("-", "_"),), must, why, layer, met=False)
 
 
 def algorithm(
-    layer: Layer, image: Image, name: str, why: str, *, others: tuple[str, ...] = (), must: bool = True
+    layer: Layer, image: Image, name: str, why: str, *, others: tuple[str, ...] = ()
 ) -> Iterator[Requirement]:
     """What brings an algorithm of the kernel's crypto API, or one of `others`. Nothing where the kernel's lists do not
     tell what does: many algorithms are a part of the kernel without being a module."""
     target = image.target
-    names = () if target is None else target.algorithm(name)
-    if target is not None and names:
+    names = target.algorithm(name)
+    if names:
         names += tuple(one for one in others if one in target.by_name(one) and target.suits(one))
-        yield Requirement("module", tuple(dict.fromkeys(names)), must, why, layer)
+        yield Requirement("module", tuple(dict.fromkeys(names)), True, why, layer)
 
 
 def arguments(image: Image) -> CommandLine:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 KINDS = ("crypt",)
 
+LISTS = {"initramfs-tools": "/cryptroot/crypttab", "dracut": "/etc/crypttab"}
+"""By what made the image: its list of volumes."""
+
 _WHOLE = {
     "aes": ("aesni_intel", "aes_ce_blk", "aes_neon_blk", "aes_neon_bs", "aes_arm_bs", "aes_s390", "vmx_crypto"),
 }
@@ -28,7 +31,6 @@ _WHOLE = {
 
 _MODES = ("cbc", "ctr", "ecb", "xts")
 
-_LIST = "/cryptroot/crypttab"
 _OLD = "/conf/conf.d/cryptroot"
 """What cryptsetup before 2.0.3 had in place of it."""
 
@@ -77,7 +79,7 @@ def _algorithms(layer: Layer, image: Image) -> Iterator[Requirement]:
 
 def _faster(image: Image, cipher: str) -> Iterator[str]:
     """The modules of a cipher for some processors: these bring it with the simple modes of operation."""
-    if image.target is not None and cipher not in _MODES:
+    if cipher not in _MODES:
         yield from (one for one in image.target.algorithm(cipher) if not one.endswith(("_generic", "_ti")))
 
 
@@ -102,8 +104,10 @@ def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
     must = not _has_own_script(image)
     opens = "it opens the volume"
     yield Requirement("program", ("cryptsetup",), must, opens, layer)
-    listed = _OLD if image.exists(_OLD) and not image.exists(_LIST) else _LIST
-    if listed == _LIST:
+    listed = LISTS["initramfs-tools"]
+    if image.exists(_OLD) and not image.exists(listed):
+        listed = _OLD
+    else:
         functions = ("/lib/cryptsetup/functions", "/usr/lib/cryptsetup/functions")
         yield Requirement("file", functions, must, f"{opens} (cryptroot)", layer)
     yield Requirement("file", ("/scripts/local-top/cryptroot",), must, opens, layer)
@@ -113,7 +117,7 @@ def _initramfs_tools(layer: Layer, image: Image) -> Iterator[Requirement]:
     text = image.text(listed)
     if text is None and image.exists(listed):
         return
-    entry = next((one for one in crypttab.parse((text or "").encode()) if is_of(one, layer)), None)
+    entry = entry_of(layer, text)
     known = entry is not None or (listed == _OLD and _old_entry(text or "", layer))
     called = layer.facts.get("dm-name", layer.name)
     why = f"{listed} in the image tells that {called} is to be opened, and how"
@@ -150,7 +154,16 @@ def _old_entry(text: str, layer: Layer) -> bool:
     return f"target={layer.facts.get('dm-name')}," in f"{text}," or bool(uuid and uuid in text.lower())
 
 
-def is_of(line: Line, layer: Layer) -> bool:
+def entry_of(layer: Layer, text: str | None) -> Line | None:
+    """The line of a crypttab by which a volume is opened; None where there is none."""
+    return next((one for one in _lines(text) if _is_of(one, layer)), None)
+
+
+def _lines(text: str | None) -> tuple[Line, ...]:
+    return crypttab.parse((text or "").encode())
+
+
+def _is_of(line: Line, layer: Layer) -> bool:
     """Whether a line of crypttab opens a volume: by the number of its header where it names one, else by its name."""
     uuid = layer.facts.get("luks-uuid", "")
     named = _UUID.match(line.source)
@@ -168,9 +181,9 @@ def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
     else:
         yield Requirement("program", ("cryptsetup",), True, opens, layer)
         yield Requirement("program", ("cryptroot-ask",), True, "it asks for the passphrase of the volume", layer)
-    lines = crypttab.parse((image.text("/etc/crypttab") or "").encode())
-    entry = next((one for one in lines if is_of(one, layer)), None)
-    found = True if entry is not None else _is_named(layer, image, lines)
+    text = image.text(LISTS["dracut"])
+    entry = entry_of(layer, text)
+    found = True if entry is not None else _is_named(layer, image, _lines(text))
     uuid = layer.facts.get("luks-uuid", "UUID")
     if found is not None:
         why = "the image's /etc/crypttab or the command line tells that the volume is to be opened"

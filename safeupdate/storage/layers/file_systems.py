@@ -23,7 +23,8 @@ libcrc32c fail without the algorithm). Others are for features that few have. Ke
 library for it say nothing of it."""
 
 _BTRFS = {"xxhash64": "xxhash64", "sha256": "sha256", "blake2b": "blake2b-256"}
-"""By what sysfs calls the checksum of a btrfs: the algorithm. It is asked for when it is mounted."""
+"""By what sysfs calls the checksum of a btrfs: the algorithm. It is asked for when it is mounted, by kernels that want
+it before the module; since Linux 7.0 it is a part of that."""
 
 _PARTS = {"9p": "9pnet_virtio"}
 """What a file system needs and does not depend on."""
@@ -41,20 +42,16 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     if fstype in _WITHOUT_MODULE or fstype == "zfs" or fstype.startswith("fuse"):
         return
     why = f"it mounts the file system {fstype}"
-    names = image.target.by_alias(f"fs-{fstype}") if image.target is not None else ()
-    if names:
-        yield Requirement("module", names, True, why, layer)
-    else:
-        yield from ask.module(layer, image, fstype, why)
-        names = () if image.target is None else image.target.by_name(fstype)
+    found = tuple(ask.module(layer, image, fstype, why, alias=f"fs-{fstype}"))
+    yield from found
     if fstype in _PARTS:
         yield from ask.module(layer, image, _PARTS[fstype], f"the file system {fstype} goes through it")
-    for name in _checksums(names, image):
-        yield from ask.algorithm(
-            layer, image, name, f"the file system {fstype} is not mounted without the {name} of it"
-        )
+    before = frozenset(_before(found, image))
+    for name in sorted({_CHECKSUMS[one] for one in before.intersection(_CHECKSUMS)}):
+        why = f"the file system {fstype} is not mounted without the {name} of it"
+        yield from ask.algorithm(layer, image, name, why)
     checksum = _BTRFS.get(layer.facts.get("checksum", ""))
-    if fstype == "btrfs" and checksum is not None:
+    if checksum in before:
         yield from ask.algorithm(layer, image, checksum, "the checksums of this btrfs are made with it")
 
 
@@ -64,10 +61,8 @@ def _is_laid(image: Image) -> bool:
     return any(map(image.exists, _OVERLAYS)) or any("overlay" in name or "dmsquash" in name for name in hooks)
 
 
-def _checksums(names: tuple[str, ...], image: Image) -> Iterator[str]:
-    """The checksums that a file system's module, or one that it depends on, wants to have before it."""
-    target = image.target
-    if target is not None and len(names) == 1:
-        modules = (*names, *target.closure(names[0]))
-        wanted = (_CHECKSUMS.get(one) for module in modules for one in target.before(module))
-        yield from dict.fromkeys(one for one in wanted if one is not None)
+def _before(found: tuple[Requirement, ...], image: Image) -> Iterator[str]:
+    """What a file system's module, or one that it depends on, wants to have before it."""
+    for name in found[0].names if found and len(found[0].names) == 1 else ():
+        for module in (name, *image.target.closure(name)):
+            yield from image.target.before(module)

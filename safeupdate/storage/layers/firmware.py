@@ -25,7 +25,7 @@ _LOST_WITHOUT = frozenset(
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     driver = layer.facts.get("driver")
-    listed = image.target.firmware(driver) if driver and image.target is not None and image.modules else ()
+    listed = image.target.firmware(driver) if driver and image.modules else ()
     if not listed or any(map(image.firmware, listed)) or image.running is None:
         return
     names = tuple(filter(image.running.firmware, listed))

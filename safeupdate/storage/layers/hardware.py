@@ -20,7 +20,7 @@ _DRIVERS = {"sd": "sd_mod", "mmcblk": "mmc_block", "vbd": "xen_blkfront", "vif":
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     driver = layer.facts.get("driver")
-    if driver is None or image.target is None:
+    if driver is None:
         return
     why = f"it drives {layer.title}"
     names = drivers(image.target, layer)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import Unreadable
-from safeupdate.formats import crypttab
 from safeupdate.storage.layers import crypt
 from safeupdate.storage.requirement import Requirement
 from safeupdate.volumes import QUOTES
@@ -58,9 +57,7 @@ def _layout(image: Image, path: str, name: str) -> str:
 
 def _is_asked(layer: Layer, image: Image) -> bool:
     """Whether the image asks a person for the passphrase."""
-    place = "/cryptroot/crypttab" if image.generator == "initramfs-tools" else "/etc/crypttab"
-    lines = crypttab.parse((image.text(place) or "").encode())
-    entry = next((one for one in lines if crypt.is_of(one, layer)), None)
+    entry = crypt.entry_of(layer, image.text(crypt.LISTS[image.generator]))
     return entry is None or (
         entry.key == "none" and not entry.has("keyscript", "tpm2-device", "fido2-device", "pkcs11-uri")
     )

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import ProgramFailed, Unreadable
-from safeupdate.storage.layers import ask
+from safeupdate.storage.image import RULES
+from safeupdate.storage.layers import ask, mapper
 from safeupdate.storage.requirement import Requirement
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ KINDS = (
     "lvm-writecache",
 )
 
-_RULES = ("/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/etc/udev/rules.d")
 _LINKS = ("56-lvm.rules", "11-dm-lvm.rules")
 _MEMBER = re.compile(r'\bpv\d+\s*\{\s*id\s*=\s*"([0-9A-Za-z-]+)"')
 _STAGES = ("local-top", "local-block")
@@ -41,7 +41,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     yield Requirement("program", ("lvm",), True, "it activates the volume", layer)
     if image.generator == "initramfs-tools":
         activates = "by it the volume is activated when its disks are there"
-        rules = (f"{_RULES[0]}/69-lvm.rules", *(f"{directory}/69-*lvm*.rules" for directory in _RULES))
+        rules = ("/usr/lib/udev/rules.d/69-lvm.rules", *(f"{directory}/69-*lvm*.rules" for directory in RULES))
         scripts = tuple(f"/scripts/{stage}/*lvm*" for stage in _STAGES)
         yield Requirement("file", (*rules, *scripts), True, activates, layer)
         if not any(image.exists(script) for script in scripts):
@@ -85,7 +85,7 @@ def _rules(layer: Layer) -> Iterator[Requirement]:
         if one.kind in ("disk", "partition") and "dm-uuid" not in one.facts:
             yield Requirement("rule", ("60-persistent-storage.rules",), True, why.format(one.name), layer)
         elif "dm-uuid" in one.facts and not one.kind.startswith("lvm"):
-            yield Requirement("rule", ("55-dm.rules", "10-dm.rules"), True, why.format(one.name), layer)
+            yield Requirement("rule", mapper.LINKS, True, why.format(one.name), layer)
             rules = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
             yield Requirement("rule", rules, True, why.format(one.name), layer)
 

@@ -49,7 +49,9 @@ TARGETS = {
 }
 """By the kind of a layer: its target, where device-mapper's tables are not known."""
 
-_LINKS = ("55-dm.rules", "10-dm.rules")
+_UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
+
+LINKS = ("55-dm.rules", "10-dm.rules")
 """As Debian and as all others call it."""
 
 
@@ -63,27 +65,27 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield from _target(layer, image, _SAME.get(target, target), must)
     level = layer.facts.get("level", "")
     if level.startswith("raid"):
-        yield from ask.module(layer, image, level, f"it is the {level} of this volume")
-    if must and image.generator and image.program(*ask.UDEV) is not None:
+        yield from ask.module(layer, image, level, f"it is the {level} of this volume", alias=f"md-{level}")
+    if must and image.generator and image.program(*_UDEV) is not None:
         why = "whatever makes a volume waits for udev to say that it is there, and without it waits for ever"
         yield Requirement("rule", ("95-dm-notify.rules",), True, why, layer)
         yield Requirement("program", ("dmsetup",), True, why, layer)
     root = ask.arguments(image).last("root")
     if must and image.generator == "dracut" and image.systemd:
         why = "systemd waits for links to the volume that udev makes by this rule"
-        yield Requirement("rule", _LINKS, True, why, layer)
+        yield Requirement("rule", LINKS, True, why, layer)
     elif must and image.generator == "initramfs-tools" and root == f"/dev/mapper/{layer.facts.get('dm-name')}":
         why = "by it udev makes the link to the volume that root= names"
-        yield Requirement("rule", _LINKS, True, why, layer)
+        yield Requirement("rule", LINKS, True, why, layer)
 
 
 def _target(layer: Layer, image: Image, target: str, must: bool) -> Iterator[Requirement]:
     """The module of a target. Of one that is in no module of its name nothing is known: some are a part of dm-mod."""
     why = f"the volume's target {target} comes from it"
-    if target == "vdo" and image.target is not None and not image.target.by_name("dm-vdo"):
+    if target == "vdo" and not image.target.by_name("dm-vdo"):
         yield from ask.module(layer, image, "kvdo", why)  # before Linux 6.9
         return
-    if target in TARGETS.values() or (image.target is not None and image.target.by_name(f"dm-{target}")):
+    if target in TARGETS.values() or image.target.by_name(f"dm-{target}"):
         yield from ask.module(layer, image, f"dm-{target}", why, must=must)
     if target == "cache":
         yield from ask.module(layer, image, "dm-cache-smq", "it decides what the volume's cache keeps")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from safeupdate.storage.image import RULES
 from safeupdate.storage.layers import ask
 from safeupdate.storage.requirement import Requirement
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 KINDS = ("md",)
 
-_RULES = ("/usr/lib/udev/rules.d", "/lib/udev/rules.d", "/etc/udev/rules.d")
 _CONFIGURATION = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 _LEVELS = ("linear", "multipath", "faulty")
 
@@ -24,7 +24,8 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     yield from ask.module(layer, image, "md_mod", "it makes all arrays")
     level = layer.facts.get("level", "")
     if level.startswith("raid") or level in _LEVELS:
-        yield from ask.module(layer, image, level, f"it is the level of the array ({level})")
+        why = f"it is the level of the array ({level})"
+        yield from ask.module(layer, image, level, why, alias=f"md-{level}")
     if not image.generator or image.generator == "booster":
         return
     yield Requirement("program", ("mdadm",), True, "it puts the array together", layer)
@@ -33,7 +34,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield Requirement("program", ("mdmon",), False, why, layer)
     gathers = "by it mdadm puts the array together when its disks are there"
     if image.generator == "initramfs-tools":
-        rules = tuple(f"{directory}/64-md-raid*.rules" for directory in _RULES)
+        rules = tuple(f"{directory}/64-md-raid*.rules" for directory in RULES)
         scripts = ("/scripts/local-top/mdadm", "/scripts/local-block/mdadm")
         yield Requirement("file", (*scripts, *rules), True, gathers, layer)
     elif image.generator == "dracut":

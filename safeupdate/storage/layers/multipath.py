@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from safeupdate.storage.image import Image
     from safeupdate.storage.stack import Layer
 
-KINDS = ("multipath",)
+KINDS = ("multipath", "partition")
 
 _SELECTORS = ("dm_service_time", "dm_round_robin", "dm_queue_length", "dm_historical_service_time", "dm_io_affinity")
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    if layer.kind == "multipath":
+        yield from _device(layer, image)
+    elif "mpath-" in layer.facts.get("dm-uuid", "") and not ask.goes_without(layer, image):
+        yield from _partition(layer, image)
+
+
+def _device(layer: Layer, image: Image) -> Iterator[Requirement]:
     must = not ask.goes_without(layer, image)
     why = "it chooses the path for each request to the multipath device"
     selector = layer.facts.get("selector")
@@ -43,6 +50,17 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         if image.systemd:
             yield Requirement("unit", ("multipathd.service",), must, "it starts what makes the multipath device", layer)
         yield from _wwids(layer, image)
+
+
+def _partition(layer: Layer, image: Image) -> Iterator[Requirement]:
+    """The kernel finds none on a multipath device: kpartx(8) does. initramfs-tools' script for multipath runs it,
+    dracut leaves that to udev."""
+    made = "makes the partition of the multipath device, which root= names"
+    if image.generator in ("initramfs-tools", "dracut"):
+        yield Requirement("program", ("kpartx",), True, f"it {made}", layer)
+    # Fedora has it among the rules of multipath itself.
+    if image.generator == "dracut" and not re.search("RUN.*kpartx", image.rules):
+        yield Requirement("rule", ("66-kpartx.rules", "60-kpartx.rules"), True, f"by it udev {made}", layer)
 
 
 def _wwids(layer: Layer, image: Image) -> Iterator[Requirement]:
