@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 _IMPATIENT = {
     "initramfs-tools": "rootdelay=8",
-    "dracut": "rd.retry=60 rd.timeout=120 rd.shell=0 rd.emergency=poweroff systemd.show_status=1",
+    "dracut": "rd.retry=30 rd.timeout=90 rd.shell=0 rd.emergency=poweroff systemd.show_status=0",
 }
 """So that a root that does not come is given up early; the whole image is started with the same."""
 
@@ -65,38 +66,44 @@ def results() -> list[Result]:
 
 
 def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool = False) -> Iterator[Result]:
-    """Start the root once for each omission whose kind and name hold `pick`, and once from the whole image, all of it
-    in one of the slots for guests."""
+    """Start the root once from the whole image, and once without each thing that can be taken out of it, where `pick`
+    is found in kind and name. What was started before is not started again, unless it proved nothing."""
     place = made(suite)
     members = images.read(image(root, suite, generator))
     whole = omissions.index(images.write(members))
     line = root.filled(root.line)
     known = set() if again else {each.key for each in results()}
-    with turn(), tempfile.TemporaryDirectory(prefix="boot.", dir=place) as work:
+    with tempfile.TemporaryDirectory(prefix="boot.", dir=place) as work:
         kept = Path(work, "kept")
         shutil.copytree(place / "out", kept, symlinks=True)
         keep.lies_on(root, kept, line)
         one = omissions.on(kept / "tree", keep.release(kept), line)
         first = Omission("whole", "the whole image", "", False)
-        asked = (*omissions.musts(one, whole), *omissions.waits(whole), *omissions.samples(one, whole))
-        for omission in (first, *asked):
-            key = (suite, root.name, generator, omission.kind, omission.name)
-            if key in known or not re.search(pick, f"{omission.kind} {omission.name}"):
-                continue
-            data, words = images.write(omission.of(members)), omission.line(line)
-            told = tell(omissions.on(kept / "tree", keep.release(kept), words), omissions.index(data))
-            said = tuple(sorted({finding.level for finding in told}))
-            boot = _boot(root, suite, place, work, data, f"{words} {LINE} {_IMPATIENT[generator]}")
-            ending = "up" if boot.up else "failed"
-            result = Result(*key, omission.layer, omission.must, said, ending, round(boot.seconds), boot.line)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(asdict(result)) + "\n")
-            yield result
+        asked = (first, *omissions.musts(one, whole), *omissions.waits(whole), *omissions.samples(one, whole))
+        keys = {(suite, root.name, generator, each.kind, each.name): each for each in asked}
+        left = [key for key in keys if key not in known and re.search(pick, f"{key[3]} {key[4]}")]
+        with turn() if left else nullcontext():
+            for key in left:
+                omission = keys[key]
+                data, words = images.write(omission.of(members)), omission.line(line)
+                told = tell(omissions.on(kept / "tree", keep.release(kept), words), omissions.index(data))
+                said = tuple(sorted({finding.level for finding in told}))
+                name = re.sub("[^0-9A-Za-z]+", "-", omission.name)
+                log = place / "logs" / f"{root.name}.{generator}.{omission.kind}.{name}"
+                boot = _boot(root, suite, log, work, data, f"{words} {LINE} {_IMPATIENT[generator]}")
+                if boot.ending == "late":
+                    print(f"late: {log}: {boot.line}", flush=True)
+                    continue
+                ending = "up" if boot.ending == "up" else "failed"
+                result = Result(*key, omission.layer, omission.must, said, ending, round(boot.seconds), boot.line)
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(asdict(result)) + "\n")
+                yield result
 
 
-def _boot(root: Root, suite: str, place: Path, work: str, data: bytes, line: str) -> Boot:
+def _boot(root: Root, suite: str, log: Path, work: str, data: bytes, line: str) -> Boot:
     whole = Path(work, "initrd.img")
     whole.write_bytes(data)
+    log.parent.mkdir(exist_ok=True)
     kernel = (str(tree.root(suite) / "vmlinuz"), str(whole), line)
-    words = drives(root, place, forget=work)
-    return start(kernel, place / f"{root.name}.log", extra=words, answers=ANSWERS, limit=300)
+    return start(kernel, log, extra=drives(root, made(suite), forget=work), answers=ANSWERS)

@@ -153,11 +153,11 @@ def _make(suite: str, place: Path) -> None:
     words += ["-device", "virtio-blk-pci,drive=result,serial=result", *_job(place, files)]
     line = f"root=UUID={tree.UUID} ro console=ttyS0 panic=-1 init=/usr/local/sbin/guest-init guest.job=rw"
     kernel = (str(base / "vmlinuz"), str(base / "initramfs-tools.img"), line)
-    boot = start(kernel, place / "make.log", extra=words, job=True, limit=1500)
+    boot = start(kernel, place / "make.log", extra=words, job=True)
     for line in boot.text.splitlines():
         if line.startswith("failed: "):
             print(f"roots: {line}", flush=True)
-    if boot.ending != "done":
+    if boot.ending != "up":
         raise LabError(f"the guest did not do its job ({boot.ending}, {boot.seconds:.0f} s), see {place}/make.log")
     print(f"roots: made and captured in {boot.seconds:.0f} s", flush=True)
     out = place / "out"

@@ -126,7 +126,9 @@ def waits(image: Index) -> Iterator[Omission]:
         test = (hook, 0o100755, f'[ -e "{device}" ]\n')
         yield Omission("waits", "a hook that waits for a device which is gone", "", True, added=(test,))
         link = (f"etc/systemd/system/initrd.target.wants/{unit}", 0o120777, f"../{unit}")
-        yield Omission("waits", "a unit that waits for a device which is gone", "", True, added=(link,))
+        endless = (f"etc/systemd/system/{unit}.d/timeout.conf", 0o100644, "[Unit]\nJobTimeoutSec=0\n")
+        yield Omission("waits", "a unit that waits for a device which is gone", "", True, added=(link, endless))
+        yield Omission("waits", "a unit that waits for such a device for a while", "", False, added=(link,))
 
 
 _HELPERS = re.compile(
