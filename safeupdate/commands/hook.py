@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from safeupdate.commands import acting, settings
 from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
     from safeupdate.gate.host import Host
-    from safeupdate.gate.state import Gate
     from safeupdate.report import Report
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -39,6 +38,7 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Nothing that goes wrong here may look like a refusal, or be told as Python tells it."""
     from safeupdate import surroundings
+    from safeupdate.commands.check import check
     from safeupdate.machine import Machine
 
     try:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             from safeupdate.hooks import idle
 
             idle.wait(host.machine)
-        return after(host)
+        return after(host, lambda: check(Machine.here()))
     except Exception as error:
         text = str(error) if isinstance(error, SafeupdateError) else f"{type(error).__name__}: {error}"
         print(f"safeupdate: {text}", file=sys.stderr)
@@ -80,21 +80,18 @@ def before(host: Host, manager: str, told: bytes) -> int:
     return REFUSED if refused else 0
 
 
-def after(host: Host) -> int:
-    """Settle, and say what became of the next boot where it was judged anew."""
-    from safeupdate.commands.check import check
+def after(host: Host, look: Callable[[], Report]) -> int:
+    """Settle, and say what became of the next boot where `look` had to judge it anew."""
     from safeupdate.gate.settle import settle
     from safeupdate.hooks import screen
-    from safeupdate.machine import Machine
 
     reports: list[Report] = []
 
-    def look() -> Report:
-        reports.append(check(Machine.here()))
+    def judged() -> Report:
+        reports.append(look())
         return reports[-1]
 
-    config = settings(host.machine)
-    gate: Gate = settle(host, look, config=config, lock_seconds=config.hooks.timeout_seconds)
+    gate = settle(host, judged, config=settings(host.machine))
     if reports:
         for line in screen.after(reports[-1], gate, colour=sys.stderr.isatty()):
             print(line, file=sys.stderr)
