@@ -18,7 +18,7 @@ from safeupdate.module_tree import IN_TREE
 from safeupdate.remedies import install, make_initramfs
 from safeupdate.report import Finding, NotApplicable, Remedy, blocker, note, unknown, warning
 from safeupdate.storage import awaited, layers, platform
-from safeupdate.storage.image import Contents, Image
+from safeupdate.storage.image import RULES, Contents, Image
 from safeupdate.storage.layers import hardware, lvm
 from safeupdate.storage.requirement import Requirement
 from safeupdate.storage.stack import Layer, Stack
@@ -283,6 +283,16 @@ class _Lacking:
             if not machine.exists(f"{hooks}/{hook}"):
                 before = install(machine, package)
                 return Remedy(f"{before.text} {again.text}", before.commands + again.commands)
+        if requirement.kind == "rule" and self._image.generator == "dracut":
+            places = (f"{directory}/{name}" for directory in RULES for name in requirement.names)
+            rule = next(filter(machine.exists, places), None)
+            if rule is not None:
+                left_out = (
+                    f"If it lacks the rule then, too, dracut knows it by another name: add {rule} to install_items"
+                )
+                return Remedy(
+                    f"{again.text} {left_out} in a file of /etc/dracut.conf.d, and build it again.", again.commands
+                )
         if requirement.kind == "configuration":
             return Remedy(f"Correct this machine's own files where they say the same. {again.text}", again.commands)
         return again

@@ -170,6 +170,16 @@ def test_the_words(tmp_path: Path) -> None:
     assert finding.remedy.commands[-1] == ("update-initramfs", "-u", "-k", "6.1.0-26-amd64")
 
 
+def test_a_rule_that_dracut_leaves_out(tmp_path: Path) -> None:
+    rule = "/usr/lib/udev/rules.d/95-dm-notify.rules"
+    layout = distributions.RHEL_BIOS
+    one = asked(tmp_path, replace(layout, files={**layout.files, rule: b""}))
+    assert one.index is not None
+    (finding,) = tell(one, without(one.index, {path for path in one.index.entries if path.endswith("dm-notify.rules")}))
+    assert f"add {rule} to install_items" in finding.remedy.text
+    assert finding.remedy.commands[-1][0] == "dracut"
+
+
 def test_the_missing_link_is_marked(tmp_path: Path) -> None:
     one = asked(tmp_path, distributions.DEBIAN_LUKS)
     assert one.index is not None
