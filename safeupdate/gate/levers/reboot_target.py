@@ -22,15 +22,17 @@ TARGETS = ("reboot.target", "kexec.target", "soft-reboot.target")
 """All three: with a kexec kernel loaded, `reboot` goes to the second. The third is there since systemd 254, and
 masked before it is there on older ones, in case systemd is upgraded while the gate is closed."""
 
-_RUNTIME = "/run/systemd/system"
+_RUNTIME, _LASTING = "/run/systemd/system", "/etc/systemd/system"
 
 
 @dataclass(frozen=True)
 class _Target:
-    """A target as systemd has it loaded. `ours`: masked by a link of the runtime, which our record names."""
+    """A target as systemd has it loaded. `link`: the runtime has a mask for it. `ours`: that is ours, as our record
+    says, or was: with less than 16 MiB free in /run systemd refuses to read its units anew, and masks stay loaded."""
 
     name: str
     masked: bool
+    link: bool
     ours: bool
 
 
@@ -46,6 +48,8 @@ def state(host: Host) -> State:
         return State("closed", "systemd refuses every reboot but `systemctl reboot --force`.")
     if names:
         return State("not-ours", f"Somebody masked {names}.")
+    if some := ", ".join(target.name for target in targets if target.masked):
+        return State("refused", f"Only {some} could be masked.")
     return State("open", "systemd lets every reboot through.")
 
 
@@ -58,14 +62,15 @@ def close(host: Host, order: Order) -> State:
         return State("refused", "An offline update is asked for or under way, and has to end with its reboot.")
     targets = _targets(host)
     ours = [target.name for target in targets if target.ours or not target.masked]
-    if missing := [target.name for target in targets if not target.masked]:
+    said = ""
+    if missing := [target.name for target in targets if not target.masked or (target.ours and not target.link)]:
         new: dict[str, record.Json] = {"masked": [*ours], "boot": reading.boot_id(host.machine)}
         record.store(host, Record(NAME, None, new, order.why, host.time))
-        _systemctl(host, "mask", missing)
+        said = _systemctl(host, "mask", "--runtime", "--", *missing)
     systemd.let_users_in(host)
     loaded = [target.name for target in _targets(host) if not target.masked]
     if loaded:
-        return State("refused", f"systemd did not take the mask of {', '.join(loaded)}.")
+        return State("refused", f"systemd did not take the mask of {', '.join(loaded)}{said or '.'}")
     return state(host)
 
 
@@ -73,34 +78,48 @@ def reopen(host: Host) -> State:
     """Take away the masks that are ours."""
     if not systemd.runs(host.machine):
         return state(host)
-    if ours := [name for name in _recorded(host.machine) if _link(host.machine, name)]:
-        _systemctl(host, "unmask", ours)
-        if left := [name for name in ours if _link(host.machine, name)]:
-            return State("refused", f"systemctl did not unmask {', '.join(left)}.")
+    if recorded := _recorded(host.machine):
+        said = ""
+        if links := [name for name in recorded if _link(host.machine, _RUNTIME, name)]:
+            said = _systemctl(host, "unmask", "--runtime", "--", *links)
+            if left := [name for name in links if _link(host.machine, _RUNTIME, name)]:
+                return State("refused", f"systemctl did not unmask {', '.join(left)}{said or '.'}")
+        if _still_masked(host):
+            said = _systemctl(host, "daemon-reload")
+        if still := _still_masked(host):
+            return State("closed", f"systemd has the mask of {', '.join(still)} still loaded{said or '.'}")
     record.drop(host, NAME)
     systemd.let_users_in(host)
     return state(host)
 
 
-def _systemctl(host: Host, verb: str, targets: list[str]) -> None:
-    """Mask or unmask, whether it ends in time or not: what came of it is read back."""
+def _systemctl(host: Host, *words: str) -> str:
+    """Whether it ends in time or not: what came of it is read back. Returns what it said when it failed, as the end of
+    a sentence."""
     try:
-        host.run(["systemctl", verb, "--runtime", "--", *targets], systemd.RELOAD_SECONDS)
-    except ProgramFailed:
-        pass
+        done = host.run(["systemctl", *words], systemd.RELOAD_SECONDS)
+    except ProgramFailed as error:
+        return f": {error}."
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f": {lines[-1]}" if done.code and lines else ""
+
+
+def _still_masked(host: Host) -> list[str]:
+    return [target.name for target in _targets(host) if target.masked and target.ours]
 
 
 def _targets(host: Host) -> list[_Target]:
     recorded, found = _recorded(host.machine), []
     for name, shown in zip(TARGETS, systemd.show_each(host, TARGETS, "LoadState")):
-        ours = name in recorded and _link(host.machine, name)
-        found.append(_Target(name, shown.get("LoadState") == "masked", ours))
+        masked, link = shown.get("LoadState") == "masked", _link(host.machine, _RUNTIME, name)
+        ours = name in recorded and (link or (masked and not _link(host.machine, _LASTING, name)))
+        found.append(_Target(name, masked, link, ours))
     return found
 
 
-def _link(machine: Machine, name: str) -> bool:
-    """Whether the runtime has a mask for this unit."""
-    path = f"{_RUNTIME}/{name}"
+def _link(machine: Machine, directory: str, name: str) -> bool:
+    """Whether the directory has a mask for this unit."""
+    path = f"{directory}/{name}"
     return machine.is_link(path) and machine.readlink(path) == "/dev/null"
 
 
