@@ -11,6 +11,11 @@ def run(machine: Machine) -> None:
     with machine.resumed("closed") as guest:
         guest.ask("safeupdate status; head -n 2 /boot/grub/custom.cfg; bootctl list --no-pager")
         machine.tell("`reboot -f`", became := guest.goes("reboot -f", 300), right=became == "reboots")
+    onward(machine)
+
+
+def onward(machine: Machine) -> None:
+    """From the power on."""
     with machine.started() as guest:
         came_up(machine, guest.ending, guest.kernel, "older")
         status = guest.ask("safeupdate status").output

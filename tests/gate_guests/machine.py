@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from machines.build import cache
 from safeupdate.rehearsal.agent import DIRECTORY, Agent, Done
@@ -100,7 +100,7 @@ class Machine:
         assert self._disk is not None
         for attempt in range(saved.BOOTS):
             self.log("-- it is started")
-            with _patient(), start(self._disk, self._console()) as guest:
+            with _patient(), start(_single(self._disk), self._console()) as guest:
                 running = Running(self, guest, watched(guest))
                 if disturbed(guest.console.text()) and attempt + 1 < saved.BOOTS:
                     continue
@@ -113,7 +113,7 @@ class Machine:
     def starts(self) -> str:
         """Start it until it is clear which kernel starts, and cut the power."""
         assert self._disk is not None
-        with _patient(), start(self._disk, self._console()) as guest:
+        with _patient(), start(_single(self._disk), self._console()) as guest:
             while guest.poll(1.0) and not _LOADED.search(guest.console.text()):
                 if guest.seconds > PATIENCE:
                     break
@@ -159,6 +159,11 @@ def _patient() -> Iterator[None]:
         yield
     finally:
         os.environ["PATH"] = before
+
+
+def _single(hardware: Hardware) -> Hardware:
+    """With one processor: of several, by instructions, one waits for the other and keeps it from running."""
+    return replace(hardware, processors=1)
 
 
 def watched(guest: Guest) -> Ending:

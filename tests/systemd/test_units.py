@@ -68,6 +68,7 @@ def test_the_gate_is_closed_before_an_upgrade_reboots_by_itself(name: str) -> No
         "/etc/systemd/system/multi-user.target.d/upgrade.conf": b"[Unit]\nWants=apt-daily-upgrade.service\n",
     }
     with rig.started(name, files) as machine:
+        assert _soon(machine, f"[ $(grep -c closed: {NOTED}) = 2 ]")
         noted = _noted(machine)
         assert noted[:2] == ["settle", "closed: 0"]
         assert noted.index("upgraded, rebooted: 1") < noted.index("confirm")
