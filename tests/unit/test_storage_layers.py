@@ -115,6 +115,8 @@ FEDORA: dict[str, initrd.Content] = {
     "usr/lib/systemd/system/multipathd.service": b"",
     "usr/lib/udev/rules.d/10-dm.rules": b"",
     "usr/lib/udev/rules.d/11-dm-lvm.rules": b"",
+    "usr/lib/udev/rules.d/13-dm-disk.rules": b"",
+    "usr/lib/udev/rules.d/63-md-raid-arrays.rules": b'SYMLINK+="disk/by-id/md-uuid-$env{MD_UUID}"\n',
     "usr/lib/udev/rules.d/64-btrfs.rules": b"",
     "usr/lib/udev/rules.d/64-lvm.rules": b"",
     "usr/lib/udev/rules.d/65-md-incremental-imsm.rules": b'RUN+="/sbin/mdadm -I $env{DEVNAME}"\n',
@@ -244,10 +246,13 @@ HELPERS = {
     "btrfs": ({"bin/btrfs", "local-premount/btrfs"}, {"64-btrfs.rules"}),
     "luks": (
         {"cryptsetup", "cryptsetup/functions", "askpass", "local-top/cryptroot", "cryptroot/crypttab"},
-        {"systemd-cryptsetup", "systemd-cryptsetup-generator"},
+        {"systemd-cryptsetup", "systemd-cryptsetup-generator", "13-dm-disk.rules"},
     ),
     "lvm": ({"sbin/lvm", "69-lvm.rules", "60-persistent-storage.rules"}, {"sbin/lvm", "64-lvm.rules", "lvm_scan"}),
-    "md": ({"sbin/mdadm", "local-block/mdadm"}, {"sbin/mdadm", "65-md-incremental-imsm.rules"}),
+    "md": (
+        {"sbin/mdadm", "local-block/mdadm"},
+        {"sbin/mdadm", "63-md-raid-arrays.rules", "65-md-incremental-imsm.rules"},
+    ),
     "bcache": ({"69-bcache.rules", "bcache-register"}, {"69-bcache.rules", "bcache-register"}),
     "zfs": ({"zpool", "sbin/zfs", "scripts/zfs"}, {"zpool", "sbin/zfs"}),
     "nbd": ({"nbd-client"}, {"nbd-client"}),
@@ -417,6 +422,18 @@ def test_the_link_that_root_names(target: Target) -> None:
     gone = ("55-dm.rules", "56-lvm.rules")
     for line, lost in (("root=/dev/mapper/vg-root", gone[:1]), ("root=/dev/vg/root", gone[1:]), ("root=UUID=1", ())):
         assert stops(STACKS["lvm"], image(target, DEBIAN, *gone, line=line)) == list(lost)
+
+
+def test_what_dracut_waits_for_is_made_by_rules_of_udevs(target: Target) -> None:
+    """Where the command line names nothing, it does not wait; older dracut has a rule of its own for arrays."""
+    own: dict[str, initrd.Content] = {**FEDORA, "etc/udev/rules.d/59-md.rules": b'SYMLINK+="disk/by-id/md-uuid-x"\n'}
+    assert stops(STACKS["md"], image(target, own, "63-md-raid-arrays.rules")) == []
+    assert stops(STACKS["md"], image(target, FEDORA, "63-md-raid-arrays.rules", line="rd.auto")) == []
+    own = {**FEDORA, "etc/udev/rules.d/59-dm.rules": b'SYMLINK+="disk/by-id/dm-uuid-x"\n'}
+    assert stops(STACKS["luks"], image(target, own, "13-dm-disk.rules")) == []
+    assert stops(STACKS["luks"], image(target, FEDORA, "13-dm-disk.rules", line="rd.auto")) == []
+    both: dict[str, initrd.Content] = {**FEDORA, "usr/lib/udev/rules.d/69-dm-lvm.rules": b""}
+    assert stops(STACKS["lvm"], image(target, both, "11-dm-lvm.rules")) == ["56-lvm.rules"]
 
 
 def test_lvm_on_another_volume_of_device_mapper(target: Target) -> None:

@@ -40,6 +40,13 @@ def algorithm(
         yield Requirement("module", tuple(dict.fromkeys(names)), True, why, layer)
 
 
+def link(layer: Layer, image: Image, rules: tuple[str, ...], name: str, why: str) -> Iterator[Requirement]:
+    """The rule by which udev makes a link that early user space waits for; nothing where only another rule speaks of
+    the link, as older dracut has rules of its own."""
+    if any(map(image.rule, rules)) or name not in image.rules:
+        yield Requirement("rule", rules, True, why, layer)
+
+
 def arguments(image: Image) -> CommandLine:
     """The parameters that early user space reads."""
     return cmdline.parse(image.command_line)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from safeupdate.formats import crypttab
 from safeupdate.formats.crypttab import Line
-from safeupdate.storage.layers import ask
+from safeupdate.storage.layers import ask, mapper
 from safeupdate.storage.requirement import Requirement
 
 if TYPE_CHECKING:
@@ -189,6 +189,9 @@ def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
         why = "the image's /etc/crypttab or the command line tells that the volume is to be opened"
         names = (f"rd.luks.uuid={uuid}", f"{layer.facts.get('dm-name', layer.name)} in /etc/crypttab")
         yield Requirement("configuration", names, True, why, layer, met=found)
+    if _is_given(layer, image, "rd.luks.uuid", "rd_LUKS_UUID"):
+        why = "dracut waits for the volume below /dev/disk/by-id, where udev puts it by this rule"
+        yield from ask.link(layer, image, mapper.BY_ID, "/by-id/dm-uuid-", why)
     if entry is not None and image.systemd:
         yield from _unlocked_by(entry, layer, image)
 
@@ -197,22 +200,30 @@ def _is_named(layer: Layer, image: Image, lines: tuple[Line, ...]) -> bool | Non
     """Whether dracut or systemd is told to open a volume by other means than a line of crypttab that names it. None
     where that cannot be told."""
     line = ask.arguments(image)
-    uuid = layer.facts.get("luks-uuid", "").replace("-", "")
     if ask.is_off(line, "rd.luks") or ask.is_off(line, "luks"):
         return False
     if ask.is_on(line, "rd.auto"):
         return True
-    given = [value for name in ("rd.luks.uuid", "luks.uuid", "rd_LUKS_UUID") for value in line.all(name)]
-    given += [value.partition("=")[0] for name in ("rd.luks.name", "luks.name") for value in line.all(name)]
-    for value in given:
-        part = re.sub(r"^(keysource:)?(luks-)?", "", value.lower()).replace("-", "")
-        if part and part in uuid:
-            return True
+    if _is_given(layer, image, "rd.luks.uuid", "luks.uuid", "rd_LUKS_UUID", "rd.luks.name", "luks.name"):
+        return True
     others = [one for one in lines if "uuid" not in one.source.lower()]
     elsewhere = any(name in line for name in ("rd.luks.partuuid", "rd.luks.serial", "rd.luks.data", "luks.data"))
-    if not uuid or others or elsewhere or (line.last("root") or "gpt-auto").startswith("gpt-auto"):
+    if (
+        "luks-uuid" not in layer.facts
+        or others
+        or elsewhere
+        or (line.last("root") or "gpt-auto").startswith("gpt-auto")
+    ):
         return None
     return False
+
+
+def _is_given(layer: Layer, image: Image, *names: str) -> bool:
+    """Whether any of these parameters has a volume's number, or a part of it."""
+    line, uuid = ask.arguments(image), layer.facts.get("luks-uuid", "").replace("-", "")
+    given = (value.partition("=")[0].lower() for name in names for value in line.all(name))
+    parts = (re.sub("^(keysource:)?(luks-)?", "", value).replace("-", "") for value in given)
+    return any(part and part in uuid for part in parts)
 
 
 def _unlocked_by(entry: Line, layer: Layer, image: Image) -> Iterator[Requirement]:

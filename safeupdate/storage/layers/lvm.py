@@ -86,26 +86,23 @@ def _rules(layer: Layer) -> Iterator[Requirement]:
             yield Requirement("rule", ("60-persistent-storage.rules",), True, why.format(one.name), layer)
         elif "dm-uuid" in one.facts and not one.kind.startswith("lvm"):
             yield Requirement("rule", mapper.LINKS, True, why.format(one.name), layer)
-            rules = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
-            yield Requirement("rule", rules, True, why.format(one.name), layer)
+            yield Requirement("rule", mapper.BY_ID, True, why.format(one.name), layer)
 
 
 def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
-    """What tells dracut which volumes to activate (parse-lvm.sh of its module lvm)."""
+    """What tells dracut which volumes to activate and to wait for (parse-lvm.sh of its module lvm)."""
     group, volume = layer.facts.get("group"), layer.facts.get("volume")
     if not group or not volume or "part" in layer.facts:
         return
-    if not image.rule("64-lvm.rules") or image.rule("69-*lvm*.rules"):
-        return  # LVM's own rules activate whatever is there
     line = ask.arguments(image)
     volumes = [*line.all("rd.lvm.lv"), *line.all("rd_LVM_LV")]
     groups = [*line.all("rd.lvm.vg"), *line.all("rd_LVM_VG")]
     named = f"{group}/{volume}"
-    if volumes or groups:
-        met = not ask.is_off(line, "rd.lvm") and (named in volumes or group in groups)
-    else:
-        met = not ask.is_off(line, "rd.lvm") and ask.is_on(line, "rd.auto")
-    why = "dracut activates no volume but those that the command line names"
-    yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=met)
-    if met and named in volumes:
+    given, off = named in volumes or group in groups, ask.is_off(line, "rd.lvm")
+    # LVM's own rules activate whatever is there.
+    if image.rule("64-lvm.rules") and not image.rule("69-*lvm*.rules"):
+        met = not off and (given if volumes or groups else ask.is_on(line, "rd.auto"))
+        why = "dracut activates no volume but those that the command line names"
+        yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=met)
+    if given and not off:
         yield Requirement("rule", _LINKS, True, f"dracut waits for /dev/{named}, which udev makes by it", layer)

@@ -52,7 +52,8 @@ TARGETS = {
 _UDEV = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd", "udevd")
 
 LINKS = ("55-dm.rules", "10-dm.rules")
-"""As Debian and as all others call it."""
+BY_ID = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
+"""As Debian and as all others call the rules by which udev makes links to a volume below /dev and /dev/disk."""
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:

@@ -45,6 +45,9 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
             why = "dracut puts no array together but those that the command line names"
             name = f"rd.md.uuid={layer.facts.get('array-uuid', 'UUID')}"
             yield Requirement("configuration", (name,), True, why, layer, met=met)
+        if "rd.md.uuid" in ask.arguments(image):
+            why = "dracut waits for the array below /dev/disk/by-id, where udev puts it by this rule"
+            yield from ask.link(layer, image, ("63-md-raid-arrays.rules",), "/by-id/md-uuid-", why)
     yield from _configuration(layer, image)
 
 
