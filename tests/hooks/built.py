@@ -37,6 +37,7 @@ shift
 chroot "$tree" apt-get -q update
 chroot "$tree" apt-get -qy install --no-install-recommends "$@"
 chroot "$tree" apt-get clean
+rm -rf "$tree/var/lib/apt/lists/"*
 """
 
 
@@ -45,11 +46,15 @@ def file(name: str) -> bytes:
     return (TOP / name).read_bytes()
 
 
-def deb(name: str, *, files: Mapping[str, str] | None = None, postinst: str = "", postrm: str = "") -> bytes:
+def deb(
+    name: str, *, version: int = 1, files: Mapping[str, str] | None = None, postinst: str = "", postrm: str = ""
+) -> bytes:
     """A Debian package with these files and scripts."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: a test\n"
+        control = (
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: a test\n"
+        )
         for place, text in {"/DEBIAN/control": control, **(files or {})}.items():
             os.makedirs(os.path.dirname(directory + place), exist_ok=True)
             Path(directory + place).write_text(text, encoding="utf-8")
@@ -63,11 +68,12 @@ def deb(name: str, *, files: Mapping[str, str] | None = None, postinst: str = ""
             return Path(made.name).read_bytes()
 
 
-def kernel_deb() -> bytes:
+def kernel_deb(version: int = 1) -> bytes:
     """A package as a Debian kernel's, which runs the hooks of /etc/kernel, the first of which asks for a reboot."""
     run = f"run-parts --arg={RELEASE} --arg=/boot/vmlinuz-{RELEASE} /etc/kernel"
     return deb(
         f"linux-image-{RELEASE}",
+        version=version,
         files={f"/boot/vmlinuz-{RELEASE}": "an image\n", f"/lib/modules/{RELEASE}/modules.dep": ""},
         postinst=f"touch /run/reboot-required\necho linux-image >> /run/reboot-required.pkgs\n{run}/ours/postinst.d\n",
         postrm=f"{run}/ours/postrm.d\n",
@@ -122,7 +128,10 @@ REPOSITORY = b"[local]\nname=local\nbaseurl=file:///opt/repository\nenabled=1\ng
 
 
 PACKAGES = {
-    "debian13": ("dnf", "createrepo-c", "python3-apt", "python3-cryptography", "python3-pefile", "python3-rich"),
+    "debian13": (
+        *("dnf", "createrepo-c", "unattended-upgrades"),
+        *("python3-apt", "python3-cryptography", "python3-pefile", "python3-rich"),
+    ),
     "testing-dracut": ("dnf5", "createrepo-c"),
 }
 """What the machines get besides: a package manager, and what safeupdate itself needs."""
