@@ -62,6 +62,7 @@ class BootOption:
 class Firmware:
     """The firmware's facts; None where the variables were not captured, or this one is not set.
 
+    `entries` are the ids that systemd-boot had in its menu at the last start.
     `options` holds those that BootNext, BootOrder and BootCurrent name and that could be understood, `broken` the
     numbers of the others. `loader` holds the texts of the variables that systemd-boot shares with the system.
     `findings` tell of broken variables other than boot options, and of a setup screen that would come first.
@@ -77,6 +78,7 @@ class Firmware:
     loader: dict[str, str] | None = field(default=None, hash=False)
     features: int | None = None
     findings: tuple[Finding, ...] = ()
+    entries: tuple[str, ...] = ()
 
     @property
     def captured(self) -> bool:
@@ -133,6 +135,7 @@ def read(machine: Machine) -> Firmware:
     setup = value("SetupMode", GLOBAL, efi_variables.flag)
     texts = {name: value(name, LOADER, efi_variables.text) for name in _LOADER_TEXTS}
     features = value("LoaderFeatures", LOADER, efi_variables.bits)
+    entries = value("LoaderEntries", LOADER, efi_variables.texts)
     if (value("OsIndications", GLOBAL, efi_variables.bits) or 0) & _SETUP_SCREEN:
         findings.append(_setup_screen())
     told = tuple(findings)
@@ -151,6 +154,7 @@ def read(machine: Machine) -> Firmware:
         {name: text for name, text in texts.items() if text is not None},
         features,
         told,
+        entries or (),
     )
 
 

@@ -33,6 +33,10 @@ _TYPE1_UKI_SINCE = 258
 _PREFERRED_SINCE = 260
 """The systemd releases that brought these (NEWS)."""
 
+_STRIPS_SOMETIMES_SINCE = 255
+_STRIPS_SINCE = 259
+"""The release whose loader names an entry without its boot counter, and the oldest that had later releases with it."""
+
 _TRIES_FOLLOWED = 64
 """Failing boots that are played through to see where a counter leads; kernel-install counts from 3."""
 
@@ -59,13 +63,21 @@ class _Candidate:
     image: uki.Uki | None = None
 
     @property
+    def bare(self) -> str:
+        """The id without its counter."""
+        if self.counter is None:
+            return self.entry.id
+        profile = self.entry.id.rpartition("@")[1:] if self.profile else ()
+        return loader_conf.fold(self.counter.stem + self.counter.suffix) + "".join(profile)
+
+    @property
     def id_without_profile(self) -> str:
         return self.entry.id.split("@", 1)[0] if self.profile else self.entry.id
 
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What decides between the entries. `version` is the loader's, None where it is not known."""
+    """What decides between the entries. `strips`: one is named without its counter; None where that is not known."""
 
     conf: LoaderConf
     oneshot: str | None
@@ -73,6 +85,7 @@ class _Wishes:
     default: str | None
     saved: str | None
     knows_preferred: bool
+    strips: bool | None = False
 
     @property
     def saves(self) -> bool:
@@ -145,8 +158,10 @@ def plan(
     found = _told_apart(in_order(found))
     entries = tuple(candidate.entry for candidate in found)
     found += _automatic(machine, volumes, esp, conf)
-    wishes = _wishes(firmware, conf, version)
+    wishes = _wishes(firmware, conf, version, found)
     choice = _choose(found, wishes)
+    if wishes.strips is None and _choose(found, replace(wishes, strips=True)).candidate is not choice.candidate:
+        findings.append(_counter_in_name(choice))
     following = _after_failures(found, wishes, choice)
     menu, waits = _menu(firmware, conf)
     if waits:
@@ -507,7 +522,18 @@ def _compare(one: _Candidate, other: _Candidate) -> int:
     return -left if left else one.counter.done - other.counter.done
 
 
-def _wishes(firmware: Firmware, conf: LoaderConf, version: int | None) -> _Wishes:
+def _strips(firmware: Firmware, version: int | None, candidates: Sequence[_Candidate]) -> bool | None:
+    """Whether this loader names an entry without its counter: since 259, and in later releases of those
+    before. What it had in its menu tells it of these."""
+    if version is not None and not _STRIPS_SOMETIMES_SINCE <= version < _STRIPS_SINCE:
+        return version >= _STRIPS_SINCE
+    listed = {loader_conf.fold(name) for name in firmware.entries}
+    if any(loader_conf.counter(name, suffix) for name in listed for suffix in (".conf", ".efi")):
+        return False
+    return True if any(candidate.counter and candidate.bare in listed for candidate in candidates) else None
+
+
+def _wishes(firmware: Firmware, conf: LoaderConf, version: int | None, candidates: Sequence[_Candidate]) -> _Wishes:
     def folded(name: str) -> str | None:
         text = firmware.text(name)
         return None if text is None else loader_conf.fold(text)
@@ -523,6 +549,7 @@ def _wishes(firmware: Firmware, conf: LoaderConf, version: int | None) -> _Wishe
         folded("LoaderEntryDefault"),
         folded("LoaderEntryLastBooted"),
         knows_preferred,
+        _strips(firmware, version, candidates),
     )
 
 
@@ -544,7 +571,8 @@ def _choose(candidates: Sequence[_Candidate], wishes: _Wishes) -> _Choice:
         # Only `preferred` passes over what boot counting has found to be broken.
         skips = "referred" in origin
         for candidate in candidates:
-            if loader_conf.matches(wanted, candidate.entry.id) and not (skips and candidate.entry.tries_left == 0):
+            name = candidate.bare if wishes.strips else candidate.entry.id
+            if loader_conf.matches(wanted, name) and not (skips and candidate.entry.tries_left == 0):
                 return _Choice(candidate, said, tuple(unmet))
         unmet.append((origin, f"{said}, which no entry {'that has tries left ' if skips else ''}matches"))
     for candidate in candidates:
@@ -566,8 +594,9 @@ def _after_failures(candidates: Sequence[_Candidate], wishes: _Wishes, choice: _
         tried = choice.candidate
         if tried is None:
             return None
-        if wishes.saves and tried.entry.id != wishes.oneshot:
-            wishes = replace(wishes, saved=tried.entry.id)
+        name = tried.bare if wishes.strips else tried.entry.id
+        if wishes.saves and name != wishes.oneshot:
+            wishes = replace(wishes, saved=name)
         spent_oneshot = wishes.oneshot is not None
         wishes = replace(wishes, oneshot=None)
         if tried.counter is not None and tried.counts and tried.counter.left > 0:
@@ -702,6 +731,19 @@ def _names_nothing(origin: str, said: str, instead: BootEntry) -> Finding:
         remedy=Remedy("Take the variable away.", (("bootctl", commands[origin], ""),))
         if origin in commands
         else Remedy("Name an entry of the menu, with its suffix, in loader.conf.", (("bootctl", "list"),)),
+    )
+
+
+def _counter_in_name(choice: _Choice) -> Finding:
+    return unknown(
+        "boot-entry.counter-in-name",
+        choice.why.partition(" says ")[0],
+        "Whether this systemd-boot names entries with their boot counters is not known, and its default hangs on it.",
+        "Which entry starts next cannot be told.",
+        evidence=[said for _, said in choice.unmet] or [choice.why],
+        remedy=Remedy(
+            "Take the default away, or wait until the counted entry has been started.", (("bootctl", "list"),)
+        ),
     )
 
 

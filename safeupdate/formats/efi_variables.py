@@ -116,6 +116,13 @@ def text(data: bytes) -> str:
     return _utf16(data[:end])
 
 
+def texts(data: bytes) -> tuple[str, ...]:
+    """UTF-16 strings, each with its NUL (LoaderEntries of the Boot Loader Interface)."""
+    if len(data) % 2:
+        raise FormatError("a UTF-16 string has an odd length", f"byte {len(data)}")
+    return tuple(part for part in _utf16(data).split("\0") if part)
+
+
 def flag(data: bytes) -> bool:
     """The value of SecureBoot or SetupMode, one byte (section 3.3)."""
     if len(data) != 1 or data[0] > 1:

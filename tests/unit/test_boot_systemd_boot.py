@@ -319,6 +319,31 @@ def test_a_wish_that_matches_nothing_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("version", "listed", "default", "expected"),
+    [
+        ("252.39-1", "", f"debian-{A}.conf", B),
+        ("252.39-1", "", f"debian-{A}+0-3.conf", A),
+        ("259.1", "", f"debian-{A}.conf", A),
+        ("259.1", "", f"debian-{A}+0-3.conf", B),
+        ("257.13-1", f"debian-{A}.conf", f"debian-{A}.conf", A),
+        ("257.7-1", f"debian-{A}+1-2.conf", f"debian-{A}.conf", B),
+        ("257.7-1", f"debian-{A}+1-2.conf", f"debian-{A}*.conf", A),
+        ("257.7-1", "", f"debian-{A}*.conf", A),
+        ("257.7-1", "", f"debian-{A}.conf", None),
+    ],
+)
+def test_a_default_names_what_is_counted(
+    tmp_path: Path, version: str, listed: str, default: str, expected: str | None
+) -> None:
+    content: dict[str, Content] = {"/boot/efi/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot(version)}
+    content.update(entries(**{f"debian-{A}+0-3.conf": entry(A), f"debian-{B}.conf": entry(B)}))
+    menu = {"LoaderEntries": f"debian-{B}.conf\0{listed}"} if listed else {}
+    found = plan(tmp_path, content, menu, LoaderEntryDefault=default)
+    assert (found.next.release if found.next is not None else None) == expected
+    assert ("boot-entry.counter-in-name" in ids(found)) == (expected is None)
+
+
 def test_preferred_passes_over_what_is_broken(tmp_path: Path) -> None:
     new = {"/boot/efi/EFI/systemd/systemd-bootx64.efi": efi.systemd_boot("260.1"), **TWO}
     assert chosen(plan(tmp_path / "1", new, LoaderEntryPreferred=f"debian-{A}.conf")) == f"debian-{A}.conf"
