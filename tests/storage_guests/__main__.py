@@ -2,7 +2,7 @@
 
 make    make all roots, and the capture of their guest (as root)
 boot    start these, all without a name, from whole images and from images with something taken out
-        whose kind and name match --pick
+        whose kind and name match --pick; what is in results.jsonl is not started again, but with --again
 keep    write tests/data/captures/roots.tar.xz
 page    write the tables of docs/root-storage.md
 """
