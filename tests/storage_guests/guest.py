@@ -36,6 +36,9 @@ _IDLE = 0.2
 """Processors that QEMU may want for a guest that does nothing."""
 
 
+_LOST = re.compile("Warning: .* does not exist")
+
+
 @contextlib.contextmanager
 def turn() -> Iterator[None]:
     """One of these guests runs at a time, in a slot beside those of the lab."""
@@ -141,4 +144,6 @@ def _wanted(process: int) -> float:
 def _line(text: str, ending: Ending) -> str:
     if ending == "up":
         return next(line for line in text.splitlines() if UP in line).strip()
-    return re.sub(r"^\[ *[\d.]+\] ", "", outcome.of(text, ending).line)[:200]
+    # dracut's last words are of no use.
+    lost = _LOST.findall(text)
+    return re.sub(r"^\[ *[\d.]+\] ", "", lost[-1] if lost else outcome.of(text, ending).line)[:200]
