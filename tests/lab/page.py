@@ -46,8 +46,10 @@ def _lines(rows: Mapping[str, Row]) -> Iterator[str]:
     booted = sum(row["outcome"] == "booted" for row in rows.values()) - len(healthy)
     broken = sum(row["outcome"] in ("degraded", "failed") for row in rows.values())
     yield from ("## Results", "")
+    programs = Counter(row.get("program", "") for row in rows.values())
     yield f"{len(rows)} scenarios: {worth(rows)}. {broken} break the boot, {booted} look broken and boot, "
-    yield f"{len(healthy)} are machines to which nothing was done."
+    yield f"{len(healthy)} are machines to which nothing was done. They were judged by {len(programs)} states of the "
+    yield f"program ({', '.join(str(count) for _, count in programs.most_common())} scenarios each)."
     yield from ("", *confusion(rows), "")
     yield from _bases(rows)
     yield from ("", *_corpus(rows))
