@@ -12,8 +12,7 @@
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
-SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook \
-	$(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/*)
+SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/*)
 
 .PHONY: setup run test lint bench docs fuzz lab lab-smoke vm
 
