@@ -92,6 +92,10 @@ class _Wishes:
         """Whether the loader will note the entry that it starts, to start it again."""
         return self.default == "@saved" or (self.default is None and self.conf.default == "@saved")
 
+    def name(self, candidate: _Candidate) -> str:
+        """What the loader calls an entry."""
+        return candidate.bare if self.strips else candidate.entry.id
+
 
 @dataclass(frozen=True)
 class _Choice:
@@ -571,8 +575,7 @@ def _choose(candidates: Sequence[_Candidate], wishes: _Wishes) -> _Choice:
         # Only `preferred` passes over what boot counting has found to be broken.
         skips = "referred" in origin
         for candidate in candidates:
-            name = candidate.bare if wishes.strips else candidate.entry.id
-            if loader_conf.matches(wanted, name) and not (skips and candidate.entry.tries_left == 0):
+            if loader_conf.matches(wanted, wishes.name(candidate)) and not (skips and candidate.entry.tries_left == 0):
                 return _Choice(candidate, said, tuple(unmet))
         unmet.append((origin, f"{said}, which no entry {'that has tries left ' if skips else ''}matches"))
     for candidate in candidates:
@@ -594,9 +597,8 @@ def _after_failures(candidates: Sequence[_Candidate], wishes: _Wishes, choice: _
         tried = choice.candidate
         if tried is None:
             return None
-        name = tried.bare if wishes.strips else tried.entry.id
-        if wishes.saves and name != wishes.oneshot:
-            wishes = replace(wishes, saved=name)
+        if wishes.saves and wishes.name(tried) != wishes.oneshot:
+            wishes = replace(wishes, saved=wishes.name(tried))
         spent_oneshot = wishes.oneshot is not None
         wishes = replace(wishes, oneshot=None)
         if tried.counter is not None and tried.counts and tried.counter.left > 0:
