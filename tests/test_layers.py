@@ -15,7 +15,7 @@ PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # From the bottom to the top. A module may import its own layer and those below.
 LAYERS = (
     {"errors"},
-    {"report", "config", "machine"},
+    {"report", "config", "locks", "machine"},
     {"formats"},
     {"closure", "initramfs", "kernels", "packages", "remedies", "steering", "surroundings", "volumes"},
     {"module_tree"},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from safeupdate import locks
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate.host import RUN, Host
 
@@ -15,8 +14,6 @@ PATH = f"{RUN}/lock"
 
 SECONDS = 600
 """How long to wait for another run. A check takes a minute on a slow machine, and waits for akmods for five."""
-
-_TRY_AGAIN = 0.1
 
 
 @contextmanager
@@ -32,15 +29,8 @@ def alone(host: Host, seconds: float = SECONDS) -> Iterator[str]:
         yield f"No other run is kept away while this one works: {error}."
         return
     try:
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise SafeupdateError(f"another run of safeupdate has held {PATH} for too long") from None
-                time.sleep(_TRY_AGAIN)
+        if not locks.taken(lock, seconds):
+            raise SafeupdateError(f"another run of safeupdate has held {PATH} for too long")
         yield ""
     finally:
         os.close(lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from safeupdate import locks
 from safeupdate.errors import FormatError, Missing, SafeupdateError, Unreadable
 from safeupdate.formats import mountinfo
 from safeupdate.ledger.schema import BUSY_SECONDS, PATH
@@ -85,17 +85,11 @@ def _keep_private(path: str, status: os.stat_result, mode: int) -> None:
 
 
 def _lock(descriptor: int) -> None:
-    until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise NotWritten("another process holds it") from None
-            time.sleep(_TRY_AGAIN)
-        except OSError:
-            return  # a file system without such locks; SQLite has its own
+    try:
+        if not locks.taken(descriptor, BUSY_SECONDS, again=_TRY_AGAIN):
+            raise NotWritten("another process holds it")
+    except OSError:
+        return  # a file system without such locks; SQLite has its own
 
 
 def put_aside(path: str) -> str:
