@@ -1,0 +1,13 @@
+"""A way back: what keeps the state of a machine before an update changes it, or before a reboot does.
+
+One file a back end, each with one `Backend`, and one line in `BACKENDS`. The first of them that can keep the root file
+system is used; what is asked of each stands in `snapshots/backend.py`.
+"""
+
+from __future__ import annotations
+
+from safeupdate.snapshots.backend import Backend
+
+BACKENDS: tuple[Backend, ...] = ()
+"""In the order in which they are tried: what the administrator has set up for snapshots comes before what we would set
+up, and what costs nothing before what costs writes: snapper, btrfs, lvm-thin, lvm-thick, zfs, snapm, timeshift."""
