@@ -23,6 +23,10 @@ from safeupdate.volumes import Volumes
 TABLE = "/run/safeupdate/dmsetup-table"
 """Where a captured tree has what `dmsetup table` said; a machine itself has no such file."""
 
+_SUPPLYING = ("active", "not tracked", None)
+"""What sysfs says of a link to a supplier that is used: one that the driver core, or a framework, keeps (ABI document
+sysfs-class-devlink). Kernels before 5.10 say nothing."""
+
 _LIMIT = 20_000
 """Block devices that are looked at: 2,000 disks with ten partitions each; and network interfaces."""
 
@@ -423,7 +427,10 @@ class Devices:
             place = posixpath.dirname(place)
         layer = self._above.get(place)
         for place in reversed(way):
-            layer = self._above[place] = self._controller(place, layer) or layer
+            if place not in self._above:
+                self._above[place] = layer  # for what supplies the device and lies on it
+                self._above[place] = self._controller(place, layer) or layer
+            layer = self._above[place]
         return layer
 
     def _controller(self, place: str, below: Layer | None) -> Layer | None:
@@ -437,7 +444,7 @@ class Devices:
             words = _CLASSES.get(number, f"{bus.upper() if len(bus) < 4 else bus} device")
             words = _NAMED.get(facts["driver-name"], words)
             facts["sysfs"] = place
-            return Layer("controller", name, f"{words} {name}", facts, () if below is None else (below,))
+            return Layer("controller", name, f"{words} {name}", facts, self._attached(below, place))
         carrier = self._value(f"{place}/scsi_host/{name}/proc_name") if below is None and _HOST.match(name) else None
         if carrier:
             # Nothing above the SCSI host has a driver: it hangs on no hardware, as an iSCSI session does.
@@ -445,6 +452,30 @@ class Devices:
             below_it = self.networks if carrier in ("iscsi_tcp", "ib_iser", "fcoe") else ()
             return Layer("controller", name, f"SCSI over {carrier}, {name}", facts, below_it)
         return None
+
+    def _attached(self, above: Layer | None, place: str) -> tuple[Layer, ...]:
+        """What a device at a place in sysfs lies on: what it is attached to, and what supplies it."""
+        return tuple(dict.fromkeys((*((above,) if above is not None else ()), *self._suppliers(place))))
+
+    def _suppliers(self, place: str) -> list[Layer]:
+        """What a device does not start without by the devicetree: regulators, clocks, PHYs, power domains. The kernel
+        links it to each (ABI documents sysfs-devices-supplier and sysfs-class-devlink), and its driver is not tried, or
+        gives up, before theirs are there (Documentation/driver-api/device_link.rst)."""
+        names = self._names(place)
+        # Elsewhere drivers link devices for themselves, as Thunderbolt's does USB controllers: not without them.
+        if self._depth >= _DEPTH or "of_node" not in names:
+            return []
+        found = []
+        self._depth += 1
+        for link in [f"{place}/{name}" for name in names if name.startswith("supplier:")]:
+            supplier = self._device(f"{link}/supplier") or ""
+            used = self._value(f"{link}/status") in _SUPPLYING and self._value(f"{link}/sync_state_only") != "1"
+            # The kernel does not wait for an IOMMU for ever, and many drivers do without a DMA engine.
+            optional = any(self._names(f"{supplier}/{one}") for one in ("iommu", "dma"))
+            if used and not optional and not supplier.startswith(f"{place}/"):  # its own part comes after it
+                found.append(self.above(supplier))
+        self._depth -= 1
+        return [one for one in found if one is not None]
 
     def _driven(self, place: str) -> dict[str, str]:
         """The facts of a device that has a driver; none of one that has not."""
@@ -514,7 +545,7 @@ class Devices:
             return Layer("network", name, words, facts, tuple(map(self.interface, lower)))
         facts.update(self._driven(device))
         above = self.above(posixpath.dirname(device))
-        return Layer("network", name, f"network interface {name}", facts, () if above is None else (above,))
+        return Layer("network", name, f"network interface {name}", facts, self._attached(above, device))
 
     def _device(self, path: str) -> str | None:
         """The directory in /sys that a path leads to; None where it leads to none."""

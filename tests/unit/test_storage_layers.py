@@ -88,6 +88,7 @@ DEBIAN: dict[str, initrd.Content] = {
     "scripts/zfs": b"",
     "cryptroot/crypttab": f"root_crypt UUID={UUID} none luks\n".encode(),
     "etc/mdadm/mdadm.conf": b"HOMEHOST <system>\n",
+    "etc/multipath/wwids": b"/3600/\n",
     "usr/lib/systemd/systemd-udevd": b"",
     "usr/lib/cryptsetup/functions": b"",
     "usr/lib/cryptsetup/askpass": b"",
@@ -290,7 +291,7 @@ def test_a_partition_of_a_multipath_device_that_root_names(target: Target) -> No
         "kpartx",
         "66-kpartx.rules",
     ]
-    assert unmet(stack, image(target, FEDORA, "/kpartx", line="root=UUID=1")) == []
+    assert unmet(stack, image(target, FEDORA, "/kpartx", line="root=UUID=1")) == []  # nothing here names the device
 
 
 def test_algorithms_of_other_ciphers(target: Target) -> None:
@@ -496,6 +497,110 @@ def test_multipath_is_missed_only_where_root_names_it(target: Target) -> None:
         "multipath",
         "/scripts/local-top/multipath",
     ]
+
+
+PART = layer("partition", "dm-1", dm_name="mpatha-part1", dm_uuid="part1-mpath-3600", targets="linear")
+
+
+@pytest.mark.parametrize("files", [DEBIAN, {**FEDORA, "etc/multipath/wwids": b"/3600/\n"}], ids=["Debian", "Fedora"])
+def test_a_multipath_device_that_is_made_holds_its_paths(target: Target, files: dict[str, initrd.Content]) -> None:
+    """Then nobody finds the partition on one of them, whatever root= says."""
+    stack = of_disk("xfs", PART, MULTIPATH)
+    assert stops(stack, image(target, files, "/kpartx", line="root=UUID=1")) == ["kpartx"]
+    rules = "95-dm-notify.rules"
+    assert stops(stack, image(target, files, rules, line="root=UUID=1")) == [rules]
+    # Without what makes the device they are free, and so are they where multipath does not know it.
+    assert stops(stack, image(target, files, "/kpartx", "multipath", "multipathd", line="root=UUID=1")) == []
+    assert stops(stack, image(target, files, "/kpartx", line="root=UUID=1", lost=["dm_multipath"])) == []
+    other = {**files, "etc/multipath/wwids": b"/3601/\n"}
+    assert stops(stack, image(target, other, "/kpartx", line="root=LABEL=root")) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "stopped"),
+    [
+        ("/dev/mapper/mpatha-part1", True),
+        ("/dev/mapper/mpathap1", True),
+        ("/dev/mapper/mpathaa", False),
+        ("/dev/disk/by-id/dm-name-mpatha-part1", True),
+        ("/dev/disk/by-id/dm-uuid-part1-mpath-3600", True),
+        ("/dev/disk/by-id/dm-name-luks-root", False),
+        ("/dev/disk/by-id/wwn-0x600-part1", False),
+        ("/dev/disk/by-id/scsi-3600-part1", False),
+        ("/dev/dm-1", True),
+        ("/dev/dm-0", True),
+        ("/dev/dm-7", False),
+        ("LABEL=root", False),
+        ("UUID=1", False),
+    ],
+)
+def test_what_names_a_multipath_device(target: Target, tmp_path: Path, named: str, stopped: bool) -> None:
+    uuids = {"dm-0": "mpath-3600", "dm-1": "part1-mpath-3600", "dm-7": "LVM-x"}
+    machine = tree(tmp_path, {f"/sys/class/block/{name}/dm/uuid": f"{uuid}\n" for name, uuid in uuids.items()})
+    found = image(target, DEBIAN, lost=["dm_multipath"])
+    found = Image(found.index, target, entry_line=f"root={named}", volumes=Volumes(machine))
+    assert stops(of_disk("xfs", MULTIPATH), found) == (["dm_multipath"] if stopped else [])
+
+
+def several_paths(*upper: Layer) -> Layer:
+    """A file system on layers that lie on a multipath device of two paths."""
+    disks = tuple(Layer("disk", name, name, {"driver": "sd_mod", "driver-name": "sd"}) for name in ("sda", "sdb"))
+    top = Layer("multipath", "dm-0", "multipath device mpatha", MULTIPATH.facts, disks)
+    for one in reversed(upper):
+        top = Layer(one.kind, one.name, one.title, one.facts, (top,))
+    return Layer("file-system", "xfs", "file system xfs", {"fstype": "xfs"}, (top,))
+
+
+def test_lvm_takes_no_volume_that_is_there_several_times(target: Target) -> None:
+    """And what lies between LVM and the paths makes one of them."""
+    gone = image(target, DEBIAN, "multipath", lost=["dm_multipath"])
+    wanted = ["dm_multipath", "multipath", "/scripts/local-top/multipath"]
+    assert stops(several_paths(LVM), gone) == wanted
+    assert stops(several_paths(LVM, PART), gone) == wanted
+    assert stops(several_paths(LVM, LUKS), image(target, DEBIAN, "multipath", lost=["dm_multipath"])) == []
+    assert stops(several_paths(LVM), image(target, FEDORA, "multipathd")) == ["multipathd"]
+    assert stops(of_disk("xfs", LVM, MULTIPATH), gone) == []  # on the one path that is left
+    for stack in (several_paths(LVM), several_paths(LVM, PART), several_paths(LVM, LUKS)):
+        assert unmet(stack, image(target, DEBIAN)) == unmet(stack, image(target, FEDORA)) == []
+
+
+def test_what_multipath_is_told_to_leave_alone(target: Target) -> None:
+    def lost(files: dict[str, initrd.Content], line: str = "") -> list[tuple[str, bool]]:
+        found = image(target, files, line=f"root=/dev/mapper/mpatha {line}")
+        return [(one.names[0], one.must) for one in unmet(of_disk("xfs", MULTIPATH), found)]
+
+    files = {**DEBIAN, "etc/multipath/bindings": b"mpatha 3600\n"}
+    number = "3600 in /etc/multipath/wwids"
+    assert lost(files) == []
+    assert lost({**files, "etc/multipath/wwids": b"/3601/\n"}) == [(number, True)]
+    greedy: dict[str, initrd.Content] = {"etc/multipath/conf.d/own.conf": b"defaults {\n\tfind_multipaths greedy\n}\n"}
+    assert lost({**files, **greedy, "etc/multipath/wwids": b"/3601/\n"}) == [(number, False)]
+    files = {**FEDORA, "etc/multipath/bindings": b"mpatha 3600\n"}
+    assert lost({**files, "etc/multipath/wwids": b"/3601/\n"}) == [(number, False)]
+    strict: dict[str, initrd.Content] = {"etc/multipath.conf": b"defaults {\n\tfind_multipaths strict\n}\n"}
+    assert lost({**files, **strict}) == [(number, True)]
+
+
+@pytest.mark.parametrize("word", ["rd.multipath=0", "rd.multipath=no", "nompath", "multipath=off"])
+def test_multipath_that_the_command_line_switches_off(target: Target, word: str) -> None:
+    files = {**FEDORA, "etc/multipath/bindings": b"mpatha 3600\n"}
+    stack, line = of_disk("xfs", MULTIPATH), f"root=/dev/mapper/mpatha {word}"
+    assert stops(stack, image(target, files, line=line)) == [
+        "rd.multipath=1, without a word that switches multipath off"
+    ]
+    assert stops(stack, image(target, files, line=f"root=UUID=1 {word}")) == []
+    assert stops(stack, image(target, {**DEBIAN, "etc/multipath/bindings": b"mpatha 3600\n"}, line=line)) == []
+
+
+def test_a_multipathd_that_wants_its_configuration(target: Target) -> None:
+    unit = {"usr/lib/systemd/system/multipathd.service": b"[Unit]\nConditionPathExists=/etc/multipath.conf\n"}
+    files: dict[str, initrd.Content] = {**FEDORA, **unit, "etc/multipath/bindings": b"mpatha 3600\n"}
+    stack, line = of_disk("xfs", MULTIPATH), "root=/dev/mapper/mpatha"
+    assert stops(stack, image(target, files, line=line)) == ["/etc/multipath.conf"]
+    assert stops(stack, image(target, files, line=f"{line} rd.multipath=default")) == []
+    assert stops(stack, image(target, {**files, "etc/multipath.conf": b""}, line=line)) == []
+    without_systemd = {**files, "init": b"#!/bin/sh\n"}
+    assert stops(stack, image(target, without_systemd, line=line)) == ["/etc/multipath.conf"]
 
 
 def test_what_chooses_the_path(target: Target) -> None:

@@ -662,6 +662,130 @@ def test_a_memory_card(tmp_path: Path) -> None:
     )
 
 
+BOARD = "/sys/devices/platform"
+
+
+def supplied(place: str, *suppliers: str, status: str = "active", only: str = "0") -> dict[str, Content]:
+    """A device of a devicetree with links to what supplies it (ABI documents sysfs-devices-supplier and
+    sysfs-class-devlink of the kernel)."""
+    files: dict[str, Content] = {f"{place}/of_node": Link("/sys/firmware/devicetree/base/x")}
+    for supplier in suppliers:
+        name = supplier.rsplit("/", 1)[-1]
+        link = f"/sys/devices/virtual/devlink/platform:{name}--platform:{place.rsplit('/', 1)[-1]}"
+        files |= {
+            f"{place}/supplier:platform:{name}": Link(link),
+            f"{link}/supplier": Link(supplier),
+            f"{link}/consumer": Link(place),
+            f"{link}/status": f"{status}\n",
+            f"{link}/sync_state_only": f"{only}\n",
+            f"{supplier}/uevent": "",
+        }
+    return files
+
+
+def board() -> dict[str, Content]:
+    """An eMMC of a Rockchip RK3399, as its devicetree has it: its PHY lies in a register file, one of its regulators is
+    a part of a chip on an I2C bus, and the DMA engine and the IOMMU are there, too."""
+    host, bus = f"{BOARD}/fe330000.mmc", f"{BOARD}/ff3c0000.i2c"
+    chip = f"{bus}/i2c-0/0-001b"
+    card, phy = f"{host}/mmc_host/mmc1/mmc1:0001", f"{BOARD}/ff770000.syscon/ff770000.syscon:phy@f780"
+    rail = f"{chip}/rk808-regulator.4.auto/regulator/regulator.9"
+    engine, unit = f"{BOARD}/ff6d0000.dma-controller", f"{BOARD}/ff650800.iommu"
+    return {
+        **driven(host, "platform", "sdhci-arasan", "sdhci_of_arasan"),
+        **supplied(host, phy, engine, unit, f"{BOARD}/ff760000.clock-controller", f"{BOARD}/pinctrl"),
+        **supplied(host, rail, status="not tracked"),
+        **supplied(host, f"{BOARD}/gpio-keys", status="dormant"),
+        **supplied(host, f"{BOARD}/ff100000.saradc", only="1"),
+        **driven(phy, "platform", "rockchip-emmc-phy", "phy_rockchip_emmc"),
+        f"{phy}/modalias": "of:NphyT(null)Crockchip,rk3399-emmc-phy\n",
+        **driven(f"{BOARD}/ff760000.clock-controller", "platform", "clk-rk3399"),
+        **driven(f"{BOARD}/pinctrl", "platform", "rockchip-pinctrl"),
+        **driven(engine, "platform", "dma-pl330", "pl330"),
+        f"{engine}/dma/dma0chan0/in_use": "1\n",
+        **driven(unit, "platform", "rk_iommu", "rockchip_iommu"),
+        f"{unit}/iommu/ff650800.iommu/uevent": "",
+        **driven(f"{BOARD}/gpio-keys", "platform", "gpio-keys", "gpio_keys"),
+        **driven(f"{BOARD}/ff100000.saradc", "platform", "rockchip-saradc", "rockchip_saradc"),
+        **driven(bus, "platform", "rk3x-i2c", "i2c_rk3x"),
+        **supplied(bus, f"{BOARD}/ff760000.clock-controller"),
+        **driven(chip, "i2c", "rk808-i2c", "rk8xx_i2c"),
+        **driven(f"{chip}/rk808-regulator.4.auto", "platform", "rk808-regulator", "rk808_regulator"),
+        **driven(card, "mmc", "mmcblk", "mmc_block"),
+        **block(f"{card}/block/mmcblk1"),
+        **block(f"{card}/block/mmcblk1/mmcblk1p2", partition=True),
+        **mounted("/dev/mmcblk1p2"),
+    }
+
+
+def test_what_supplies_a_controller(tmp_path: Path) -> None:
+    assert (
+        drawn(tree(tmp_path, board()))
+        == """/
+└─ file system ext4
+   └─ partition mmcblk1p2
+      └─ MMC or SD disk mmcblk1 [mmc_block]
+         └─ platform device fe330000.mmc [sdhci_of_arasan]
+            ├─ platform device ff760000.clock-controller
+            ├─ platform device ff770000.syscon:phy@f780 [phy_rockchip_emmc]
+            ├─ platform device pinctrl
+            └─ platform device rk808-regulator.4.auto [rk808_regulator]
+               └─ I2C device 0-001b [rk8xx_i2c]
+                  └─ platform device ff3c0000.i2c [i2c_rk3x]
+                     └─ platform device ff760000.clock-controller"""
+    )
+
+
+def pcie_of_a_board() -> dict[str, Content]:
+    """An NVMe disk of a Raspberry Pi 5: nothing of the way to it is PCI's own until its controller was started."""
+    controller, disk = f"{BOARD}/axi/1000110000.pcie", "pci0001:00/0001:00:00.0/0001:01:00.0"
+    return {
+        **driven(controller, "platform", "brcm-pcie", "pcie_brcmstb"),
+        f"{controller}/modalias": "of:NpcieTpciCbrcm,bcm2712-pcie\n",
+        **supplied(controller, f"{BOARD}/axi/reset"),
+        **driven(f"{BOARD}/axi/reset", "platform", "brcm-rescal-reset", "reset_brcmstb_rescal"),
+        **driven(f"{controller}/pci0001:00/0001:00:00.0", "pci", "pcieport"),
+        **driven(f"{controller}/{disk}", "pci", "nvme", "nvme"),
+        f"{controller}/{disk}/class": "0x010802\n",
+        **block(f"{controller}/{disk}/nvme/nvme0/nvme0n1"),
+        **mounted("/dev/nvme0n1"),
+    }
+
+
+def test_a_pcie_controller_of_a_board(tmp_path: Path) -> None:
+    assert (
+        drawn(tree(tmp_path, pcie_of_a_board()))
+        == """/
+└─ file system ext4
+   └─ NVMe disk nvme0n1
+      └─ NVMe controller 0001:01:00.0 [nvme]
+         └─ platform device 1000110000.pcie [pcie_brcmstb]
+            └─ platform device reset [reset_brcmstb_rescal]"""
+    )
+
+
+def test_links_that_drivers_make_for_themselves(tmp_path: Path) -> None:
+    """As Thunderbolt's to the USB controller beside it, which works without."""
+    files = board()
+    del files[f"{BOARD}/fe330000.mmc/of_node"]
+    assert kinds(root(tree(tmp_path, files)))[3:] == ["controller fe330000.mmc"]
+
+
+def test_devices_that_supply_each_other(tmp_path: Path) -> None:
+    """A regulator on a bus that it supplies, and one that hangs on itself."""
+    files = board()
+    chip = f"{BOARD}/ff3c0000.i2c/i2c-0/0-001b"
+    files |= supplied(f"{BOARD}/ff3c0000.i2c", f"{chip}/rk808-regulator.4.auto")
+    files |= supplied(f"{chip}/rk808-regulator.4.auto", f"{chip}/rk808-regulator.4.auto", f"{BOARD}/fe330000.mmc")
+    found = kinds(root(tree(tmp_path / "a", files)))
+    assert len(found) == len(set(found)) == 10
+    long = {f"{BOARD}/s{number}": f"{BOARD}/s{number + 1}" for number in range(90)}
+    for place, supplier in long.items():
+        files |= {**supplied(place, supplier), **driven(place, "platform", "s", "s")}
+    files |= supplied(f"{BOARD}/fe330000.mmc", f"{BOARD}/s0")
+    assert 50 < len(kinds(root(tree(tmp_path / "b", files)))) < 100
+
+
 def hyper_v() -> dict[str, Content]:
     bus = "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0004:00/VMBUS:00"
     channel = f"{bus}/f8b3781a-1e82-4818-a1c3-63d806ec15bb"

@@ -19,12 +19,14 @@ from tests.unit import initrd
 from tests.unit.test_storage_layers import DEBIAN, FEDORA, kernel
 from tests.unit.test_storage_stack import (
     behind_vmd,
+    board,
     hyper_v,
     interface,
     iscsi,
     memory_card,
     mounted,
     nvme_paths,
+    pcie_of_a_board,
     root,
     virtio,
     xen,
@@ -33,7 +35,8 @@ from tests.unit.trees import RELEASE, Content, tree
 
 MODULES = (
     "ext4 sd_mod vmd nvme nvme_tcp hv_vmbus hv_storvsc xen-blkfront mmc_block sdhci_iproc iscsi_tcp igb ixgbe e1000e "
-    "nfs nfsv4 zfs virtio_blk virtio_pci ata_generic usb-storage"
+    "nfs nfsv4 zfs virtio_blk virtio_pci ata_generic usb-storage sdhci-of-arasan phy-rockchip-emmc rk808-regulator "
+    "rk8xx-i2c i2c-rk3x pl330 rockchip-iommu pcie-brcmstb reset-brcmstb-rescal rockchip-saradc gpio_keys"
 )
 NAMES = MODULES.split()
 ALIASES = """\
@@ -47,6 +50,8 @@ alias acpi*:VMBUS:* hv_vmbus
 alias xen:vbd xen-blkfront
 alias mmc:block mmc_block
 alias of:N*T*Cbrcm,bcm2711-emmc2 sdhci_iproc
+alias of:N*T*Crockchip,rk3399-emmc-phy phy_rockchip_emmc
+alias of:N*T*Cbrcm,bcm2712-pcie pcie_brcmstb
 alias scsi:t-0x00* sd_mod
 alias virtio:d00000002v* virtio_blk
 alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
@@ -72,6 +77,12 @@ WAYS: dict[str, tuple[Callable[[], Mapping[str, Content]], str, set[str]]] = {
     "Hyper-V": (hyper_v, "", {"ext4", "sd_mod", "hv_storvsc", "hv_vmbus"}),
     "Xen": (xen, "", {"ext4", "xen_blkfront"}),
     "MMC": (memory_card, "", {"ext4", "mmc_block", "sdhci_iproc"}),
+    "MMC of a board": (
+        board,
+        "",
+        {"ext4", "mmc_block", "sdhci_of_arasan", "phy_rockchip_emmc", "rk808_regulator", "rk8xx_i2c", "i2c_rk3x"},
+    ),
+    "NVMe behind the PCIe of a board": (pcie_of_a_board, "", {"ext4", "nvme", "pcie_brcmstb", "reset_brcmstb_rescal"}),
     "NVMe with a local and a remote path": (nvme_paths, "", {"ext4"}),
     "iSCSI": (iscsi, "", {"ext4", "sd_mod", "iscsi_tcp"}),
     "iSCSI through one interface": (iscsi, "ip=ens4:dhcp", {"ext4", "sd_mod", "iscsi_tcp", "ixgbe"}),

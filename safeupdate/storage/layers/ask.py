@@ -52,18 +52,6 @@ def arguments(image: Image) -> CommandLine:
     return cmdline.parse(image.command_line)
 
 
-def goes_without(layer: Layer, image: Image) -> bool:
-    """Whether the machine comes up without a layer of multipath, or a partition of it: what lies on it is found through
-    one of its paths, unless root= names the layer itself."""
-    if layer.kind != "multipath" and "mpath-" not in layer.facts.get("dm-uuid", ""):
-        return False
-    directory, _, name = (arguments(image).last("root") or "").rpartition("/")
-    called = layer.facts.get("dm-name", layer.name)
-    if directory == "/dev/disk/by-id":
-        return not name.startswith("dm-")
-    return directory != "/dev/mapper" or not name.startswith(called)
-
-
 def is_off(line: CommandLine, name: str) -> bool:
     """Whether a switch of dracut's that is on by itself is off."""
     return line.last(name) in _OFF

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from safeupdate.errors import ProgramFailed, Unreadable
 from safeupdate.storage.image import RULES
-from safeupdate.storage.layers import ask, mapper
+from safeupdate.storage.layers import ask, mapper, multipath
 from safeupdate.storage.requirement import Requirement
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _STAGES = ("local-top", "local-block")
 
 
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
+    yield from multipath.under_lvm(layer, image)
     if not image.generator or image.generator == "booster":
         return
     yield Requirement("program", ("lvm",), True, "it activates the volume", layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from safeupdate.storage.layers import ask
+from safeupdate.storage.layers import ask, multipath
 from safeupdate.storage.requirement import Requirement
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ BY_ID = ("60-persistent-storage-dm.rules", "13-dm-disk.rules")
 def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
     if "dm-uuid" not in layer.facts and layer.kind not in TARGETS and layer.kind != "lvm":
         return
-    must = not ask.goes_without(layer, image)
+    must = not multipath.goes_without(layer, image)
     yield from ask.module(layer, image, "dm_mod", "it makes all volumes of device-mapper", must=must)
     listed = layer.facts.get("targets", "").split()
     for target in listed or filter(None, [TARGETS.get(layer.kind)]):
