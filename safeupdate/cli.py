@@ -21,6 +21,7 @@ from safeupdate.commands import (
     reboot,
     reject,
     settle,
+    snapshot,
     status,
 )
 from safeupdate.errors import SafeupdateError, UsageError
@@ -29,7 +30,7 @@ USAGE = 2
 
 COMMANDS = (
     *(check, status, settle, allow, reject, reboot),
-    *(confirm, history, keys, config, capture, kured_sentinel, hook),
+    *(snapshot, confirm, history, keys, config, capture, kured_sentinel, hook),
 )
 
 

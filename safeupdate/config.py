@@ -41,6 +41,9 @@ LEVERS = (
 )
 """What the gate has, by name; see `docs/gate.md`."""
 
+OPT_IN_SNAPSHOTS = ("lvm-thick",)
+"""What keeps a state at a price that nobody should pay unasked; see `docs/snapshots.md`."""
+
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -126,6 +129,20 @@ class HookSettings:
 
 
 @dataclass(frozen=True)
+class SnapshotSettings:
+    """`[snapshots]`: a way back."""
+
+    policy: str = field(default="if-possible", metadata={"choices": ("required", "if-possible", "off")})
+    """Whether the gate stays closed where none can be taken."""
+    also: tuple[str, ...] = field(default=(), metadata={"choices": OPT_IN_SNAPSHOTS})
+    """Back ends that are used only where this names them."""
+    keep: int = field(default=6, metadata={"least": 2, "most": 100})
+    """How many: an update has two, and each holds on to what updates since have replaced."""
+    keep_days: int = field(default=30, metadata={"least": 1, "most": 3650})
+    """After which one is removed that is not the newest: who goes back further loses more than he gains."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All that is in force. `sources` names the file of every setting that is not built in, as `ledger.keep_days`."""
 
@@ -135,6 +152,7 @@ class Config:
     modules: ModuleSettings = ModuleSettings()
     gate: GateSettings = GateSettings()
     hooks: HookSettings = HookSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     sources: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
@@ -166,7 +184,13 @@ def load(machine: Machine) -> Config:
     return config
 
 
-SETTINGS = {"ledger": LedgerSettings, "modules": ModuleSettings, "gate": GateSettings, "hooks": HookSettings}
+SETTINGS = {
+    "ledger": LedgerSettings,
+    "modules": ModuleSettings,
+    "gate": GateSettings,
+    "hooks": HookSettings,
+    "snapshots": SnapshotSettings,
+}
 _TABLES = ("checks", "findings", *SETTINGS)
 
 

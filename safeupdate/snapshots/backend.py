@@ -15,8 +15,8 @@ What every back end must keep to:
 - **Killed at any point, nothing is left unmentioned.** The manifest, with all that `create` is to make
   (`Detected.parts`), is on the disk before `create` is called (`snapshots/manifest.py`). So `create` needs no record of
   its own if what it has made so far is found by `list`, with fewer `ids` than there are parts: that is told as
-  unfinished, and `delete` must remove it. `delete` may be called again for what it has removed in part. A temporary
-  mount is one of `programs.mounted`, which are found and undone by the next run.
+  unfinished, and `delete` must remove it. `delete` of what it has removed before, in part or all of it, is no error. A
+  temporary mount is one of `programs.mounted`, which are found and undone by the next run.
 - **Several parts** (root and /usr on logical volumes of their own) are made one right after the other, and where one
   fails those before it are removed again, before `SnapshotError` is raised.
 - Figures are bytes, times RFC 3339 in UTC, sentences are whole and for a tired administrator.

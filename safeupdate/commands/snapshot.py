@@ -1,0 +1,159 @@
+"""`safeupdate snapshot`: what there is to go back to, and the way back."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from safeupdate.commands import acting, settings
+
+if TYPE_CHECKING:
+    from safeupdate.snapshots.backend import UndoPlan
+    from safeupdate.snapshots.kept import Kept
+
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+NO_EFFECT = 1
+
+
+def add(verbs: Verbs) -> None:
+    """The verb's arguments."""
+    parser = verbs.add_parser(
+        "snapshot",
+        help="keep a state of this machine, and go back to it",
+        description="Keep a state of this machine, and go back to it. Exit code 0: done, 1: not done.",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="show what there is to go back to")
+    listed.add_argument("--json", action="store_true", help="print it as JSON, with all that is known")
+    created = actions.add_parser("create", help="take a snapshot now")
+    # For units that are started apart from a hook.
+    created.add_argument("--kind", choices=("by-hand", "pre-reboot"), default="by-hand", help=argparse.SUPPRESS)
+    deleted = actions.add_parser("delete", help="remove a snapshot")
+    deleted.add_argument("number", metavar="NUMBER", type=int)
+    undone = actions.add_parser("undo", help="print the commands that go back to a snapshot, or run them")
+    undone.add_argument("number", metavar="NUMBER", type=int)
+    undone.add_argument("--execute", action="store_true", help="run them, one by one, up to the first that fails")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is asked, and say what became of it."""
+    actions = {"list": _list, "create": _create, "delete": _delete, "undo": _undo}
+    return actions[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from safeupdate.snapshots import kept
+
+    every, problems = kept.find(acting())
+    if arguments.json:
+        import json
+
+        print(json.dumps({"format": 1, "snapshots": [_facts(one) for one in every], "problems": problems}, indent=1))
+    else:
+        _print(_table(every))
+        _tell(problems)
+    return 1 if problems else 0
+
+
+def _facts(one: Kept) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        **asdict(one.label),
+        "backend": one.backend.name,
+        "ids": one.snapshot.ids,
+        "state": one.state,
+        "problem": one.snapshot.problem or None,
+        "adopted": one.manifest is not None and one.manifest.adopted is not None,
+        "manifest": asdict(one.manifest) if one.manifest is not None else None,
+    }
+
+
+def _table(every: Iterable[Kept]) -> Iterator[str]:
+    rows = [("NUMBER", "TAKEN", "KIND", "KERNEL", "IN", "")]
+    for one in every:
+        time = one.label.time[:16].replace("T", " ")
+        state = "" if one.state == "whole" else one.state
+        notes = ", ".join(part for part in (state, one.snapshot.problem) if part)
+        rows.append((str(one.label.number), time, one.label.kind, one.label.kernel, one.backend.name, notes))
+    if len(rows) == 1:
+        yield "There is no snapshot to go back to."
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows:
+        yield "  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip()
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    from safeupdate.snapshots import take
+
+    host, told = acting(), list[str]()
+    try:
+        take.take(host, arguments.kind, None, settings(host.machine).snapshots, told)
+    finally:
+        _print(told)
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    from safeupdate.snapshots import kept, take
+
+    host = acting()
+    with kept.alone(host):
+        one = kept.numbered(host, arguments.number)
+        take.remove(host, one)
+    adopted = one.manifest is not None and one.manifest.adopted is not None
+    _print([f"Snapshot {one.label.number} is {'forgotten, and left to whom it belongs' if adopted else 'removed'}."])
+    return 0
+
+
+def _undo(arguments: argparse.Namespace) -> int:
+    from safeupdate.snapshots import kept, undo
+
+    host = acting()
+    one = kept.numbered(host, arguments.number)
+    plan = undo.plan(host, one)
+    if not plan.effect.takes_effect:
+        _tell([f"This undo would not take effect. {plan.effect.why}"])
+        return NO_EFFECT
+    _print(_story(one, plan, undo.describe(one, plan)))
+    if arguments.execute:
+        print()
+        undo.execute(host, one, plan, lambda line: _print([line]))
+        _print(["Done. It counts from the reboot on: reboot now."])
+    return 0
+
+
+def _story(one: Kept, plan: UndoPlan, words: Iterable[str]) -> Iterator[str]:
+    yield f"Snapshot {one.label.number} of {one.label.time}, {one.label.kernel}"
+    yield from words
+    for title, sentences in (("What is lost", plan.loses), ("What does not come back", plan.stays)):
+        if sentences:
+            yield ""
+            yield title
+            yield from (f"  {sentence}" for sentence in sentences)
+    yield ""
+    yield "The commands, as root, in this order; a reboot follows"
+    for number, step in enumerate(plan.steps, 1):
+        yield f"  {number}. {step.does}{f' {step.loses}' if step.loses else ''}"
+        yield f"       {shlex.join(step.command)}"
+
+
+def _print(lines: Iterable[str]) -> None:
+    from safeupdate.render import visible
+
+    for line in lines:
+        print(visible(line))
+    sys.stdout.flush()
+
+
+def _tell(problems: Iterable[str]) -> None:
+    from safeupdate.render import visible
+
+    for problem in problems:
+        print(f"safeupdate: {visible(problem)}", file=sys.stderr)

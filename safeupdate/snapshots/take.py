@@ -1,0 +1,236 @@
+"""Taking a snapshot, and removing those that are of no use any more.
+
+The way of each: what could hold it is looked for, the room is measured, the manifest with the boot files is written,
+the snapshot is taken, and the boot files are looked at again. Wherever that is cut off, the next run finds a manifest
+whose snapshot is missing or not whole, removes the rest and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from safeupdate.errors import SafeupdateError
+from safeupdate.gate.host import VAR, Host
+from safeupdate.ledger import reading
+from safeupdate.snapshots import BACKENDS, kept, manifest
+from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError
+from safeupdate.snapshots.kept import Kept
+
+if TYPE_CHECKING:
+    from safeupdate.config import SnapshotSettings
+    from safeupdate.report import Report
+
+_TOLD = f"{VAR}/snapshots/told"
+"""What was said last about a machine on which no snapshot can be taken, so that it is said once."""
+
+_TRIES = 2
+"""A package manager may be writing /boot while it is read: then once more."""
+
+_ADOPTED_WITHIN = timedelta(minutes=10)
+"""A snapshot that another hook made just before ours runs is of this transaction; between both lies the questions that
+a package manager asks, and what it downloads is downloaded before."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of it. `told` are sentences. `holds` is the one that says why the gate must stay closed, empty where
+    it need not."""
+
+    snapshot: Snapshot | None = None
+    told: tuple[str, ...] = ()
+    holds: str = ""
+
+
+def before_reboot(
+    host: Host, report: Report, settings: SnapshotSettings, *, backends: Sequence[Backend] = BACKENDS
+) -> Taken:
+    """The snapshot of the state that is to be rebooted, after a verdict that lets it. For `settle`."""
+    return _by_policy(host, "pre-reboot", report.target.kernel, settings, backends)
+
+
+def before_transaction(
+    host: Host, kernel: str | None, settings: SnapshotSettings, *, backends: Sequence[Backend] = BACKENDS
+) -> Taken:
+    """The snapshot of the state that a package manager is about to change; `kernel` is the release that it brings, None
+    where it brings none. For the hooks; never slow."""
+    return _by_policy(host, "pre-transaction", kernel, settings, backends)
+
+
+def _by_policy(
+    host: Host, kind: Kind, kernel: str | None, settings: SnapshotSettings, backends: Sequence[Backend]
+) -> Taken:
+    if settings.policy == "off":
+        return Taken()
+    told: list[str] = []
+    try:
+        return Taken(take(host, kind, kernel, settings, told, backends=backends, waits=False), tuple(told))
+    except SafeupdateError as error:
+        why = f"There is no snapshot to go back to: {error}."
+        if settings.policy == "required":
+            return Taken(None, tuple(told), why)
+        return Taken(None, (*told, *_once(host, f"{why} {error.hint}".strip())))
+
+
+def _once(host: Host, sentence: str) -> tuple[str, ...]:
+    with suppress(SafeupdateError):
+        if host.machine.read_if_there(_TOLD) == sentence.encode("utf-8", "replace"):
+            return ()
+        host.write(_TOLD, sentence.encode("utf-8", "replace"), mode=0o600)
+    return (sentence,)
+
+
+def take(
+    host: Host,
+    kind: Kind,
+    kernel: str | None,
+    settings: SnapshotSettings,
+    told: list[str],
+    *,
+    backends: Sequence[Backend] = BACKENDS,
+    waits: bool = True,
+) -> Snapshot:
+    """The snapshot of this kind for this kernel and boot: the one that is there, or a new one. Sentences on the way go
+    to `told`. `waits`: a back end that copies for minutes may be used. Raises `SafeupdateError`."""
+    with kept.alone(host):
+        every = _tidied(host, told, backends)
+        boot_id = reading.boot_id(host.machine) or ""
+        kernel = kernel or host.machine.running_kernel or ""
+        for one in every if kind != "by-hand" else ():
+            found = one.label
+            same = (found.kind, found.kernel, found.boot_id) == (kind, kernel, boot_id)
+            if same and one.state == "whole" and not one.snapshot.problem:
+                return one.snapshot
+        backend, detected = choose(host, settings, backends)
+        number = 1 + max([*(one.label.number for one in every), *manifest.numbers(host.machine)], default=0)
+        label = Label(number, kind, kernel, boot_id, host.time)
+        adopted = None
+        if kind == "pre-transaction" and backend.adopt is not None:
+            adopted = backend.adopt(host, _written(host.now() - _ADOPTED_WITHIN))
+        if adopted is None and backend.slow and not waits:
+            raise SnapshotError(
+                f"{backend.title} copies for minutes, and is not started from here",
+                "`safeupdate snapshot create` does it.",
+            )
+        snapshot = _made(host, backend, detected, label, adopted)
+        told.append(f"Snapshot {number} ({backend.title}, {kind}) was {'adopted' if adopted else 'taken'}.")
+        kept.record(host, "snapshot-taken", told[-1])
+        with suppress(SafeupdateError):
+            prune(host, settings, told, backends)
+        return snapshot
+
+
+def choose(host: Host, settings: SnapshotSettings, backends: Sequence[Backend] = BACKENDS) -> tuple[Backend, Detected]:
+    """The first back end that can keep this machine's root file system. Raises `SnapshotError`, which says of each that
+    this machine has something for why it cannot."""
+    if host.machine.exists("/run/ostree-booted"):
+        raise SnapshotError(
+            "this system is an image that goes back by itself", "`rpm-ostree rollback` or `bootc rollback` does it."
+        )
+    reasons, hints = [], []
+    for backend in backends:
+        if backend.opt_in and backend.name not in settings.also:
+            continue
+        found = backend.detect(host)
+        if isinstance(found, Detected):
+            return backend, found
+        reasons += [found.why] if found.why else []
+        hints += [found.hint] if found.hint else []
+    if not reasons:
+        reasons = ["nothing here can take one (btrfs, LVM with a thin pool, ZFS, Timeshift)"]
+    raise SnapshotError(" ".join(reasons).rstrip("."), " ".join(hints))
+
+
+def _made(host: Host, backend: Backend, detected: Detected, label: Label, adopted: str | None) -> Snapshot:
+    touched: tuple[str, ...] = ()
+    for _ in range(_TRIES):
+        draft = manifest.draft(
+            host, label, backend.name, detected.parts, boot_returns=detected.boot_returns, adopted=adopted
+        )
+        if draft.disagreements:
+            raise SnapshotError(" ".join(draft.disagreements).rstrip("."))
+        _refuse_without_room((*(() if adopted else backend.space(host)), *manifest.space(host, draft)))
+        manifest.write(host, draft)
+        try:
+            snapshot = backend.create(host, label) if adopted is None else Snapshot(label, (adopted,))
+        except SafeupdateError:
+            with suppress(SafeupdateError):
+                _remove(host, kept.numbered(host, label.number, (backend,)))
+            raise
+        touched = manifest.changed(host, draft)
+        if not touched:
+            return snapshot
+        _remove(host, kept.numbered(host, label.number, (backend,)))
+    raise SnapshotError(f"{', '.join(touched)} changed while the snapshot was taken")
+
+
+def _refuse_without_room(rooms: Sequence[Room]) -> None:
+    lacking = [
+        f"{room.what} has {room.free >> 20} MiB free, and {room.needed >> 20} MiB are needed ({room.why.rstrip('.')})"
+        for room in rooms
+        if not room.is_enough
+    ]
+    if lacking:
+        raise SnapshotError("; ".join(lacking), "`safeupdate snapshot list` shows what could be removed.")
+
+
+def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Kept]:
+    """What is left when what was cut off, or is gone, is removed."""
+    every, problems = kept.find(host, backends)
+    told += problems
+    whole = []
+    for one in every:
+        number = one.label.number
+        if one.state == "whole":
+            whole.append(one)
+            continue
+        what = "was not finished" if one.state == "unfinished" else "is not there any more"
+        try:
+            _remove(host, one)
+            told.append(f"Snapshot {number} of {one.label.time} {what}; what was left of it is removed.")
+            kept.record(host, "snapshot-removed", told[-1])
+        except SafeupdateError as error:
+            told.append(f"Snapshot {number} of {one.label.time} {what}, and cannot be removed: {error}.")
+            whole.append(one)
+    known = {one.label.number for one in every}
+    for number in manifest.numbers(host.machine):
+        # No manifest, so no snapshot was begun; one that cannot be read is left for a person.
+        if number not in known and not host.machine.exists(f"{manifest.DIRECTORY}/{number}/manifest.json"):
+            manifest.remove(host, number)
+            told.append(f"Snapshot {number} was not begun; the boot files copied for it are removed.")
+    return whole
+
+
+def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Sequence[Backend] = BACKENDS) -> None:
+    """Remove ours beyond the number and the age that are kept, and never the newest of a kind."""
+    every = [one for one in kept.find(host, backends)[0] if one.state == "whole" and one.label.kind != "by-hand"]
+    newest = {one.label.kind: one.label.number for one in every}
+    oldest = _written(host.now() - timedelta(days=settings.keep_days))
+    surplus = {one.label.number for one in every[: max(0, len(every) - settings.keep)]}
+    for one in every:
+        number = one.label.number
+        if number != newest[one.label.kind] and (number in surplus or one.label.time < oldest):
+            remove(host, one)
+            told.append(f"Snapshot {number} of {one.label.time} was removed, as there are newer ones.")
+
+
+def remove(host: Host, one: Kept) -> None:
+    """Remove a snapshot of ours, or forget one that was adopted; that is recorded before. Raises `SafeupdateError`."""
+    kept.record(host, "snapshot-removed", f"Snapshot {one.label.number} of {one.label.time} is being removed.")
+    _remove(host, one)
+
+
+def _remove(host: Host, one: Kept) -> None:
+    adopted = one.manifest is not None and one.manifest.adopted is not None
+    if not adopted:
+        one.backend.delete(host, one.snapshot)
+    manifest.remove(host, one.label.number)
+
+
+def _written(moment: datetime) -> str:
+    from datetime import timezone
+
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
