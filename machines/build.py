@@ -24,8 +24,9 @@ _PREPARE, _CUSTOMIZE, _MODULES = (os.path.join(_HERE, name) for name in ("prepar
 _UNUSED = ("doc", "doc-base", "man", "locale", "info", "lintian", "bash-completion", "zsh", "bug")
 """Below /usr/share: a third of the files, and none that a boot reads."""
 
-TIMEOUT = 1800
-"""Seconds for one root: two minutes on two processors with a near mirror, with room for a slow one."""
+TIMEOUT = 7200
+"""Seconds for one root: two minutes on two processors with a near mirror, twenty with ZFS's modules, with room for
+slow ones."""
 
 
 KEPT = 24 * 3600
@@ -45,7 +46,7 @@ def cache() -> str:
 
 def names() -> tuple[str, ...]:
     """The machines that tests stand on."""
-    return tuple(name for name, recipe in RECIPES.items() if not recipe.wheels and not recipe.moving)
+    return tuple(name for name, recipe in RECIPES.items() if not recipe.wheels and not recipe.lab)
 
 
 def path(name: str) -> str:
@@ -78,7 +79,7 @@ def root(name: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Build the machines named (without a name all that tests stand on), and print the directory of each."""
-    for name in arguments or [name for name, recipe in RECIPES.items() if not recipe.moving]:
+    for name in arguments or [name for name, recipe in RECIPES.items() if not recipe.lab]:
         if name not in RECIPES:
             print(f"machines: there is no {name}; there are {', '.join(RECIPES)}", file=sys.stderr)
             return 2
@@ -162,6 +163,8 @@ def _mmdebstrap(recipe: Recipe, directory: str, device: str, wheels: str) -> Non
         command += [
             "--variant=custom",
             f'--setup-hook=cp -a --reflink=auto {shlex.quote(root(recipe.base))}/. "$1"',
+            # The copy has brought the base's own.
+            f'--setup-hook=sed -i "s/ main.*/ {" ".join(recipe.components)}/" "$1/etc/apt/sources.list"',
             f'--customize-hook={_MODULES} "$1" {shlex.join(recipe.packages)}',
         ]
     else:

@@ -28,7 +28,7 @@ class Recipe:
     `root_disk` is virtio's `vda` or `sda` behind AHCI; the root file system is ext4 on its one partition. A recipe
     with `wheels` has no kernels: it is a Python with these packages in /venv. One with a `base` is a copy of that
     machine, with the headers of its kernels, and the packages installed after them. One whose release is `moving` is
-    another machine each week: no test stands on it, it is for the lab, and is built where it is named only.
+    another machine each week. On one for the `lab` no test stands; it is built where it is named only.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Recipe:
     wheels: tuple[str, ...] = ()
     base: str = field(default="", repr=False)  # counts in the hash by its own
     moving: bool = field(default=False, repr=False)
+    lab: bool = field(default=False, repr=False)
 
 
 RECIPES = {
@@ -78,6 +79,7 @@ RECIPES = {
             (*_BOOTABLE, "dracut"),
             root_uuid="5afe0bda-0014-4000-8000-00000000000d",
             moving=True,
+            lab=True,
         ),
         # Modules from outside the kernel's package, built for both kernels.
         Recipe(
@@ -95,6 +97,16 @@ RECIPES = {
             root_uuid="5afe0bda-0013-4000-8000-000000000001",
             root_disk="sda",
             base="debian13",
+        ),
+        # Two kernels' modules of ZFS: half an hour of one processor.
+        Recipe(
+            "debian12-zfs",
+            "bookworm",
+            ("zfs-dkms", "zfs-initramfs", "zfsutils-linux"),
+            components=("main", "contrib"),
+            root_uuid="5afe0bda-0012-4000-8000-000000000001",
+            base="debian12-dkms",
+            lab=True,
         ),
         # The oldest Python and the oldest cryptography that pyproject.toml promises.
         Recipe(

@@ -24,7 +24,7 @@ def test_each_dimension_has_all_its_values() -> None:
     releases, generators, roots, firmwares = (set(values) for values in zip(*(name.split("-") for name in BASES)))
     assert releases == {"debian12", "debian13", "testing"}
     assert generators == {"initramfstools", "dracut"}
-    assert roots == {"ext4", "ext4boot", "btrfs", "xfs", "lvm", "lukslvm", "luksonlvm", "md"}
+    assert roots == {"ext4", "ext4boot", "btrfs", "xfs", "lvm", "lukslvm", "luksonlvm", "md", "zfs"}
     assert firmwares == {"bios", "uefi", "uefisb", "sdboot"}
 
 
