@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from safeupdate import steering
+from safeupdate import packages, steering
 from safeupdate.errors import Missing, SafeupdateError, Unreadable
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safeupdate.boot.plan import BootEntry, BootPlan
     from safeupdate.kernels import Kernel
     from safeupdate.machine import Machine
+    from safeupdate.packages import Database
 
 _RACY = 3_000_000_000
 """Nanoseconds: a file that changed so recently may change again and keep its times, FAT's tick being two seconds."""
@@ -185,12 +186,10 @@ def digest(parts: Mapping[str, str]) -> str:
 
 
 def of(
-    hasher: Hasher, firmware: Firmware, plan: BootPlan, kernels: Sequence[Kernel], *, packages: str = ""
+    hasher: Hasher, firmware: Firmware, plan: BootPlan, kernels: Sequence[Kernel], databases: Sequence[Database] = ()
 ) -> dict[str, str]:
     """The fingerprint of what boots next and of what it could fall back to: short digests by part, so that it can be
     said what changed; 64 bits, against accidents and not against people. Nothing is raised for what cannot be read.
-
-    `packages` are the names, versions and states of the packages that matter, in any form.
     """
     machine = hasher.machine
     images = [file.path for entry in plan.entries for file in (entry.kernel, entry.devicetree) if file and file.path]
@@ -201,9 +200,9 @@ def of(
         "initramfs": _files(machine, [*early, *_listed(machine, "/boot", "init")]),
         "modules": _trees(hasher, [f"/lib/modules/{release}" for release in dict.fromkeys(releases)]),
         "menu": _texts(machine, _menu(machine, plan)),
-        "loader": _loader(hasher),
+        "loader": [*_loader(hasher), *_told(plan)],
         "loader-state": [*_texts(machine, [f"{grub}/grubenv" for grub in _GRUBS]), *_variables(firmware)],
-        "packages": [packages],
+        "packages": _packages(databases),
         "dkms": _dkms(hasher),
         "fstab": _texts(machine, ["/etc/fstab"]),
         "crypttab": _texts(machine, ["/etc/crypttab"]),
@@ -233,6 +232,18 @@ def _loader(hasher: Hasher) -> Iterator[str]:
             if directory.endswith(("-pc", "-efi", "-ieee1275", "-emu")):  # grub-install's platforms
                 yield from _trees(hasher, [directory])
     yield from _trees(hasher, [f"{esp}/EFI" for esp in _ESPS])
+
+
+def _told(plan: BootPlan) -> Iterator[str]:
+    """What is wrong with the loader where no file tells it, as with GRUB's core in the first sectors of a disk."""
+    yield from sorted(f"{finding.id}\0{finding.level}\0{finding.subject}" for finding in plan.findings)
+
+
+def _packages(databases: Sequence[Database]) -> Iterator[str]:
+    try:
+        yield "\n".join(packages.states(databases))
+    except SafeupdateError as error:
+        yield str(error)
 
 
 def _variables(firmware: Firmware) -> Iterator[str]:

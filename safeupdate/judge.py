@@ -120,7 +120,7 @@ def _judge(case: Case, release: str | None) -> Report:
     machine = case.machine
     found = kernels.installed(machine)
     # What the checks read after this is at least as new: a change meanwhile makes another fingerprint.
-    parts = _fingerprint(case, found) if machine.live else {}
+    parts = fingerprint.of(case.hasher, case.firmware, case.plan, found, case.databases) if machine.live else {}
     plan = case.plan if release is None else _overridden(machine, case.plan, found, release)
     case = replace(case, plan=plan, kernels=found)
     if not found and not kernels.module_releases(machine) and not any(entry.kernel for entry in plan.entries):
@@ -140,14 +140,6 @@ def _judge(case: Case, release: str | None) -> Report:
             case = replace(case, tried=tried, fallback=next((one for one in tried if one.quality != "none"), None))
         results.append(_ask(check, case))
     return _report(case, tuple(results), parts)
-
-
-def _fingerprint(case: Case, found: tuple[Kernel, ...]) -> Mapping[str, str]:
-    try:
-        states = "\n".join(packages.states(case.databases))
-    except SafeupdateError as error:
-        states = str(error)
-    return fingerprint.of(case.hasher, case.firmware, case.plan, found, packages=states)
 
 
 def _overridden(machine: Machine, plan: BootPlan, found: tuple[Kernel, ...], release: str) -> BootPlan:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from safeupdate import fingerprint, kernels, packages, steering
 from safeupdate.boot import find_plan
-from safeupdate.errors import SafeupdateError
 from safeupdate.fingerprint import Hasher
 from safeupdate.ledger.reading import History
 from safeupdate.machine import Machine
@@ -17,9 +16,5 @@ def parts_now(machine: Machine, history: History) -> Mapping[str, str]:
     """The fingerprint of what boots next, as `judge` takes it. Raises `SafeupdateError`."""
     machine = Machine(machine.root, machine.live)  # one that remembers nothing of the last look
     firmware, plan = find_plan(machine, Volumes(machine), without=steering.read(machine))
-    try:
-        states = "\n".join(packages.states(packages.databases(machine)))
-    except SafeupdateError as error:
-        states = str(error)
-    found = kernels.installed(machine)
-    return fingerprint.of(Hasher(machine, history.hashes), firmware, plan, found, packages=states)
+    found, databases = kernels.installed(machine), packages.databases(machine)
+    return fingerprint.of(Hasher(machine, history.hashes), firmware, plan, found, databases)

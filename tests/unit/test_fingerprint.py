@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from safeupdate import fingerprint, kernels
+from safeupdate import fingerprint, kernels, packages
 from safeupdate.boot.firmware import Firmware
 from safeupdate.boot.plan import BootEntry, BootFile, BootPlan
 from safeupdate.errors import Missing, Unreadable
 from safeupdate.fingerprint import Hasher
 from safeupdate.machine import Machine
+from safeupdate.report import blocker
+from tests.unit.test_packages_dpkg import stanza
 from tests.unit.trees import BIOS, IMAGE, INITRD, MODULES, RELEASE, Content, Link, tree, x86_image
 
 FILES: dict[str, Content] = {
@@ -61,8 +63,8 @@ def age(root: Path, seconds: int = 0) -> None:
             os.utime(os.path.join(place, name), (seconds, seconds), follow_symlinks=False)
 
 
-def parts(machine: Machine, firmware: Firmware = BIOS, packages: str = "") -> dict[str, str]:
-    return fingerprint.of(Hasher(machine), firmware, PLAN, kernels.installed(machine), packages=packages)
+def parts(machine: Machine, firmware: Firmware = BIOS, plan: BootPlan = PLAN) -> dict[str, str]:
+    return fingerprint.of(Hasher(machine), firmware, plan, kernels.installed(machine), packages.databases(machine))
 
 
 def changed(machine: Machine, act: Callable[[], object]) -> set[str]:
@@ -213,7 +215,21 @@ def test_firmware_and_packages_count(machine: Machine) -> None:
     assert order(1, 2)["loader-state"] != order(2, 1)["loader-state"]
     assert order(loader={"LoaderEntryOneShot": "x"}) != order()
     assert order(loader={"LoaderEntrySelected": "x"}) == order()
-    assert parts(machine, packages="linux-image 6.1 installed")["packages"] != parts(machine)["packages"]
+    status = {"/var/lib/dpkg/status": stanza(f"linux-image-{RELEASE}")}
+    assert changed(machine, lambda: tree(Path(machine.root), status)) == {"packages"}
+    status = {"/var/lib/dpkg/status": stanza(f"linux-image-{RELEASE}", "install ok half-configured")}
+    assert changed(machine, lambda: tree(Path(machine.root), status)) == {"packages"}
+
+
+def test_a_loader_that_no_file_shows_to_be_broken_counts(machine: Machine) -> None:
+    """GRUB's core lies in sectors of a disk: what is wrong with it, the plan tells."""
+    damaged = blocker(
+        "boot-entry.core-damaged", "/dev/sda", "GRUB's core is damaged.", "It stops.", evidence=["byte 7"]
+    )
+    found, before = parts(machine, plan=replace(PLAN, findings=(damaged,))), parts(machine)
+    assert {part for part in found if found[part] != before[part]} == {"loader"}
+    again = replace(damaged, evidence=("byte 8",))
+    assert parts(machine, plan=replace(PLAN, findings=(again,))) == found
 
 
 def test_what_cannot_be_read_counts_as_such(tmp_path: Path) -> None:
