@@ -1,0 +1,79 @@
+"""LVM without a thin pool: what is overwritten is copied into room that is set aside for that (dm-snapshot).
+
+Every first write to a block becomes a read and two writes, the root file system needs dm-snapshot to be activated, and
+a snapshot whose room is used up is lost at once (`lv_snapshot_invalid`), with the origin unharmed. So it is taken only
+where the configuration names it.
+"""
+
+from __future__ import annotations
+
+from safeupdate.gate.host import Host
+from safeupdate.snapshots import lvm
+from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, UndoPlan, Unusable
+from safeupdate.snapshots.lvm import Volume
+
+
+def _is_thick(volume: Volume) -> bool:
+    return not volume.pool and not volume.origin
+
+
+def detect(host: Host) -> Detected | Unusable:
+    """The root file system is on a volume of its own."""
+    reason = lvm.unusable(host)
+    if reason is not None:
+        return reason
+    every = lvm.volumes(host)
+    if not _is_thick(lvm.root_volume(host, every)):
+        return Unusable()
+    return lvm.detected(lvm.state(host, every, _is_thick))
+
+
+def space(host: Host) -> tuple[Room, ...]:
+    """What the volume groups have left."""
+    state = lvm.state(host, lvm.volumes(host), _is_thick)
+    why = "What is overwritten while the snapshot is there must find room in it, or it is lost."
+    groups = dict.fromkeys((volume.group, volume.group_free) for volume in state.volumes)
+    return tuple(
+        Room(
+            f"the volume group {group}",
+            free,
+            sum(lvm.needed(volume) for volume in state.volumes if volume.group == group),
+            why,
+        )
+        for group, free in groups
+    )
+
+
+def create(host: Host, label: Label) -> Snapshot:
+    """One of each volume, which cannot be written to."""
+    state = lvm.state(host, lvm.volumes(host), _is_thick)
+    return lvm.make(host, state.volumes, label, lambda one: ("-p", "r", "-L", f"{lvm.needed(one) >> 20}m"))
+
+
+def list_ours(host: Host) -> tuple[Snapshot, ...]:
+    """Those with room of their own that have our name and our tags, with what overflowed."""
+    return lvm.listed(host, thin=False)
+
+
+def delete(host: Host, snapshot: Snapshot) -> None:
+    """What is still ours of it."""
+    lvm.remove(host, snapshot, thin=False)
+
+
+def undo_plan(host: Host, snapshot: Snapshot) -> UndoPlan:
+    """What was overwritten is copied back from the next activation on, and the snapshot is gone."""
+    return lvm.undo_plan(host, snapshot, thin=False)
+
+
+BACKEND = Backend(
+    name="lvm-thick",
+    title="LVM (no thin pool)",
+    detect=detect,
+    space=space,
+    create=create,
+    list=list_ours,
+    delete=delete,
+    undo_plan=undo_plan,
+    opt_in=True,
+    changes_root=True,
+)
