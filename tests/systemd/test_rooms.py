@@ -94,5 +94,14 @@ def test_the_way_out_opens_as_soon_as_there_is_room(name: str) -> None:
         done = machine.run("safeupdate-open")
         assert (done.code, done.stderr) == (0, b"")
         assert reboot_target.LEVER.state(machine.host).position == "open"
+
+        # Where its record cannot be removed it opens all the same, and says so.
+        reboot_target.LEVER.close(machine.host, Order("The initramfs is cut off."))
+        assert _sh(machine, READ_ONLY) == 0
+        done = machine.run("safeupdate-open")
+        assert (done.code, b"cannot be removed" in done.stderr) == (1, True)
+        assert not _refuses(machine)
+        assert _sh(machine, "umount /var") == 0
+        assert machine.run("safeupdate-open").code == 0
         machine.run("systemctl", "reboot")
         assert machine.ended() == "rebooted"

@@ -19,6 +19,7 @@ from safeupdate.gate.need import reboot_needed
 from safeupdate.gate.state import Gate, Judged
 from safeupdate.gate.words import reason
 from safeupdate.machine import Completed, Machine
+from safeupdate.surroundings import inside
 from tests.unit.test_cli import HERE, start
 from tests.unit.trees import tree
 
@@ -290,6 +291,16 @@ def test_a_sentinel_that_cannot_tell_is_no_answer() -> None:
 )
 def test_what_settle_ends_with(one: Gate, code: int) -> None:
     assert settle.exit_code(one) == code
+
+
+@pytest.mark.skipif(inside(Machine.here()) is None, reason="this is a machine that boots")
+def test_in_a_container_or_a_chroot_nothing_is_done() -> None:
+    done = start("settle", "--force")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("This is a c") and "nothing is done" in done.stdout
+    for verb in (["reboot"], ["allow", "--reason", "x"], ["reject", "--reason", "x"]):
+        done = start(*verb)
+        assert (done.returncode, done.stdout) == (1, "") and "nothing is held back here" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["allow"], ["allow", "--reason", " "], ["allow", "--withdraw", "--reason", "x"]])

@@ -560,6 +560,13 @@ def counted(name: str) -> dict[str, Content]:
         ({}, {"LoaderInfo": "GRUB 2.12"}, A, "started by GRUB 2.12"),
         ({}, {"LoaderEntryOneShot": B}, A, "once, before any default"),
         (counted("debian-x+3.conf"), {}, "debian-x+3.conf", "counts its boots"),
+        (
+            {SYSTEMD_BOOT: efi.systemd_boot("260"), **counted("debian-x+3.conf")},
+            {},
+            "debian-x+3.conf",
+            "counts its boots",
+        ),
+        (counted("debian-x+0-3.conf"), {}, "debian-x+0-3.conf", "counts its boots"),
         (counted("debian-[x].conf"), {}, "debian-[x].conf", "for a pattern"),
         (counted("debian-x.conf"), {}, "debian-y.conf", "not at all"),
         ({SYSTEMD_BOOT: efi.systemd_boot("260")}, {"LoaderEntryPreferred": B}, A, "would still start"),
@@ -575,6 +582,25 @@ def test_systemd_boot_refuses(
     assert (state.position, words in state.words) == ("refused", True), state
     assert (starts(it), steering.default_variable(it.machine)) == (before, None)
     assert record.read(it.machine, "boot-default") is None
+
+
+@pytest.mark.parametrize("version", ["252", "260"])
+def test_a_new_kernel_that_systemd_boot_counts_is_held_off_all_the_same(tmp_path: Path, version: str) -> None:
+    """Its counter leads to the fallback, after as many panics as there are tries; held, none of them is used up."""
+    machine = sd_boot(tmp_path, {SYSTEMD_BOOT: efi.systemd_boot(version)})
+    place = tmp_path / "boot/efi/loader/entries"
+    tries = (place / B).rename(place / B.replace(".conf", "+2.conf"))
+    it = host(machine)
+    plan = find_plan(machine, Volumes(machine))[1]
+    assert (starts(it), plan.automatic is not None) == (tries.name, True)
+    assert close(it, A).position == "closed"
+    assert (starts(it), steering.default_variable(machine), tries.exists()) == (A, A, True)
+    assert boot_default.let_go(it).position == "open"
+    assert (starts(it), steering.default_variable(machine)) == (tries.name, None)
+    tries.rename(place / B.replace(".conf", "+0-2.conf"))
+    state = close(it, A)
+    assert (starts(it), state.position, "by itself" in state.words) == (A, "not-here", True)
+    assert steering.default_variable(machine) is None
 
 
 def test_an_entry_that_bootctl_does_not_list(tmp_path: Path) -> None:

@@ -341,6 +341,8 @@ def test_a_reboot_whose_time_has_passed_is_told_once_and_not_made_up_for(root: P
     logind = Logind(root)
     scheduled.LEVER.close(_with_logind(root, logind), ORDER)
     tomorrow = _with_logind(root, logind, datetime(2026, 11, 24, tzinfo=timezone.utc))
+    still = scheduled.LEVER.close(tomorrow, ORDER)
+    assert still.position == "closed" and "its time has passed" in still.words
     found = scheduled.LEVER.open(tomorrow)
     assert found.position == "not-here" and "its time has passed" in found.words
     assert scheduled.LEVER.open(tomorrow).words == "No reboot is scheduled."

@@ -447,6 +447,27 @@ def test_without_a_place_in_run(armed: World) -> None:
     assert armed.held() == set()
 
 
+def test_without_systemd(tmp_path: Path) -> None:
+    """A machine of another init: what has no systemd to ask is not here, all else holds, and nothing is amiss."""
+    world = World(tmp_path, levers=levers.LEVERS)
+    world.confirm()
+    assert world.settle().mode == "armed"
+    flag = tmp_path / "run/reboot-required"
+    flag.write_text("*** System restart required ***\n")
+    nologin = tmp_path / "run/nologin"
+    nologin.write_text("Closed for today.\n")
+    world.update("unsafe")
+    gate = world.settle()
+    assert (gate.position, gate.problems) == ("closed", ())
+    held = {name for name, lever in gate.levers.items() if lever.position == "closed"}
+    assert held == {"reboot-required", "boot-default"}
+    assert {lever.position for name, lever in gate.levers.items() if name not in held} == {"not-here"}
+    world.update("safe")
+    gate = world.settle()
+    assert (gate.position, gate.problems, flag.exists()) == ("open", (), True)
+    assert nologin.exists() and not (tmp_path / VAR[1:] / "levers/reboot-target.json").exists()
+
+
 def test_another_run_is_waited_for_and_not_for_ever(armed: World) -> None:
     armed.update("unsafe")
     code = (

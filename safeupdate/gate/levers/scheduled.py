@@ -26,8 +26,10 @@ def state(host: Host) -> State:
     waiting, remembered = systemd.scheduled(host.machine), _remembered(host.machine)
     if waiting is not None and waiting.mode in _MODES:
         return State("open", f"A {_said(waiting)} is scheduled.")
-    if remembered is not None:
+    if remembered is not None and _is_to_come(host, remembered):
         return State("closed", f"A {_said(remembered)} was cancelled; it is scheduled again if the gate opens before.")
+    if remembered is not None:
+        return State("closed", _passed(remembered))
     if waiting is not None:
         return State("not-here", f"A {waiting.mode} is scheduled, and no reboot.")
     return State("not-here", "No reboot is scheduled.")
@@ -58,11 +60,11 @@ def reopen(host: Host) -> State:
     except Damaged as error:
         remembered, words = None, f"{error}; a reboot that was cancelled is not scheduled again."
     if remembered is not None and systemd.scheduled(host.machine) is None:
-        if remembered.microseconds > host.now().timestamp() * 1e6:
+        if _is_to_come(host, remembered):
             systemd.login1(host, "ScheduleShutdown", "st", remembered.mode, str(remembered.microseconds))
             words = f"The {_said(remembered)} is scheduled again."
         else:
-            words = f"A {_said(remembered)} was cancelled; its time has passed, and it is not made up for."
+            words = _passed(remembered)
     record.drop(host, NAME)
     systemd.let_users_in(host)
     found = state(host)
@@ -78,6 +80,14 @@ def _remembered(machine: Machine) -> Scheduled | None:
     if not isinstance(mode, str) or mode not in _MODES or not isinstance(microseconds, int):
         return None
     return Scheduled(mode, microseconds) if boot == reading.boot_id(machine) else None
+
+
+def _is_to_come(host: Host, remembered: Scheduled) -> bool:
+    return remembered.microseconds > host.now().timestamp() * 1e6
+
+
+def _passed(remembered: Scheduled) -> str:
+    return f"A {_said(remembered)} was cancelled; its time has passed, and it is not made up for."
 
 
 def _said(waiting: Scheduled) -> str:
