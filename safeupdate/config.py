@@ -139,7 +139,7 @@ class SnapshotSettings:
     keep: int = field(default=6, metadata={"least": 2, "most": 100})
     """How many: an update has two, and each holds on to what updates since have replaced."""
     keep_days: int = field(default=30, metadata={"least": 1, "most": 3650})
-    """After which one is removed that is not the newest: who goes back further loses more than he gains."""
+    """After which one is removed: who goes back further loses more than he gains."""
 
 
 @dataclass(frozen=True)

@@ -187,10 +187,10 @@ def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Ke
         if one.state == "whole":
             whole.append(one)
             continue
-        what = "was not finished" if one.state == "unfinished" else "is not there any more"
+        what = "was not finished" if one.state == "unfinished" else "was never made, or somebody removed it"
         try:
             _remove(host, one)
-            told.append(f"Snapshot {number} of {one.label.time} {what}; what was left of it is removed.")
+            told.append(f"Snapshot {number} of {one.label.time} {what}; what is left of it is removed.")
             kept.record(host, "snapshot-removed", told[-1])
         except SafeupdateError as error:
             told.append(f"Snapshot {number} of {one.label.time} {what}, and cannot be removed: {error}.")
@@ -205,16 +205,19 @@ def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Ke
 
 
 def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Sequence[Backend] = BACKENDS) -> None:
-    """Remove ours beyond the number and the age that are kept, and never the newest of a kind."""
+    """Remove ours beyond the age that is kept, and beyond the number, of these never the newest of a kind."""
     every = [one for one in kept.find(host, backends)[0] if one.state == "whole" and one.label.kind != "by-hand"]
     newest = {one.label.kind: one.label.number for one in every}
     oldest = _written(host.now() - timedelta(days=settings.keep_days))
-    surplus = {one.label.number for one in every[: max(0, len(every) - settings.keep)]}
+    surplus = len(every) - settings.keep
     for one in every:
         number = one.label.number
-        if number != newest[one.label.kind] and (number in surplus or one.label.time < oldest):
+        is_old = one.label.time < oldest
+        if is_old or (surplus > 0 and number != newest[one.label.kind]):
             remove(host, one)
-            told.append(f"Snapshot {number} of {one.label.time} was removed, as there are newer ones.")
+            surplus -= 1
+            why = "it is old" if is_old else "there are newer ones"
+            told.append(f"Snapshot {number} of {one.label.time} was removed, as {why}.")
 
 
 def remove(host: Host, one: Kept) -> None:

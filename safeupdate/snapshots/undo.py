@@ -16,7 +16,7 @@ from safeupdate.fingerprint import Hasher
 from safeupdate.gate import document
 from safeupdate.gate.host import Host
 from safeupdate.snapshots import kept, manifest, places
-from safeupdate.snapshots.backend import Effect, SnapshotError, Step, UndoPlan
+from safeupdate.snapshots.backend import Effect, SnapshotError, Step, UndoPlan, Unusable
 from safeupdate.snapshots.kept import Kept
 from safeupdate.snapshots.manifest import File, Manifest
 
@@ -43,18 +43,21 @@ def plan(host: Host, one: Kept) -> UndoPlan:
     if not found.effect.takes_effect:
         return found
     detected = one.backend.detect(host)
-    not_covered = getattr(detected, "not_covered", ())
+    if isinstance(detected, Unusable):
+        raise SnapshotError(f"{one.backend.title} cannot be used any more: {detected.why.rstrip('.')}", detected.hint)
     told = {sentence.split(" ", 1)[0] for sentence in found.stays}
     stays = [
         f"{place.why.rstrip('.')}, and stays as it is."
-        for place in not_covered
+        for place in detected.not_covered
         if place.point not in told and not place.point.startswith("/boot")
     ]
     found = replace(found, stays=(*found.stays, *stays))
-    if one.manifest is None:
+    if one.manifest is None and not detected.boot_returns:
         why = "What /boot held then is not known, as the manifest is not there: see that its kernels fit the old state."
         return replace(found, stays=(*found.stays, why))
-    return found if one.manifest.boot_returns else _with_boot(host, one.manifest, found)
+    if one.manifest is None or one.manifest.boot_returns:
+        return found
+    return _with_boot(host, one.manifest, found)
 
 
 def _with_boot(host: Host, then: Manifest, found: UndoPlan) -> UndoPlan:

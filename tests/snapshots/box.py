@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.unit.trees import Content, tree, x86_image
+from tests.unit.trees import Content, Link, tree, x86_image
 
 OLD, NEW = "6.1.0-50-amd64", "6.1.0-56-amd64"
 
@@ -54,15 +54,23 @@ class Box:
     puts /boot on an ext4 of its own."""
 
     def __init__(
-        self, directory: Path, *, subvolume: str = "@", flags: str = " rootflags=subvol=@", boot: bool = False
+        self,
+        directory: Path,
+        *,
+        subvolume: str = "@",
+        flags: str = " rootflags=subvol=@",
+        boot: bool = False,
+        size: int = SIZE,
     ) -> None:
         self.directory, self.subvolume, self.flags, self.boot = directory, subvolume, flags, boot
         self.root = directory / "root"
         self.cmdline = directory / "cmdline"
         self.boots = 0
+        self.mounted: dict[str, str] = {}
+        """Further subvolumes, by the directories that they are mounted on."""
         for name in ("root", "top"):
             (directory / name).mkdir()
-        self.disk = self._disk("disk", SIZE)
+        self.disk = self._disk("disk", size)
         run("mkfs.btrfs", "-q", "-U", UUID, self.disk)
         if boot:
             self.boot_disk = self._disk("boot", 256 << 20)
@@ -97,6 +105,8 @@ class Box:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         if self.boot:
             run("mount", self.boot_disk, self.root / "boot")
+        for point, subvolume in self.mounted.items():
+            run("mount", "-o", f"subvol={subvolume}", self.disk, self.root / point)
         run("mount", "--bind", "/usr", self.root / "usr")
         run("mount", "--bind", _CHECKOUT, f"{self.root}{_CHECKOUT}")
         run("mount", "-t", "proc", "proc", self.root / "proc")
@@ -130,6 +140,7 @@ class Box:
         files: dict[str, Content] = {
             "/etc/machine-id": "0f1d1f3e6f5a4a1c9b7e000000000001\n",
             "/etc/os-release": "ID=debian\nVERSION_ID=12\n",
+            "/etc/mtab": Link("../proc/self/mounts"),
             "/etc/motd": "old\n",
             "/var/lib": None,
             "/tmp": None,
@@ -192,6 +203,11 @@ class Box:
         """A `safeupdate` command: its exit code, and what it says."""
         code, text = self.do(lambda: _command(words))
         return code, text
+
+    def program(self, *words: str) -> str:
+        """What a program writes to its stdout in the box, where it must not fail."""
+        said: str = self.do(lambda: run(*words))
+        return said
 
     def text(self, path: str) -> str | None:
         """A small file of the box."""

@@ -1,7 +1,8 @@
-"""Plain btrfs: taken, undone by the printed plan, and mounted as the next boot mounts it."""
+"""Plain btrfs and snapper: taken, undone by the printed plan, and mounted as the next boot mounts it."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,28 @@ from tests.snapshots.box import NEW, OLD, missing, told
 
 pytestmark = pytest.mark.skipif(bool(missing("btrfs")), reason=missing("btrfs") or "-")
 
+SNAPPER = pytest.mark.skipif(shutil.which("snapper") is None, reason="there is no snapper here")
+
 
 def _names(*releases: str) -> list[str]:
     return sorted(f"{kind}-{release}" for kind in ("vmlinuz", "initrd.img") for release in releases)
 
 
 @pytest.mark.parametrize(
-    ("story", "releases", "machines"),
+    ("story", "backend", "releases", "machines"),
     [
-        ("by_name", [OLD], "one\n"),
-        ("with_boot", [OLD, NEW], None),
-        ("flat", [OLD], "one\n"),
-        ("by_default", [OLD], None),
+        ("by_name", "btrfs", [OLD], "one\n"),
+        ("with_boot", "btrfs", [OLD, NEW], None),
+        ("flat", "btrfs", [OLD], "one\n"),
+        ("by_default", "btrfs", [OLD], None),
+        pytest.param("snapper_by_name", "snapper", [OLD], None, marks=SNAPPER),
+        pytest.param("snapper_by_default", "snapper", [OLD], None, marks=SNAPPER),
+        pytest.param("snapper_of_suse", "snapper", [OLD], None, marks=SNAPPER),
     ],
 )
-def test_there_and_back(story: str, releases: list[str], machines: str | None, tmp_path: Path) -> None:
+def test_there_and_back(story: str, backend: str, releases: list[str], machines: str | None, tmp_path: Path) -> None:
     end: dict[str, Any] = told("stories", story, tmp_path)
-    assert end["created"] == [0, "Snapshot 1 (btrfs, by-hand) was taken.\n"]
+    assert end["created"] == [0, f"Snapshot 1 ({backend}, by-hand) was taken.\n"]
     # To print the plan changes nothing.
     updated = {"motd": "new\n", "new": "", "boot": _names(NEW), "menu": False, "machines": machines}
     assert end["plan"][0] == 0
@@ -35,9 +41,10 @@ def test_there_and_back(story: str, releases: list[str], machines: str | None, t
     assert end["undone"][0] == 0, end["undone"][1]
     assert end["undone"][1].endswith("Done. It counts from the reboot on: reboot now.\n")
     assert end["after"] == {"motd": "old\n", "new": None, "boot": _names(*releases), "menu": True, "machines": machines}
-    assert "1       2" in end["listed"][1]
+    assert f"by-hand  {OLD}  {backend}\n" in end["listed"][1]
     assert end["deleted"] == [0, "Snapshot 1 is removed.\n"]
     assert end["empty"] == [0, "There is no snapshot to go back to.\n"]
+    assert "others" not in end or "not ours" in end["others"]
 
 
 def test_the_plan_says_what_is_lost_and_what_stays(tmp_path: Path) -> None:
@@ -45,3 +52,75 @@ def test_the_plan_says_what_is_lost_and_what_stays(tmp_path: Path) -> None:
     assert "kept as the subvolume /@.before-undo-1 until you remove that" in plan
     assert "/var/lib/machines is a subvolume of its own, and stays as it is." in plan
     assert "/usr is another file system, and stays as it is." in plan
+
+
+def test_without_room_nothing_is_made(tmp_path: Path) -> None:
+    end = told("stories", "no_room", tmp_path)
+    code, said = end["created"]
+    assert code == 1
+    assert "MiB free, and 1024 MiB are needed" in said
+    assert end["listed"] == [0, "There is no snapshot to go back to.\n"]
+    assert end["left"] == {"snapshots": [], "top": ["@"], "manifests": [], "mounts": []}
+
+
+def test_an_undo_that_would_not_take_effect_is_not_begun(tmp_path: Path) -> None:
+    end = told("stories", "by_number", tmp_path)
+    assert end["created"][0] == 0
+    code, said = end["undone"]
+    assert code == 1
+    assert "This undo would not take effect. /etc/fstab has `subvolid=256` for /" in said
+    assert end["left"]["top"] == [".safeupdate-snapshots", "@"]
+
+
+def test_one_of_each_kind_for_a_kernel_and_a_boot(tmp_path: Path) -> None:
+    end = told("stories", "often", tmp_path)
+    assert end["first"] == [1, ["Snapshot 1 (btrfs, pre-reboot) was taken."]]
+    assert end["again"] == [1, []]
+    assert [end[name][0] for name in ("other kind", "by hand", "next boot", "third boot")] == [2, 3, 4, 5]
+    assert "Snapshot 1 of" in end["next boot"][1][1]
+    assert "Snapshot 4 of" in end["third boot"][1][1]
+    assert [line.split()[0] for line in end["listed"][1].splitlines()[1:]] == ["2", "3", "5"]
+    # What has no label of ours is never touched.
+    assert end["not ours"][0] == 1
+    assert {"77", "backup"} <= set(end["left"]["snapshots"])
+    assert end["left"]["manifests"] == ["2", "3", "5"]
+
+
+def test_cut_off_before_any_act_nothing_is_left_unmentioned(tmp_path: Path) -> None:
+    end = told("stories", "killed", tmp_path)
+    assert len(end["acts"]) == len(end["ends"]) - 1
+    for one in end["ends"]:
+        assert one["listed"][0] == 0
+        number, said = one["again"]
+        assert number == 2
+        taken = said[-1:] == ["Snapshot 2 (btrfs, pre-reboot) was taken."]
+        # Taken already, so that it is listed; or taken now, after what was begun was told.
+        assert taken != (one["listed"][1].splitlines()[-1].endswith("  btrfs") and "pre-reboot" in one["listed"][1])
+        assert one["left"] == {
+            "snapshots": ["1", "1.json", "2", "2.json"],
+            "top": [".safeupdate-snapshots", "@"],
+            "manifests": ["1", "2"],
+            "mounts": [],
+        }
+    assert any("was never made" in said for one in end["ends"] for said in one["again"][1])
+    assert any("was not begun" in said for one in end["ends"] for said in one["again"][1])
+
+
+def test_an_undo_stops_where_it_fails(tmp_path: Path) -> None:
+    end = told("stories", "damaged", tmp_path)
+    code, said = end["read-only"]
+    assert code == 1
+    assert "step 1 failed" in said
+    assert "nothing was changed, and the rest is not begun" in said
+    code, said = end["rotten"]
+    assert code == 1
+    assert f"initrd.img-{OLD} is damaged" in said
+    assert end["state"] == end["after"]
+
+
+def test_back_to_what_the_old_state_knows_nothing_of(tmp_path: Path) -> None:
+    end = told("stories", "gone_back_twice", tmp_path)
+    assert [end["first"], end["second"]] == ["old\n", "new\n"]
+    assert [line.split()[0] for line in end["listed"][1].splitlines()[1:]] == ["1", "2"]
+    # A number that is in use is not given again.
+    assert end["third"] == [0, "Snapshot 3 (btrfs, by-hand) was taken.\n"]
