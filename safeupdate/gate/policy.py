@@ -59,7 +59,8 @@ class Situation:
     `held`: the loader's default is held on the fallback. `shut`: people were held back when this change came, and
     nothing was judged since. `attended_only`: a reboot with a person at the console mends every blocker. `fallback`:
     there is another kernel to go to; `had_fallback`: there was one before the update. `skipped`: essential checks are
-    not asked here. `wanted`: what an unattended reboot asks for (`[gate] unattended`).
+    not asked here. `unprotected`: there is no snapshot, which the configuration requires. `wanted`: what an unattended
+    reboot asks for (`[gate] unattended`).
     """
 
     verdict: Verdict
@@ -72,12 +73,22 @@ class Situation:
     fallback: bool = False
     had_fallback: bool = False
     skipped: bool = False
+    unprotected: bool = False
     offline_update: bool = False
     wanted: Collection[str] = ("safe", "fallback")
 
 
 Cause = Literal[
-    "safe", "unsafe", "unknown", "pending", "allowed", "rejected", "rejected-held", "no-fallback", "skipped"
+    "safe",
+    "unsafe",
+    "unknown",
+    "pending",
+    "allowed",
+    "rejected",
+    "rejected-held",
+    "no-fallback",
+    "no-snapshot",
+    "skipped",
 ]
 
 
@@ -127,6 +138,8 @@ def _cause(situation: Situation) -> Cause:
         return situation.verdict
     if "fallback" in situation.wanted and situation.had_fallback and not situation.fallback:
         return "no-fallback"
+    if situation.unprotected:
+        return "no-snapshot"
     return "skipped" if situation.skipped else "safe"
 
 

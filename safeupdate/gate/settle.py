@@ -34,6 +34,7 @@ def settle(
     host: Host,
     look: Callable[[], Report],
     *,
+    protect: Callable[[Report], str] = lambda _: "",
     config: Config = DEFAULTS,
     force: bool = False,
     levers: Sequence[Lever] = LEVERS,
@@ -42,12 +43,14 @@ def settle(
     """Set every lever to what the verdict and people call for, and return how the gate stands then.
 
     `look` judges the machine, and records that; it is called where something changed, where it could not be told for
-    long, or with `force`. What could not be done is in the gate's `problems`. Raises `SafeupdateError` where another
-    run does not come to its end.
+    long, or with `force`. `protect` makes the way back from what was judged safe anew, before any lever opens; it
+    returns the sentence why no machine may reboot by itself yet, or nothing. What could not be done is in the gate's
+    `problems`. Raises `SafeupdateError` where another run does not come to its end.
     """
     with lock.alone(host, lock_seconds) as problem:
         problems = [problem] if problem else []
-        return _Run(host, look, config, levers, problems, recall(host, problems.append)).gate(force=force)
+        known = recall(host, problems.append)
+        return _Run(host, look, protect, config, levers, problems, known).gate(force=force)
 
 
 @dataclass
@@ -56,6 +59,7 @@ class _Run:
 
     host: Host
     look: Callable[[], Report]
+    protect: Callable[[Report], str]
     config: Config
     levers: Sequence[Lever]
     problems: list[str]
@@ -75,6 +79,8 @@ class _Run:
             seen, parts = parts, self._parts()
             changed = seen != parts
             if not changed:
+                if report is not None and judged.verdict == "safe":
+                    judged = replace(judged, unprotected=self.protect(report))
                 return self._set(judged, parts, self._mode(report), report)
         return self._set(self._pending(), parts, self._mode(None))
 

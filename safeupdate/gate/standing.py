@@ -80,6 +80,7 @@ def wanted(known: Known, settings: GateSettings, gate: Gate) -> Wanted:
             fallback=judged.fallback is not None and judged.fallback not in names,
             had_fallback=known.memory.had_fallback,
             skipped=bool(judged.skipped) and not settings.trust_skipped,
+            unprotected=bool(judged.unprotected),
             offline_update=known.offline_update,
             wanted=settings.unattended,
         )
@@ -88,7 +89,7 @@ def wanted(known: Known, settings: GateSettings, gate: Gate) -> Wanted:
 
 def is_due(known: Known, settings: GateSettings, before: Gate, now: datetime) -> bool:
     """Whether a verdict is to be had anew though nothing changed."""
-    if before.verdict == "pending" or (known.confirmed and not before.confirmed):
+    if before.verdict == "pending" or before.judged.unprotected or (known.confirmed and not before.confirmed):
         return True
     age, recheck = _age(before.judged.time, now), timedelta(seconds=configuration.seconds(settings.recheck))
     return before.verdict == "unknown" and not timedelta(0) <= age < recheck

@@ -21,7 +21,8 @@ MEMORY = f"{VAR}/gate.json"
 @dataclass(frozen=True)
 class Judged:
     """What the last check said, as far as the gate needs it. `blockers` are the sentences of its blockers, or of its
-    unknowns where it has none; `blocker_ids` their ids. `waits` says why the next boot will wait for a person.
+    unknowns where it has none; `blocker_ids` their ids. `waits` says why the next boot will wait for a person,
+    `unprotected` why it is not to come by itself though it is safe: it has no snapshot to go back to.
     `fallback` is the kernel to fall back to, `fallback_entry` its entry; None where no other passes the checks."""
 
     verdict: Verdict
@@ -37,6 +38,7 @@ class Judged:
     blocker_ids: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
+    unprotected: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ def reason(gate: Gate) -> str:
         )
     if gate.cause == "no-fallback":
         return f"{verdict} But there is no other kernel to go back to any more, as there was before the update."
+    if gate.cause == "no-snapshot":
+        return f"{verdict} {judged.unprotected}"
     if gate.cause == "skipped":
         return f"{verdict} But by the configuration this was not asked: {', '.join(judged.skipped)}."
     return verdict

@@ -126,6 +126,8 @@ class World:
         self.fallback: str | None = None
         self.findings: Sequence[Finding] | None = None
         self.skipped: Sequence[str] = ()
+        self.unprotected = ""
+        self.protected: list[tuple[Report, set[str]]] = []
         self.loader = "grub"
         self.error: Exception | None = None
         self.during: list[tuple[str, set[str]]] = []
@@ -212,10 +214,21 @@ class World:
         writing.record_check(machine, found, {}, keep_days=400)
         return found
 
+    def protect(self, found: Report) -> str:
+        """The snapshot, and what was held while it was taken."""
+        self.protected.append((found, self.held()))
+        return self.unprotected
+
     def settle(self, *, force: bool = False, host: Host | None = None) -> Gate:
         self.later(seconds=1)
         return settle(
-            host or self.host(), self.look, config=self.config, force=force, levers=self.levers, lock_seconds=5
+            host or self.host(),
+            self.look,
+            protect=self.protect,
+            config=self.config,
+            force=force,
+            levers=self.levers,
+            lock_seconds=5,
         )
 
     def armed(self) -> World:

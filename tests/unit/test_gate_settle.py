@@ -264,6 +264,31 @@ def test_a_machine_that_never_had_a_fallback_needs_none(armed: World) -> None:
     assert armed.settle().position == "open"
 
 
+def test_a_snapshot_is_taken_before_anything_opens(armed: World) -> None:
+    armed.protected.clear()
+    armed.update("unsafe")
+    armed.settle()
+    assert armed.protected == []
+    armed.unprotected = "There is no snapshot to go back to: the disk is full."
+    armed.update("safe")
+    gate = armed.settle()
+    assert [held for _, held in armed.protected] == [ALL]
+    assert (gate.position, gate.cause, gate.people, gate.unattended) == ("closed", "no-snapshot", True, False)
+    assert gate.why.endswith(armed.unprotected) and state.read(armed.machine) == gate
+    assert armed.held() == UNATTENDED
+    armed.settle()
+    assert len(armed.protected) == 2  # it is tried anew each time
+    armed.unprotected = ""
+    assert (armed.settle().position, armed.held()) == ("open", set())
+    armed.settle()
+    assert len(armed.protected) == 3
+    armed.unprotected = "There is none."
+    allow(armed)
+    armed.update("unsafe")
+    allow(armed)
+    assert (armed.settle().cause, len(armed.protected)) == ("allowed", 3)
+
+
 def test_a_check_that_was_skipped_needs_a_permission(armed: World) -> None:
     armed.skipped = ("root-storage",)
     armed.update("safe")
