@@ -6,9 +6,15 @@ system is used; what is asked of each stands in `snapshots/backend.py`.
 
 from __future__ import annotations
 
-from safeupdate.snapshots import btrfs, snapper
+from safeupdate.snapshots import btrfs, lvm_thick, lvm_thin, snapper, zfs
 from safeupdate.snapshots.backend import Backend
 
-BACKENDS: tuple[Backend, ...] = (snapper.BACKEND, btrfs.BACKEND)
+BACKENDS: tuple[Backend, ...] = (
+    snapper.BACKEND,
+    btrfs.BACKEND,
+    lvm_thin.BACKEND,
+    lvm_thick.BACKEND,
+    zfs.BACKEND,
+)
 """In the order in which they are tried: what the administrator has set up for snapshots comes before what we would set
 up, and what costs nothing before what costs writes: snapper, btrfs, lvm-thin, lvm-thick, zfs, snapm, timeshift."""
