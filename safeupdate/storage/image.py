@@ -106,7 +106,7 @@ class Contents:
 
     def text(self, path: str) -> str | None:
         """A small text; None where there is none, or where it is of a kind that the index does not keep."""
-        data = self._content(path)
+        data = self.data(path)
         return None if data is None else data.decode("utf-8", "replace")
 
     def names(self, directory: str) -> tuple[str, ...]:
@@ -116,7 +116,8 @@ class Contents:
     def _find(self, path: str) -> Entry | None:
         return next((entry for stage in self._stages if (entry := stage.find(path)) is not None), None)
 
-    def _content(self, path: str) -> bytes | None:
+    def data(self, path: str) -> bytes | None:
+        """A small file's bytes; None where there is none, or where it is of a kind that the index does not keep."""
         found = self._find(path)
         return None if found is None else found.content
 
@@ -201,7 +202,7 @@ class Image(Contents):
     @cached_property
     def _built_in(self) -> frozenset[str]:
         listed = f"/lib/modules/{self.release}/modules.builtin"
-        return self.target.tree.builtin or modules.parse_builtin(self._content(listed) or b"")
+        return self.target.tree.builtin or modules.parse_builtin(self.data(listed) or b"")
 
     @cached_property
     def _held(self) -> frozenset[str]:
@@ -226,7 +227,7 @@ class Image(Contents):
     @cached_property
     def _dep(self) -> Mapping[str, tuple[str, ...]] | str | None:
         directory = f"/lib/modules/{self.release}"
-        text = self._content(f"{directory}/modules.dep")
+        text = self.data(f"{directory}/modules.dep")
         if text is None:
             there = any(self._find(f"{directory}/{name}") is not None for name in ("modules.dep", "modules.dep.bin"))
             return None if there else "a modules.dep"

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from safeupdate.kernels import Kernel
-from safeupdate.machine import Machine
+from safeupdate.machine import Completed, Machine
 from safeupdate.module_tree import ModuleTree
 from safeupdate.storage import layers
 from safeupdate.storage.image import Image
@@ -792,14 +792,54 @@ def test_the_keyboard_for_the_passphrase(target: Target, tmp_path: Path) -> None
     assert lost('XKBLAYOUT="de"\n', "bin/setupcon", image(target, DEBIAN)) == []
 
 
+HOSTID = {"etc/hostid": b"\x0c\xb1\xba\0"}
+LABEL = b"    version: 5000\n    name: 'rpool'\n    pool_guid: 11\n    hostid: %d\n    labels = 0 1 2 3\n"
+"""A part of what `zdb -l` tells of a disk."""
+
+
 def test_the_number_by_which_a_pool_knows_the_machine(target: Target, tmp_path: Path) -> None:
-    machine = tree(tmp_path, {"/etc/hostid": b"\1\2\3\4"})
-    held = image(target, {**DEBIAN, "etc/hostid": b"\1\2\3\4"})
-    without = image(target, DEBIAN)
+    machine = tree(tmp_path, {"/etc/hostid": HOSTID["etc/hostid"]})
+    held, without = image(target, {**DEBIAN, **HOSTID}), image(target, DEBIAN)
+    other = image(target, {**DEBIAN, "etc/hostid": b"\xef\xbe\xad\xde"})
     assert unmet(STACKS["zfs"], on(machine, held)) == []
     assert [one.must for one in unmet(STACKS["zfs"], on(machine, without))] == [False]
     assert [one.must for one in unmet(STACKS["zfs"], on(machine, without, without))] == [False]
     assert [one.must for one in unmet(STACKS["zfs"], on(machine, without, held))] == [True]
+    assert [one.must for one in unmet(STACKS["zfs"], on(machine, other, held))] == [True]
+    assert unmet(STACKS["zfs"], on(machine, held, held)) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "files", "words", "wanted"),
+    [
+        (LABEL % 0xBAB10C, HOSTID, "", []),
+        (LABEL % 0xBAB10C, {}, "", ["/etc/hostid"]),
+        (LABEL % 0xBAB10C, {}, "spl_hostid=0x00bab10c", []),
+        (LABEL % 0xBAB10C, {}, "spl.spl_hostid=12235020", []),
+        (LABEL % 0xBAB10C, {}, "spl_hostid=0xdeadbeef", ["00bab10c in /etc/hostid"]),
+        (LABEL % 0xDEADBEEF, HOSTID, "", ["deadbeef in /etc/hostid"]),
+        (LABEL % 0xDEADBEEF, HOSTID, "zfsforce=1", []),
+        (LABEL % 0xDEADBEEF, {}, "zfs_force", []),
+        (LABEL.replace(b"hostid: %d", b"hostname: 'x'"), {}, "", []),
+        (LABEL.replace(b"hostid: %d", b"hostname: 'x'"), HOSTID, "", []),
+        (b"failed to unpack label 0\n", {}, "", []),
+        (b"failed to unpack label 0\n", HOSTID, "", []),
+    ],
+)
+def test_the_number_in_the_label_of_a_pool(
+    target: Target, tmp_path: Path, label: bytes, files: dict[str, initrd.Content], words: str, wanted: list[str]
+) -> None:
+    class Asked(Machine):
+        def run(self, command: Sequence[str], *, timeout: float = 30.0, stdin: bytes = b"") -> Completed:
+            assert (list(command), timeout, stdin) == (["zdb", "-l", "/dev/sda3"], 10, b"")
+            return Completed(0, label, b"")
+
+    machine = Asked(str(tmp_path), live=True)
+    member = layer("partition", "sda3", content="zfs_member")
+    pool = Layer("zfs-pool", "rpool", "ZFS pool rpool", {"pool": "rpool"}, (member,))
+    found = image(target, {**DEBIAN, **files})
+    whole = Image(found.index, target, entry_line=f"root=ZFS=rpool/ROOT/debian {words}", volumes=Volumes(machine))
+    assert stops(Layer("file-system", "zfs", "file system zfs", {"fstype": "zfs"}, (pool,)), whole) == wanted
 
 
 def test_firmware_that_the_running_image_has(tmp_path: Path) -> None:
