@@ -41,7 +41,7 @@ LEVERS = (
 )
 """What the gate has, by name; see `docs/gate.md`."""
 
-OPT_IN_SNAPSHOTS = ("lvm-thick",)
+OPT_IN_SNAPSHOTS = ("lvm-thick", "snapm")
 """What keeps a state at a price that nobody should pay unasked; see `docs/snapshots.md`."""
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

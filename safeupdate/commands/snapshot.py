@@ -90,11 +90,13 @@ def _table(every: Iterable[Kept]) -> Iterator[str]:
 
 
 def _create(arguments: argparse.Namespace) -> int:
+    from safeupdate.commands.check import check
+    from safeupdate.machine import Machine
     from safeupdate.snapshots import take
 
     host, told = acting(), list[str]()
     try:
-        take.take(host, arguments.kind, None, settings(host.machine).snapshots, told)
+        take.take(host, arguments.kind, None, settings(host.machine).snapshots, told, lambda: check(Machine.here()))
     finally:
         _print(told)
     return 0

@@ -125,10 +125,9 @@ def draft(
                 disagreements.append(f"What the loader starts next is not whole: {error}.")
     if plan.next is None:
         disagreements.append("What the loader starts next cannot be told.")
-    elif plan.next.kernel is not None and plan.next.kernel.path is None:
-        disagreements.append(
-            f"The kernel that the loader starts next ({plan.next.kernel.spec}) is not to be seen here."
-        )
+    for named in () if plan.next is None else (plan.next.kernel, *plan.next.initramfs):
+        if named is not None and (named.absent or named.path is None):
+            disagreements.append(f"What the loader starts next is not whole: {named.spec} is not to be seen here.")
     manifest = Manifest(
         label=label,
         backend=backend,

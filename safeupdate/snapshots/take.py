@@ -7,7 +7,7 @@ whose snapshot is missing or not whole, removes the rest and says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,28 +46,45 @@ class Taken:
 
 
 def before_reboot(
-    host: Host, report: Report, settings: SnapshotSettings, *, backends: Sequence[Backend] = BACKENDS
+    host: Host,
+    report: Report,
+    settings: SnapshotSettings,
+    look: Callable[[], Report],
+    *,
+    backends: Sequence[Backend] = BACKENDS,
 ) -> Taken:
-    """The snapshot of the state that is to be rebooted, after a verdict that lets it. For `settle`."""
-    return _by_policy(host, "pre-reboot", report.target.kernel, settings, backends)
+    """The snapshot of the state that is to be rebooted, after a verdict that lets it. For `settle`. `look` judges the
+    machine again, where the root file system lies on something else with the snapshot than without."""
+    return _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends)
 
 
 def before_transaction(
-    host: Host, kernel: str | None, settings: SnapshotSettings, *, backends: Sequence[Backend] = BACKENDS
+    host: Host,
+    kernel: str | None,
+    settings: SnapshotSettings,
+    look: Callable[[], Report],
+    *,
+    backends: Sequence[Backend] = BACKENDS,
 ) -> Taken:
     """The snapshot of the state that a package manager is about to change; `kernel` is the release that it brings, None
     where it brings none. For the hooks; never slow."""
-    return _by_policy(host, "pre-transaction", kernel, settings, backends)
+    return _by_policy(host, "pre-transaction", kernel, settings, look, backends)
 
 
 def _by_policy(
-    host: Host, kind: Kind, kernel: str | None, settings: SnapshotSettings, backends: Sequence[Backend]
+    host: Host,
+    kind: Kind,
+    kernel: str | None,
+    settings: SnapshotSettings,
+    look: Callable[[], Report],
+    backends: Sequence[Backend],
 ) -> Taken:
     if settings.policy == "off":
         return Taken()
     told: list[str] = []
     try:
-        return Taken(take(host, kind, kernel, settings, told, backends=backends, waits=False), tuple(told))
+        snapshot = take(host, kind, kernel, settings, told, look, backends=backends, waits=False)
+        return Taken(snapshot, tuple(told))
     except SafeupdateError as error:
         why = f"There is no snapshot to go back to: {error}."
         if settings.policy == "required":
@@ -89,12 +106,14 @@ def take(
     kernel: str | None,
     settings: SnapshotSettings,
     told: list[str],
+    look: Callable[[], Report],
     *,
     backends: Sequence[Backend] = BACKENDS,
     waits: bool = True,
 ) -> Snapshot:
     """The snapshot of this kind for this kernel and boot: the one that is there, or a new one. Sentences on the way go
-    to `told`. `waits`: a back end that copies for minutes may be used. Raises `SafeupdateError`."""
+    to `told`. `look` judges the machine, with a new one that changes what the root file system lies on. `waits`: a back
+    end that copies for minutes may be used. Raises `SafeupdateError`."""
     with kept.alone(host):
         every = _tidied(host, told, backends)
         boot_id = reading.boot_id(host.machine) or ""
@@ -116,6 +135,8 @@ def take(
                 "`safeupdate snapshot create` does it.",
             )
         snapshot = _made(host, backend, detected, label, adopted)
+        if backend.changes_root and adopted is None:
+            _proven(host, backend, snapshot, look)
         told.append(f"Snapshot {number} ({backend.title}, {kind}) was {'adopted' if adopted else 'taken'}.")
         kept.record(host, "snapshot-taken", told[-1])
         with suppress(SafeupdateError):
@@ -165,6 +186,18 @@ def _made(host: Host, backend: Backend, detected: Detected, label: Label, adopte
             return snapshot
         _remove(host, kept.numbered(host, label.number, (backend,)))
     raise SnapshotError(f"{', '.join(touched)} changed while the snapshot was taken")
+
+
+def _proven(host: Host, backend: Backend, snapshot: Snapshot, look: Callable[[], Report]) -> None:
+    """With this snapshot the next boot must find its root all the same; else it is removed. Raises `SnapshotError`."""
+    try:
+        report = look()
+        why = "" if report.verdict == "safe" else f"with it the verdict is {report.verdict}"
+    except SafeupdateError as error:
+        why = f"with it the machine cannot be judged: {error}"
+    if why:
+        _remove(host, kept.numbered(host, snapshot.label.number, (backend,)))
+        raise SnapshotError(f"the snapshot that {backend.title} made is removed, as {why}")
 
 
 def _refuse_without_room(rooms: Sequence[Room]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from safeupdate.config import SnapshotSettings
 from safeupdate.gate.host import Host
 from safeupdate.machine import Completed, Machine
+from safeupdate.report import Report
 from safeupdate.snapshots import take
 from safeupdate.snapshots.backend import Kind
 from tests.snapshots.box import KILLED, NEW, OLD, UUID, Box, run
@@ -137,10 +138,15 @@ def by_number(directory: Path) -> Any:
     }
 
 
+def unasked() -> Report:
+    """A snapshot of btrfs changes nothing that the root file system lies on."""
+    raise AssertionError
+
+
 def _take(kind: Kind = "pre-reboot", **settings: Any) -> tuple[int, list[str]]:
     told: list[str] = []
     host = Host(Machine.here(), lambda: datetime.now(timezone.utc))
-    snapshot = take.take(host, kind, NEW, SnapshotSettings(**settings), told)
+    snapshot = take.take(host, kind, NEW, SnapshotSettings(**settings), told, unasked)
     return snapshot.label.number, told
 
 
@@ -191,7 +197,7 @@ class _Mortal(Host):
 
 def _killed(last: int) -> list[str]:
     host = _Mortal(Machine.here(), lambda: datetime.now(timezone.utc), None, [], last)
-    take.take(host, "pre-reboot", NEW, SnapshotSettings(keep=2), [])
+    take.take(host, "pre-reboot", NEW, SnapshotSettings(keep=2), [], unasked)
     return host.acts
 
 

@@ -1,0 +1,353 @@
+"""What surrounds every back end: one of each kind, its manifest, policy, and nothing left of what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safeupdate.config import SnapshotSettings
+from safeupdate.errors import SafeupdateError
+from safeupdate.gate.host import Host
+from safeupdate.report import Report
+from safeupdate.snapshots import kept, manifest, take, undo
+from safeupdate.snapshots.backend import (
+    Backend,
+    Detected,
+    Effect,
+    Label,
+    Place,
+    Room,
+    Snapshot,
+    SnapshotError,
+    Step,
+    UndoPlan,
+    Unusable,
+    label,
+)
+from safeupdate.snapshots.take import Taken
+from tests.unit.gates import World, report
+from tests.unit.test_boot_grub import NEW, OLD
+
+SETTINGS = SnapshotSettings()
+
+
+class Fake:
+    """A back end that keeps its snapshots in a dictionary. What is set on it goes wrong."""
+
+    def __init__(self, world: World, **traits: Any) -> None:
+        self.world = world
+        self.kept: dict[Label, tuple[str, ...]] = {}
+        self.detected: Detected | Unusable = Detected(
+            words="a dictionary",
+            parts=("root", "usr"),
+            covered=(Place("/", "8:1", "/"),),
+            not_covered=(Place("/home", "8:2", "/", "/home is another file system."),),
+            undo=Effect(True, "It is a test."),
+            boot_returns=False,
+        )
+        self.free = 2 << 30
+        self.made = 2
+        self.during: Callable[[], None] = lambda: None
+        self.silent = False
+        self.backend = Backend(
+            "fake", "fake", lambda _: self.detected, self._space, self._create, self._list, self._delete, self._undo
+        )
+        self.backend = replace(self.backend, **traits)
+
+    def _space(self, _: Host) -> tuple[Room, ...]:
+        return (Room("the pool", self.free, 1 << 30, "It is a test."),)
+
+    def _create(self, _: Host, label: Label) -> Snapshot:
+        self.kept[label] = ("root", "usr")[: self.made]
+        self.during()
+        if self.made < 2:
+            raise SnapshotError("the second part failed")
+        return Snapshot(label, self.kept[label])
+
+    def _list(self, _: Host) -> tuple[Snapshot, ...]:
+        if self.silent:
+            raise SnapshotError("it does not answer")
+        return tuple(Snapshot(label, ids) for label, ids in self.kept.items())
+
+    def _delete(self, _: Host, snapshot: Snapshot) -> None:
+        self.kept.pop(snapshot.label, None)
+
+    def _undo(self, _: Host, __: Snapshot) -> UndoPlan:
+        return UndoPlan((Step(("switch",), "Switches."),), Effect(True, "It is a test."))
+
+    def take(self, kind: Any = "pre-reboot", **changes: Any) -> tuple[Label, list[str]]:
+        self.world.later(minutes=1)
+        told: list[str] = []
+        settings = replace(SETTINGS, **changes)
+        host = self.world.host()
+        return take.take(host, kind, NEW, settings, told, self.look, backends=(self.backend,)).label, told
+
+    def look(self) -> Report:
+        return report(self.world.machine, self.world.verdict)
+
+    def before_reboot(self, policy: str) -> Taken:
+        settings = SnapshotSettings(policy=policy)
+        host = self.world.host()
+        return take.before_reboot(host, self.look(), settings, self.look, backends=(self.backend,))
+
+    def find(self) -> tuple[kept.Kept, ...]:
+        return kept.find(self.world.host(), (self.backend,))[0]
+
+    def manifests(self) -> tuple[int, ...]:
+        return manifest.numbers(self.world.machine)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def fake(world: World) -> Fake:
+    return Fake(world)
+
+
+def test_a_label_and_back() -> None:
+    one = Label(7, "pre-reboot", NEW, "boot", "2026-11-23T00:00:00+00:00")
+    assert label(one.texts()) == one
+    for name, text in (("number", "0"), ("number", "x"), ("kind", "other")):
+        assert label({**one.texts(), name: text}) is None
+    assert label({}) is None
+
+
+def test_one_of_each_kind_for_a_kernel_and_a_boot(fake: Fake) -> None:
+    first, told = fake.take()
+    assert (first.number, told) == (1, ["Snapshot 1 (fake, pre-reboot) was taken."])
+    assert fake.take() == (first, [])
+    assert fake.take("pre-transaction")[0].number == 2
+    fake.world.reboot(OLD)
+    assert fake.take()[0].number == 3
+    assert fake.take("by-hand")[0].number == 4
+    assert fake.take("by-hand")[0].number == 5
+
+
+def test_the_manifest_holds_what_belongs_together(fake: Fake) -> None:
+    fake.take()
+    (one,) = fake.find()
+    found = one.manifest
+    assert found is not None
+    assert (found.backend, found.parts, found.running, found.next_kernel) == ("fake", ("root", "usr"), OLD, NEW)
+    assert found.loader == "grub"
+    assert found.entry is not None
+    copied = {file.path for file in found.files if file.copied}
+    images = {f"/boot/{name}-{release}" for name in ("vmlinuz", "initrd.img") for release in (OLD, NEW)}
+    assert copied == images | {"/boot/grub/grub.cfg", "/boot/grub/grubenv"}
+    for file in found.files:
+        copy = Path(fake.world.machine.root + found.copy_of(file))
+        assert copy.read_bytes() == fake.world.machine.read(file.path)
+        assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_same_content_is_kept_once(fake: Fake) -> None:
+    fake.take()
+    fake.take("pre-transaction")
+    first, second = (one.manifest for one in fake.find())
+    assert first is not None
+    assert second is not None
+    for one, other in zip(first.files, second.files):
+        copies = [
+            Path(fake.world.machine.root + found.copy_of(file)) for found, file in ((first, one), (second, other))
+        ]
+        assert copies[0].stat().st_ino == copies[1].stat().st_ino
+    host = fake.world.host()
+    take.remove(host, fake.find()[0])
+    assert not manifest.damaged_copies(fake.world.machine, second, second.files)
+
+
+def test_where_the_undo_brings_boot_back_only_small_files_are_copied(fake: Fake) -> None:
+    assert isinstance(fake.detected, Detected)
+    fake.detected = replace(fake.detected, boot_returns=True)
+    fake.take()
+    found = fake.find()[0].manifest
+    assert found is not None
+    assert {file.path for file in found.files if file.copied} == {"/boot/grub/grub.cfg", "/boot/grub/grubenv"}
+    assert {file.sha256 for file in found.files if not file.copied}
+
+
+def test_what_starts_next_must_be_whole(fake: Fake) -> None:
+    (fake.world.root / f"boot/initrd.img-{NEW}").unlink()
+    with pytest.raises(SnapshotError, match=r"is not whole: /boot/initrd\.img"):
+        fake.take()
+    assert (fake.kept, fake.manifests()) == ({}, ())
+
+
+def test_boot_files_that_change_meanwhile(fake: Fake) -> None:
+    """Once is a package manager at work; twice is too often."""
+    image = fake.world.root / f"boot/initrd.img-{NEW}"
+    changes = ["again"]
+
+    def change() -> None:
+        if changes:
+            image.write_text(image.read_text() + changes.pop())
+
+    fake.during = change
+    assert fake.take()[0].number == 1
+    found = fake.find()[0].manifest
+    assert found is not None
+    assert not manifest.damaged_copies(fake.world.machine, found, found.files)
+    fake.world.reboot(OLD)
+    changes += ["and", "again"]
+    with pytest.raises(SnapshotError, match="changed while the snapshot was taken"):
+        fake.take()
+    assert (len(fake.kept), fake.manifests()) == (1, (1,))
+
+
+def test_what_fails_in_the_middle_leaves_nothing(fake: Fake) -> None:
+    fake.made = 1
+    with pytest.raises(SnapshotError, match="the second part failed"):
+        fake.take()
+    assert (fake.kept, fake.manifests()) == ({}, ())
+
+
+def test_what_was_cut_off_is_told_and_removed(fake: Fake) -> None:
+    """A part is missing, as after a power cut."""
+    number = fake.take()[0]
+    fake.kept[number] = ("root",)
+    assert fake.find()[0].state == "unfinished"
+    with pytest.raises(SnapshotError, match="is not whole"):
+        undo.plan(fake.world.host(), fake.find()[0])
+    told = fake.take()[1]
+    assert "Snapshot 1 of" in told[0]
+    assert "was not finished; what is left of it is removed" in told[0]
+    assert [one.state for one in fake.find()] == ["whole"]
+
+
+def test_a_back_end_that_does_not_answer_says_nothing_about_its_snapshots(fake: Fake) -> None:
+    fake.take()
+    fake.silent = True
+    every, problems = kept.find(fake.world.host(), (fake.backend,))
+    assert every == ()
+    assert problems == ("Which snapshots fake has cannot be seen: it does not answer.",)
+    # Nothing is removed, and the number is not given again.
+    label, told = fake.take("by-hand")
+    assert label.number == 2
+    assert problems[0] in told
+    assert fake.manifests() == (1, 2)
+
+
+def test_a_damaged_manifest_is_told_and_left(fake: Fake) -> None:
+    fake.take()
+    path = f"{manifest.DIRECTORY}/1/manifest.json"
+    Path(fake.world.machine.root + path).write_text("{}")
+    every, problems = kept.find(fake.world.host(), (fake.backend,))
+    assert [(one.state, one.manifest) for one in every] == [("whole", None)]
+    assert problems == (f"{path} is damaged: it is not of format 1.",)
+    assert fake.take("by-hand")[0].number == 2
+    assert fake.manifests() == (1, 2)
+
+
+def test_without_room_there_are_figures(fake: Fake) -> None:
+    fake.free = 5 << 20
+    with pytest.raises(SnapshotError, match="the pool has 5 MiB free, and 1024 MiB are needed"):
+        fake.take()
+    assert (fake.kept, fake.manifests()) == ({}, ())
+
+
+def test_the_policy(fake: Fake) -> None:
+    assert fake.before_reboot("off") == Taken()
+    fake.detected = Unusable("The pool is gone.", "Make one.")
+    required = fake.before_reboot("required")
+    assert (required.snapshot, required.told) == (None, ())
+    assert required.holds == "There is no snapshot to go back to: The pool is gone."
+    # It is told once, and again when it changes.
+    sentence = "There is no snapshot to go back to: The pool is gone. Make one."
+    assert fake.before_reboot("if-possible") == Taken(None, (sentence,))
+    assert fake.before_reboot("if-possible") == Taken()
+    fake.detected = Unusable()
+    assert "nothing here can take one" in fake.before_reboot("if-possible").told[0]
+    (fake.world.root / "run/ostree-booted").touch()
+    assert "rpm-ostree rollback" in fake.before_reboot("if-possible").told[0]
+
+
+def test_a_snapshot_that_breaks_the_next_boot_is_removed(world: World) -> None:
+    fake = Fake(world, changes_root=True)
+    assert fake.take()[0].number == 1
+    world.reboot(OLD)
+    world.verdict = "unsafe"
+    taken = fake.before_reboot("required")
+    assert "is removed, as with it the verdict is unsafe" in taken.holds
+    assert fake.manifests() == (1,)
+
+
+def test_what_costs_is_used_only_where_it_is_named(world: World) -> None:
+    fake = Fake(world, opt_in=True)
+    with pytest.raises(SnapshotError, match="nothing here can take one"):
+        fake.take()
+    assert fake.take(also=("fake",))[0].number == 1
+
+
+def test_what_is_slow_is_not_run_from_a_hook(world: World) -> None:
+    fake = Fake(world, slow=True)
+    assert "is not started from here" in fake.before_reboot("required").holds
+    assert fake.take()[0].number == 1
+
+
+def test_the_snapshot_of_another_hook_is_adopted(world: World) -> None:
+    since: list[str] = []
+
+    def adopt(_: Host, time: str) -> str:
+        since.append(time)
+        return "41"
+
+    fake = Fake(world, adopt=adopt)
+    number, told = fake.take("pre-transaction")
+    assert told == ["Snapshot 1 (fake, pre-transaction) was adopted."]
+    assert since == ["2026-11-23T07:52:00+00:00"]
+    (one,) = fake.find()
+    assert (one.snapshot, fake.kept) == (Snapshot(number, ("41",)), {})
+    assert fake.take("pre-transaction")[0].number == 1
+    # Whose it is removes it.
+    fake.kept[number] = ("not", "ours")
+    take.remove(world.host(), one)
+    assert (list(fake.kept), fake.manifests()) == ([number], ())
+
+
+def test_the_old_ones_go(fake: Fake) -> None:
+    for _ in range(4):
+        fake.take(keep=3)
+        fake.world.reboot(OLD)
+    assert [one.label.number for one in fake.find()] == [2, 3, 4]
+    fake.take("pre-transaction", keep=2)
+    assert [one.label.number for one in fake.find()] == [4, 5]
+    fake.world.later(days=31)
+    fake.world.reboot(OLD)
+    told = fake.take(keep=2)[1]
+    assert [one.label.number for one in fake.find()] == [6]
+    assert all("it is old" in sentence for sentence in told[1:])
+
+
+def test_the_way_back(fake: Fake) -> None:
+    """What is missing in /boot comes first, then the switch, then what the loader chooses by."""
+    fake.take("pre-transaction")
+    boot = fake.world.root / "boot"
+    (boot / f"vmlinuz-{OLD}").unlink()
+    (boot / f"initrd.img-{NEW}").write_text("rebuilt")
+    (boot / "grub/grub.cfg").write_text("other")
+    (boot / "grub/grubenv").write_text("other")
+    (one,) = fake.find()
+    plan = undo.plan(fake.world.host(), one)
+    copies = f"{manifest.DIRECTORY}/1/files/boot"
+    assert [step.command for step in plan.steps] == [
+        ("install", "-m", "0644", f"{copies}/vmlinuz-{OLD}", f"/boot/vmlinuz-{OLD}.undo"),
+        ("mv", "-fT", f"/boot/vmlinuz-{OLD}.undo", f"/boot/vmlinuz-{OLD}"),
+        ("switch",),
+        ("install", "-m", "0644", f"{copies}/initrd.img-{NEW}", f"/boot/initrd.img-{NEW}.undo"),
+        ("mv", "-fT", f"/boot/initrd.img-{NEW}.undo", f"/boot/initrd.img-{NEW}"),
+        ("install", "-m", "0644", f"{copies}/grub/grub.cfg", "/boot/grub/grub.cfg.undo"),
+        ("mv", "-fT", "/boot/grub/grub.cfg.undo", "/boot/grub/grub.cfg"),
+        ("cp", "--no-preserve=all", f"{copies}/grub/grubenv", "/boot/grub/grubenv"),
+        ("sync",),
+    ]
+    assert plan.stays[0] == "/home is another file system, and stays as it is."
+    assert undo.describe(one, plan)[0].endswith("undoes that.")
+    with pytest.raises(SafeupdateError, match="there is no snapshot 9"):
+        kept.numbered(fake.world.host(), 9, (fake.backend,))
