@@ -102,18 +102,32 @@ for _ in range(2):
 print(seconds, unpacking, len(found.certificates))
 """
 
-# Prints the seconds that it takes to find what the root of a machine lies on, and how many layers that has.
+# Prints the seconds that it takes to find what the root of a machine lies on and which of that a kernel without an
+# initramfs lacks, those of a processor alone, how many layers the root has, and how much of what they need stops it.
 _STACKS = """
 import sys, time
+from safeupdate.kernels import Kernel
 from safeupdate.machine import Machine
-from safeupdate.storage import stack
+from safeupdate.module_tree import ModuleTree
+from safeupdate.storage import layers, stack
+from safeupdate.storage.image import Image
+from safeupdate.storage.target import Target
 from safeupdate.volumes import Volumes
-machine = Machine.tree(sys.argv[1])
-start = time.perf_counter()
-found = stack.of(machine, Volumes(machine), command_line="root=/dev/mapper/vg-root")
-layers = sum(1 for one in found for _ in one.walk())
-lines = sum(len(one.lines()) for one in found)
-print(time.perf_counter() - start, layers)
+tree, release, line = sys.argv[1:]
+machine = Machine.tree(tree)
+start, worked = time.perf_counter(), time.process_time()
+volumes = Volumes(machine)
+(found,) = stack.of(machine, volumes, command_line=line)
+image = Image(None, Target(ModuleTree(Kernel(release, "", machine))), entry_line=line, volumes=volumes)
+lost = {}
+for layer in found.walk():
+    for one in layers.needs(layer, image):
+        if one.must and not image.holds(one):
+            lost.setdefault(one.names, set()).add(layer)
+stopping = layers.decisive(found.top, image, lost)
+found.lines()
+seconds, worked = time.perf_counter() - start, time.process_time() - worked
+print(seconds, worked, sum(1 for _ in found.walk()), len(stopping))
 """
 
 # Verifies the signature of one module again and again, and prints the seconds that once takes.
@@ -230,13 +244,15 @@ def _added(part: str, sample: str) -> None:
 
 
 def _disks() -> None:
-    """The way to a root on many disks, in fresh interpreters."""
+    """The way to a root on many disks, and what is missing on it, in fresh interpreters."""
     with tempfile.TemporaryDirectory() as tree:
         disks.make(tree)
-        found = [_run_python(_STACKS, [tree], dict(os.environ)) for _ in range(RUNS + 1)][1:]
-    seconds = statistics.median(took for took, _ in found)
-    print(f"\n{disks.DISKS} disks, {disks.DEVICES} multipath devices: {seconds:.3f} s   limit {DISKS_LIMIT} s")
-    assert all(layers > disks.DISKS + disks.DEVICES for _, layers in found)
+        arguments = [tree, disks.RELEASE, disks.LINE]
+        found = [_run_python(_STACKS, arguments, dict(os.environ)) for _ in range(RUNS + 1)][1:]
+    seconds, processors = (statistics.median(one[n] for one in found) for n in (0, 1))
+    what = f"{disks.DISKS} disks, {disks.DEVICES} multipath devices"
+    print(f"\n{what}: {seconds:.3f} s, processors {processors:.3f} s   limit {DISKS_LIMIT} s")
+    assert all(layers > disks.DISKS + disks.DEVICES and stopping == disks.LACKS for *_, layers, stopping in found)
 
 
 def _seconds(command: Sequence[str]) -> tuple[float, float]:

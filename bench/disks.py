@@ -6,6 +6,11 @@ from __future__ import annotations
 import os
 
 DISKS, DEVICES = 2000, 100
+RELEASE, LINE = "6.1.0-50-amd64", "root=/dev/mapper/vg-root"
+
+_MODULES = ("dm-mod", "dm-multipath", "dm-service-time", "qla2xxx", "sd_mod", "xfs")
+LACKS = len(_MODULES)
+"""What stops it without an initramfs: all of its kernel's modules."""
 
 _CARD = "/sys/devices/pci0000:00/0000:05:00.0"
 _VIRTUAL = "/sys/devices/virtual/block"
@@ -34,6 +39,9 @@ def make(root: str) -> None:
         _write(root, f"/run/udev/data/b253:{number}", f"E:ID_FS_TYPE={kind}\nE:ID_FS_UUID=uuid-{number}")
         if not last:
             _link(root, f"{_VIRTUAL}/dm-{DEVICES}/slaves/dm-{number}", place)
+    dep = "".join(f"kernel/{module}.ko:\n" for module in _MODULES)
+    for name, text in (("dep", dep.rstrip()), ("builtin", "kernel/lib/crc16.ko"), ("alias", "alias fs-xfs xfs")):
+        _write(root, f"/lib/modules/{RELEASE}/modules.{name}", text)
     for bus, driver, module in (("pci", "qla2xxx", "qla2xxx"), ("scsi", "sd", "sd_mod")):
         _link(root, f"/sys/bus/{bus}/drivers/{driver}/module", f"/sys/module/{module}")
     _write(root, "/proc/self/mountinfo", f"25 1 253:{DEVICES} / / rw - xfs /dev/mapper/vg-root rw")
