@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import SafeupdateError
+from safeupdate.gate import need, state
 from safeupdate.gate.host import VAR, Host
 from safeupdate.ledger import reading
 from safeupdate.snapshots import BACKENDS, kept, manifest
@@ -53,8 +54,15 @@ def before_reboot(
     *,
     backends: Sequence[Backend] = BACKENDS,
 ) -> Taken:
-    """The snapshot of the state that is to be rebooted, after a verdict that lets it. For `settle`. `look` judges the
-    machine again, where the root file system lies on something else with the snapshot than without."""
+    """The snapshot of the state that is to be rebooted, after a verdict that lets it; none where nothing asks for a
+    reboot. For `settle`. `look` judges the machine again, where the root file system lies on something else with the
+    snapshot than without."""
+    with suppress(SafeupdateError):
+        gate = state.read(host.machine)
+        if gate is not None:
+            now = replace(gate, judged=replace(gate.judged, kernel=report.target.kernel))
+            if need.reboot_needed(host.machine, now) is None:
+                return Taken()
     return _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends)
 
 

@@ -268,6 +268,19 @@ def test_the_policy(fake: Fake) -> None:
     assert "rpm-ostree rollback" in fake.before_reboot("if-possible").told[0]
 
 
+def test_without_a_reboot_to_come_none_is_taken(fake: Fake) -> None:
+    """As after each start, when settle judges anew."""
+    fake.world.armed()
+    running = replace(fake.look(), target=replace(fake.look().target, kernel=OLD))
+
+    def before_reboot() -> Taken:
+        return take.before_reboot(fake.world.host(), running, SETTINGS, fake.look, backends=(fake.backend,))
+
+    assert before_reboot() == Taken()
+    (fake.world.root / "run/reboot-required").touch()
+    assert before_reboot().told == ("Snapshot 1 (fake, pre-reboot) was taken.",)
+
+
 def test_a_snapshot_that_breaks_the_next_boot_is_removed(world: World) -> None:
     fake = Fake(world, changes_root=True)
     assert fake.take()[0].number == 1
