@@ -6,7 +6,7 @@ system is used; what is asked of each stands in `snapshots/backend.py`.
 
 from __future__ import annotations
 
-from safeupdate.snapshots import btrfs, lvm_thick, lvm_thin, snapper, zfs
+from safeupdate.snapshots import btrfs, lvm_thick, lvm_thin, snapm, snapper, timeshift, zfs
 from safeupdate.snapshots.backend import Backend
 
 BACKENDS: tuple[Backend, ...] = (
@@ -15,6 +15,8 @@ BACKENDS: tuple[Backend, ...] = (
     lvm_thin.BACKEND,
     lvm_thick.BACKEND,
     zfs.BACKEND,
+    snapm.BACKEND,
+    timeshift.BACKEND,
 )
 """In the order in which they are tried: what the administrator has set up for snapshots comes before what we would set
 up, and what costs nothing before what costs writes: snapper, btrfs, lvm-thin, lvm-thick, zfs, snapm, timeshift."""

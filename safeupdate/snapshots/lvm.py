@@ -45,7 +45,7 @@ _FIELDS = (
 
 _NAME = re.compile(r".+_safeupdate_([1-9][0-9]*)")
 
-_STATE = ("/", "/etc", "/usr", "/var", "/var/lib/dpkg", "/var/lib/rpm", "/usr/lib/sysimage/rpm")
+STATE = ("/", "/etc", "/usr", "/var", "/var/lib/dpkg", "/var/lib/rpm", "/usr/lib/sysimage/rpm")
 """What belongs together: what packages consist of, and what the package manager knows of them."""
 
 _DEPTH = 8
@@ -171,7 +171,7 @@ def root_volume(host: Host, every: Sequence[Volume]) -> Volume:
 def state(host: Host, every: Sequence[Volume], fits: Callable[[Volume], bool]) -> State:
     """Which of the volumes hold this machine's state and are fit for it, and what is mounted of them."""
     machine = host.machine
-    there = [path for path in _STATE if machine.exists(path)]
+    there = [path for path in STATE if machine.exists(path)]
     needed = dict.fromkeys(mount for path in there if (mount := places.holding(machine, path)) is not None)
     chosen: dict[str, Volume] = {}
     for mount in needed:
