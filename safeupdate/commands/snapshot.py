@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from safeupdate.commands import acting, settings
+from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
     from safeupdate.snapshots.backend import UndoPlan
@@ -127,8 +128,21 @@ def _undo(arguments: argparse.Namespace) -> int:
     if arguments.execute:
         print()
         undo.execute(host, one, plan, lambda line: _print([line]))
+        _let_through(one.label.number)
         _print(["Done. It counts from the reboot on: reboot now."])
     return 0
+
+
+def _let_through(number: int) -> None:
+    """Have the gate let the reboot through that the undo waits for: what it could judge now is neither the old state
+    nor the new one."""
+    from safeupdate.commands import allow
+
+    try:
+        reason = f"the undo of snapshot {number} waits for the reboot"
+        allow.run(argparse.Namespace(reason=reason, once=True, withdraw=False))
+    except SafeupdateError as error:
+        _tell([f"The gate may hold the reboot back: {error}. `safeupdate allow --reason TEXT` lets it through."])
 
 
 def _story(one: Kept, plan: UndoPlan, words: Iterable[str]) -> Iterator[str]:

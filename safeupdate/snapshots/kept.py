@@ -17,6 +17,9 @@ from safeupdate.snapshots.manifest import Manifest
 
 LOCK = f"{RUN}/snapshots.lock"
 
+UNDONE = f"{RUN}/undone"
+"""The number that was gone back to, or half-way so, until the reboot: what runs is not the state that is to be kept."""
+
 _SECONDS = 120
 """How long to wait for another run that takes or removes a snapshot: each takes seconds, on a busy disk a minute."""
 

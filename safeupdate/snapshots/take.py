@@ -87,7 +87,7 @@ def _by_policy(
     look: Callable[[], Report],
     backends: Sequence[Backend],
 ) -> Taken:
-    if settings.policy == "off":
+    if settings.policy == "off" or host.machine.exists(kept.UNDONE):
         return Taken()
     told: list[str] = []
     try:
@@ -122,6 +122,8 @@ def take(
     """The snapshot of this kind for this kernel and boot: the one that is there, or a new one. Sentences on the way go
     to `told`. `look` judges the machine, with a new one that changes what the root file system lies on. `waits`: a back
     end that copies for minutes may be used. Raises `SafeupdateError`."""
+    if host.machine.exists(kept.UNDONE):
+        raise SnapshotError("an undo was begun, and waits for the reboot")
     with kept.alone(host):
         every = _tidied(host, told, backends)
         boot_id = reading.boot_id(host.machine) or ""

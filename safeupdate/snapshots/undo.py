@@ -138,6 +138,7 @@ def execute(host: Host, one: Kept, plan: UndoPlan, tell: Callable[[str], None]) 
     with kept.alone(host):
         for problem in kept.record(host, "undo-begun", f"The undo of snapshot {one.label.number} was begun."):
             tell(problem)
+        host.write(kept.UNDONE, f"{one.label.number}\n".encode())
         for number, step in enumerate(plan.steps, 1):
             _progress(host, one, plan, number)
             tell(f"{number}/{len(plan.steps)} {' '.join(step.command)}")
@@ -157,6 +158,8 @@ def execute(host: Host, one: Kept, plan: UndoPlan, tell: Callable[[str], None]) 
 
 def _stopped(host: Host, one: Kept, plan: UndoPlan, number: int, problem: str) -> SnapshotError:
     done = f"{number - 1} of {len(plan.steps)} steps are done" if number > 1 else "nothing was changed"
+    if number == 1:
+        host.remove(kept.UNDONE)
     error = SnapshotError(
         f"step {number} failed ({problem}); {done}, and the rest is not begun",
         f"{PROGRESS} has the steps: go on with them by hand, or put back what was done.",

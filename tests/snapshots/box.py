@@ -6,6 +6,7 @@ that has changed its root; `reboot` mounts as the next boot would, by the comman
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -47,6 +48,33 @@ def menu(*releases: str, prefix: str, uuid: str, flags: str) -> str:
             f"  initrd {prefix}/initrd.img-{release}\n}}\n"
         )
     return text
+
+
+class First:
+    """Process 1, whose root is that of all others on a machine that booted."""
+
+    def __init__(self) -> None:
+        self.orders, self.answers = os.pipe(), os.pipe()
+
+    def enter(self, root: Path) -> None:
+        """Have it change its root to this one."""
+        os.write(self.orders[1], f"{root}\n".encode())
+        assert os.read(self.answers[0], 1) == b"."
+
+    def obey(self) -> None:
+        """Be it, until nobody is left who could order anything."""
+        os.close(self.orders[1])
+        outside = os.open("/", os.O_RDONLY)
+        with os.fdopen(self.orders[0]) as orders:
+            for order in orders:
+                os.fchdir(outside)
+                os.chroot(".")
+                os.chroot(order.strip())
+                os.chdir("/")
+                os.write(self.answers[1], b".")
+
+
+FIRST = First()
 
 
 class Box:
@@ -122,16 +150,13 @@ class Box:
             file = self.directory / name.replace("/", "-")
             file.write_text(text)
             run("mount", "--bind", file, self.root / "proc" / name)
-        # Process 1 of a machine has the same root as all others.
-        mounts = self.directory / "mountinfo"
-        mounts.write_text(self.do(lambda: Path("/proc/self/mountinfo").read_text()))
-        run("mount", "--bind", mounts, self.root / "proc/1/mountinfo")
         disks = {self.disk: UUID, **({self.boot_disk: BOOT_UUID} if self.boot else {})}
         for disk, uuid in disks.items():
             number = os.stat(disk).st_rdev
             udev = self.root / f"run/udev/data/b{os.major(number)}:{os.minor(number)}"
             udev.parent.mkdir(parents=True, exist_ok=True)
             udev.write_text(f"N:{Path(disk).name}\nE:ID_FS_UUID={uuid}\n")
+        FIRST.enter(self.root)
 
     def fill(self) -> None:
         """The old system: one kernel, its menu, and what a person has."""
@@ -171,6 +196,7 @@ class Box:
 
     def reboot(self) -> None:
         """Mount what the next boot does."""
+        FIRST.enter(Path("/"))
         run("umount", "--recursive", self.root)
         self._start()
 
@@ -264,12 +290,15 @@ def missing(*programs: str) -> str:
 
 def main(arguments: list[str]) -> None:
     """Tell one story, and print what it ends with."""
-    import importlib
-
     module, story, directory = arguments
+    child = os.fork()
+    if child:
+        FIRST.obey()
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     stories: Mapping[str, Callable[[Path], Any]] = importlib.import_module(f"tests.snapshots.{module}").STORIES
     print(json.dumps(stories[story](Path(directory))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    # Stories must see the same module.
+    importlib.import_module("tests.snapshots.box").main(sys.argv[1:])

@@ -39,6 +39,7 @@ def test_there_and_back(story: str, backend: str, releases: list[str], machines:
     assert end["plan"][0] == 0
     assert end["planned"] == updated
     assert end["undone"][0] == 0, end["undone"][1]
+    assert "allowed it at" in end["undone"][1]
     assert end["undone"][1].endswith("Done. It counts from the reboot on: reboot now.\n")
     assert end["after"] == {"motd": "old\n", "new": None, "boot": _names(*releases), "menu": True, "machines": machines}
     assert f"by-hand  {OLD}  {backend}\n" in end["listed"][1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ import pytest
 
 from safeupdate.config import SnapshotSettings
 from safeupdate.errors import SafeupdateError
+from safeupdate.gate import document
 from safeupdate.gate.host import Host
+from safeupdate.ledger import reading
+from safeupdate.machine import Completed
 from safeupdate.report import Report
 from safeupdate.snapshots import kept, manifest, take, undo
 from safeupdate.snapshots.backend import (
@@ -322,6 +325,43 @@ def test_the_snapshot_of_another_hook_is_adopted(world: World) -> None:
     fake.kept[number] = ("not", "ours")
     take.remove(world.host(), one)
     assert (list(fake.kept), fake.manifests()) == ([number], ())
+
+
+def test_the_undo_stops_where_it_fails(fake: Fake) -> None:
+    """Before its first step is done nothing has changed; after that no snapshot is taken until the reboot."""
+    fake.take()
+    (one,) = fake.find()
+    plan = undo.plan(fake.world.host(), one)
+    ran: list[str] = []
+
+    def runner(command: Sequence[str], _: float) -> Completed:
+        ran.append(command[0])
+        return Completed(int(command[0] == fails), b"", b"it is full")
+
+    def execute() -> None:
+        undo.execute(replace(fake.world.host(), runner=runner), one, plan, ran.append)
+
+    fails = "switch"
+    with pytest.raises(SnapshotError, match=r"step 1 failed \(it ended with 1: it is full\); nothing was changed"):
+        execute()
+    assert ran == ["1/2 switch", "switch"]
+    fake.take("by-hand")
+    fails = "sync"
+    with pytest.raises(SnapshotError, match=r"step 2 failed .*; 1 of 2 steps are done"):
+        execute()
+    assert fake.before_reboot("required") == Taken()
+    with pytest.raises(SnapshotError, match="waits for the reboot"):
+        fake.take("by-hand")
+    fails = ""
+    execute()
+    assert document.read(fake.world.machine, undo.PROGRESS) == {
+        "number": 1,
+        "time": fake.world.host().time,
+        "begun": 3,
+        "steps": [["switch"], ["sync"]],
+    }
+    kinds = [event.kind for event in reading.read(fake.world.machine).events]
+    assert kinds[:5] == ["undo-done", "undo-begun", "undo-stopped", "undo-begun", "snapshot-taken"]
 
 
 def test_the_old_ones_go(fake: Fake) -> None:
