@@ -30,13 +30,14 @@ State = Literal["whole", "unfinished", "gone"]
 class Kept:
     """One number. `unfinished`: what was to make it was cut off. `gone`: a manifest whose snapshot is not there any
     more, as somebody else removed it, or an undo used it up. `manifest` is None where it went back with /var, and for
-    what cannot be read."""
+    what cannot be read. `listed`: the back end knows of it, be it a label alone."""
 
     label: Label
     backend: Backend
     snapshot: Snapshot
     manifest: Manifest | None
     state: State
+    listed: bool = True
 
 
 @contextmanager
@@ -77,10 +78,9 @@ def find(host: Host, backends: Sequence[Backend] = BACKENDS) -> tuple[tuple[Kept
             continue
         for number, one in manifests.items():
             if one.backend == backend.name:
-                if one.adopted is not None:
-                    listed[number] = Snapshot(one.label, (one.adopted,))
-                snapshot = listed.setdefault(number, Snapshot(one.label, ()))
-                found[number] = Kept(one.label, backend, snapshot, one, _state(snapshot, one))
+                adopted = () if one.adopted is None else (one.adopted,)
+                snapshot = listed.get(number, Snapshot(one.label, adopted))
+                found[number] = Kept(one.label, backend, snapshot, one, _state(snapshot, one), number in listed)
         for number, snapshot in listed.items():
             if number not in found:
                 state: State = "whole" if snapshot.ids else "unfinished"

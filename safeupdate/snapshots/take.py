@@ -271,7 +271,7 @@ def remove(host: Host, one: Kept) -> None:
 
 def _remove(host: Host, one: Kept) -> None:
     adopted = one.manifest is not None and one.manifest.adopted is not None
-    if not adopted:
+    if one.listed and not adopted:
         one.backend.delete(host, one.snapshot)
     manifest.remove(host, one.label.number)
 

@@ -224,6 +224,16 @@ def test_what_was_cut_off_is_told_and_removed(fake: Fake) -> None:
     assert [one.state for one in fake.find()] == ["whole"]
 
 
+def test_what_somebody_removed_is_forgotten(fake: Fake) -> None:
+    """Or what an undo used up: the back end knows nothing of it any more, and is not asked to remove it."""
+    fake.take()
+    fake.kept.clear()
+    assert [(one.state, one.listed) for one in fake.find()] == [("gone", False)]
+    fake.backend = replace(fake.backend, delete=lambda *_: pytest.fail("there is nothing to delete"))
+    assert "was never made, or somebody removed it" in fake.take()[1][0]
+    assert fake.manifests() == (1,)
+
+
 def test_a_back_end_that_does_not_answer_says_nothing_about_its_snapshots(fake: Fake) -> None:
     fake.take()
     fake.silent = True
