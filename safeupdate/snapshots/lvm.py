@@ -196,7 +196,8 @@ def detected(found: State) -> Detected | Unusable:
     """The answer of `Backend.detect`."""
     waiting = next((one for one in found.volumes if one.merging), None)
     if waiting is not None:
-        return Unusable(f"{waiting.id} goes back to an earlier snapshot with the next boot.", "Reboot first.")
+        hint = f"Reboot. Where that was done, `lvchange --poll y {waiting.id}` brings it to an end."
+        return Unusable(f"{waiting.id} is going back to an earlier snapshot.", hint)
     return Detected(
         words=" and ".join(f"the logical volume {one.id}" for one in found.volumes),
         parts=tuple(one.id for one in found.volumes),
@@ -284,11 +285,8 @@ def _problems(parts: Sequence[Volume]) -> Iterator[str]:
 
 
 def remove(host: Host, snapshot: Snapshot, *, thin: bool) -> None:
-    """Remove what is still ours of it. Raises `SnapshotError`."""
-    parts = ours(host, thin=thin).get(snapshot.label)
-    if not parts:
-        raise SnapshotError(f"snapshot {snapshot.label.number} has not our name and label any more; it is left")
-    for part in parts:
+    """Remove what is there of it, with our name and its label. Raises `SnapshotError`."""
+    for part in ours(host, thin=thin).get(snapshot.label, ()):
         if part.merging:
             raise SnapshotError(f"{part.group}/{part.origin} is going back to {part.id}", "Reboot, and it is gone.")
         programs.output(host, ("lvremove", "-y", part.id), SECONDS)
@@ -311,7 +309,7 @@ def undo_plan(host: Host, snapshot: Snapshot, *, thin: bool) -> UndoPlan:
     does = f"Marks {names} to go back. Nothing changes before the volume is activated anew, with the reboot."
     steps = [Step(("lvconvert", "--merge", *(part.id for part in rest)), does, seconds=SECONDS)] if rest else []
     if thin:
-        stays.append("Until LVM's monitoring has seen it, lvs shows the snapshot as `merging`: that does no harm.")
+        stays.append(f"Should lvs show it as `merging` after the reboot, `lvchange --poll y` with {names} ends that.")
     else:
         stays.append("What goes back is copied while the machine runs; that slows it down, and outlasts a power cut.")
     lost = (

@@ -164,10 +164,9 @@ def list_ours(host: Host) -> tuple[Snapshot, ...]:
 
 def delete(host: Host, snapshot: Snapshot) -> None:
     """The set, and its entries of the loader with it."""
-    found = next((one for one in list_ours(host) if one.label == snapshot.label), None)
-    if found is None:
-        raise SnapshotError(f"snapshot {snapshot.label.number} has not our name any more; it is left")
-    programs.output(host, ("snapm", "snapset", "delete", _name(found)), _SECONDS)
+    for one in list_ours(host):
+        if one.label == snapshot.label:
+            programs.output(host, ("snapm", "snapset", "delete", _name(one)), _SECONDS)
 
 
 def _name(snapshot: Snapshot) -> str:

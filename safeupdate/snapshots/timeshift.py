@@ -180,11 +180,10 @@ def _were_some(machine: Machine) -> bool:
 
 
 def delete(host: Host, snapshot: Snapshot) -> None:
-    """The copy."""
-    found = next((one for one in list_ours(host) if one.label == snapshot.label), None)
-    if found is None:
-        raise SnapshotError(f"snapshot {snapshot.label.number} has not our label any more; it is left")
-    programs.output(host, ("timeshift", "--delete", "--scripted", "--snapshot", found.ids[0]), _SECONDS)
+    """The copy, where it is there."""
+    for one in list_ours(host):
+        if one.label == snapshot.label:
+            programs.output(host, ("timeshift", "--delete", "--scripted", "--snapshot", one.ids[0]), _SECONDS)
 
 
 def undo_plan(host: Host, snapshot: Snapshot) -> UndoPlan:

@@ -229,8 +229,9 @@ def test_a_thin_snapshot_from_beginning_to_end(tmp_path: Path) -> None:
     lvm_thin.BACKEND.delete(host, made)
     assert group.asked[-1] == "lvremove -y vg0/thin_safeupdate_7"
     assert lvm_thin.BACKEND.list(host) == ()
-    with pytest.raises(SnapshotError, match="it is left"):
-        lvm_thin.BACKEND.delete(host, made)
+    before = len(group.asked)
+    lvm_thin.BACKEND.delete(host, made)
+    assert len(group.asked) == before
 
 
 def test_a_thick_snapshot_has_room_of_its_own(tmp_path: Path) -> None:
@@ -271,7 +272,7 @@ def test_an_undo_that_waits_for_the_reboot(tmp_path: Path) -> None:
         lvm_thick.BACKEND.delete(host, snapshot)
     found = lvm_thick.BACKEND.detect(host)
     assert isinstance(found, Unusable)
-    assert found.hint == "Reboot first."
+    assert "`lvchange --poll y vg0/root`" in found.hint
 
 
 def test_where_one_of_two_fails_none_is_left(tmp_path: Path) -> None:
@@ -311,8 +312,7 @@ def test_what_has_not_both_our_name_and_our_label_is_not_ours(tmp_path: Path, ch
     (before,) = lvm_thin.BACKEND.list(host)
     group["thin_safeupdate_2"].update(change)
     assert lvm_thin.BACKEND.list(host) == ()
-    with pytest.raises(SnapshotError, match="it is left"):
-        lvm_thin.BACKEND.delete(host, before)
+    lvm_thin.BACKEND.delete(host, before)
     assert group.asked == []
 
 

@@ -181,8 +181,8 @@ def test_from_beginning_to_end(tmp_path: Path) -> None:
     assert zfs.BACKEND.list(host) == (made,)
     zfs.BACKEND.delete(host, made)
     assert list(pool.snapshots) == ["rpool/ROOT/debian@autosnap_1"]
-    with pytest.raises(SnapshotError, match="it is left"):
-        zfs.BACKEND.delete(host, made)
+    zfs.BACKEND.delete(host, made)
+    assert list(pool.snapshots) == ["rpool/ROOT/debian@autosnap_1"]
 
 
 def test_what_has_not_our_label_is_not_ours(tmp_path: Path) -> None:
@@ -192,8 +192,7 @@ def test_what_has_not_our_label_is_not_ours(tmp_path: Path) -> None:
     for own in pool.snapshots.values():
         own["safeupdate:number"] = "8"
     assert zfs.BACKEND.list(host) == ()
-    with pytest.raises(SnapshotError, match="it is left"):
-        zfs.BACKEND.delete(host, made)
+    zfs.BACKEND.delete(host, made)
     assert len(pool.snapshots) == 4
 
 
