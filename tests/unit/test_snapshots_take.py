@@ -13,6 +13,8 @@ from safeupdate.config import SnapshotSettings
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import document
 from safeupdate.gate.host import Host
+from safeupdate.gate.settle import settle
+from safeupdate.gate.state import Gate
 from safeupdate.ledger import reading
 from safeupdate.machine import Completed
 from safeupdate.report import Report
@@ -279,6 +281,34 @@ def test_the_policy(fake: Fake) -> None:
     assert "nothing here can take one" in fake.before_reboot("if-possible").told[0]
     (fake.world.root / "run/ostree-booted").touch()
     assert "rpm-ostree rollback" in fake.before_reboot("if-possible").told[0]
+
+
+def test_the_gate_waits_for_one_that_is_required(fake: Fake) -> None:
+    """And for it alone: a person may reboot."""
+    world = fake.world.armed()
+    world.update("safe")
+
+    def settled() -> Gate:
+        world.later(seconds=1)
+        return settle(
+            world.host(),
+            world.look,
+            protect=lambda _: fake.before_reboot("required").holds,
+            config=world.config,
+            levers=world.levers,
+            lock_seconds=5,
+        )
+
+    fake.free = 0
+    gate = settled()
+    assert (gate.cause, gate.unattended, gate.people) == ("no-snapshot", False, True)
+    assert "There is no snapshot to go back to: the pool has 0 MiB free" in gate.why
+    fake.free = 2 << 30
+    gate = settled()
+    assert (gate.cause, gate.unattended) == ("safe", True)
+    assert [one.label.kind for one in fake.find()] == ["pre-reboot"]
+    assert settled() == gate
+    assert len(fake.kept) == 1
 
 
 def test_without_a_reboot_to_come_none_is_taken(fake: Fake) -> None:
