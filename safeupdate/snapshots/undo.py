@@ -11,6 +11,9 @@ import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from safeupdate import kernels, steering
+from safeupdate.boot import find_plan
+from safeupdate.boot.plan import BootEntry
 from safeupdate.errors import ProgramFailed, SafeupdateError
 from safeupdate.fingerprint import Hasher
 from safeupdate.gate import document
@@ -19,6 +22,7 @@ from safeupdate.snapshots import kept, manifest, places
 from safeupdate.snapshots.backend import Effect, SnapshotError, Step, UndoPlan, Unusable
 from safeupdate.snapshots.kept import Kept
 from safeupdate.snapshots.manifest import File, Manifest
+from safeupdate.volumes import Volumes
 
 PROGRESS = f"{manifest.DIRECTORY}/undo.json"
 """Which step of which undo was begun last."""
@@ -72,14 +76,33 @@ def _with_boot(host: Host, then: Manifest, found: UndoPlan) -> UndoPlan:
     lacking = _lacking(host, missing)
     if lacking:
         return UndoPlan((), Effect(False, lacking))
-    stays = (
-        *found.stays,
-        "Kernels in /boot that came since stay there; those that the old state does not know have no modules in it.",
-    )
-    before = [*_directories(host, missing), *(step for file in missing for step in _back(host, then, file))]
-    after = [step for file in sorted(others, key=lambda file: file.state) for step in _back(host, then, file)]
+    since = [one.release for one in kernels.installed(host.machine) if one.release not in then.releases]
+    stays = [
+        f"The kernel {release} came since. Its files stay in /boot, where nothing starts them; the old state has no "
+        "modules for it, so remove them before its boot menu is written anew."
+        for release in since
+    ]
+    before = [*_directories(host, differing), *(step for file in missing for step in _back(host, then, file))]
+    plan = find_plan(host.machine, Volumes(host.machine), without=steering.read(host.machine))[1]
+    after = [_aside(path) for path in newer(plan.entries, then)]
+    after += [step for file in sorted(others, key=lambda file: file.state) for step in _back(host, then, file)]
     flushed = (Step(("sync",), "Waits until all of it is on the disk.", seconds=_COPY_SECONDS),)
-    return replace(found, steps=(*before, *found.steps, *after, *flushed), stays=stays)
+    return replace(found, steps=(*before, *found.steps, *after, *flushed), stays=(*found.stays, *stays))
+
+
+def newer(entries: Sequence[BootEntry], then: Manifest) -> tuple[str, ...]:
+    """The files of entries that came since, each with a kernel that was not installed then: loaders take the newest."""
+    known = {file.path for file in then.files}
+    sources = [
+        entry.source
+        for entry in entries
+        if entry.release is not None and entry.release not in then.releases and entry.source.endswith((".conf", ".efi"))
+    ]
+    return tuple(path for path in dict.fromkeys(sources) if path not in known)
+
+
+def _aside(path: str) -> Step:
+    return Step(("mv", "-fT", path, f"{path}.undone"), f"Sets {path} aside, which starts a kernel that came since.")
 
 
 def _now(hasher: Hasher, file: File) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from safeupdate.boot.plan import BootEntry
 from safeupdate.config import SnapshotSettings
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import document
@@ -36,6 +37,7 @@ from safeupdate.snapshots.backend import (
 from safeupdate.snapshots.take import Taken
 from tests.unit.gates import World, report
 from tests.unit.test_boot_grub import NEW, OLD
+from tests.unit.trees import x86_image
 
 SETTINGS = SnapshotSettings()
 
@@ -440,7 +442,28 @@ def test_the_way_back(fake: Fake) -> None:
         ("cp", "--no-preserve=all", f"{copies}/grub/grubenv", "/boot/grub/grubenv"),
         ("sync",),
     ]
+    assert not any("came since" in sentence for sentence in plan.stays)
     assert plan.stays[0] == "/home is another file system, and stays as it is."
     assert undo.describe(one, plan)[0].endswith("undoes that.")
     with pytest.raises(SafeupdateError, match="there is no snapshot 9"):
         kept.numbered(fake.world.host(), 9, (fake.backend,))
+
+
+def test_what_came_since_is_not_started(fake: Fake) -> None:
+    """A loader that reads a directory of entries takes the newest kernel; the old state has no modules for that."""
+    fake.take("pre-transaction")
+    (fake.world.root / "boot/vmlinuz-9.9").write_bytes(x86_image("9.9"))
+    (one,) = fake.find()
+    assert one.manifest is not None
+    assert "The kernel 9.9 came since." in " ".join(undo.plan(fake.world.host(), one).stays)
+    entries = [
+        BootEntry("systemd-boot", name, name, f"{directory}/{name}", release=release)
+        for directory, name, release in (
+            ("/efi/loader/entries", "new.conf", "9.9"),
+            ("/efi/EFI/Linux", "new.efi", "9.9"),
+            ("/efi/loader/entries", "old.conf", NEW),
+            ("/efi/loader/entries", "shell.conf", None),
+            ("/boot/grub", "grub.cfg, line 3", "9.9"),
+        )
+    ]
+    assert undo.newer(entries, one.manifest) == ("/efi/loader/entries/new.conf", "/efi/EFI/Linux/new.efi")
