@@ -6,6 +6,9 @@ Its place is dnf's directory of plug-ins, `dnf-plugins` in Python's site-package
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -26,25 +29,55 @@ class Safeupdate(dnf.Plugin):
     name = "safeupdate"
 
     def pre_transaction(self) -> None:
-        """Nothing is changed yet: an error of dnf's here ends it cleanly, every other is passed over."""
+        """Nothing is changed yet: an error of dnf's ends it cleanly, and so does Ctrl-C; others are passed over."""
         lines = "".join(f"{line}\n" for line in self._packages())
         if self._hook("dnf-pre", lines) == REFUSED:
             raise dnf.exceptions.Error("safeupdate refuses this transaction; nothing was changed")
 
     def transaction(self) -> None:
         """All is done, the scripts that come last (%posttrans) too."""
-        self._hook("dnf-post", "")
+        with _interrupts_are_for_the_hook():
+            self._hook("dnf-post", "")
 
     def _packages(self) -> Iterator[str]:
         # The items of the transaction have no package where only the reason changes, for which it was installed.
-        for way, packages in (("in", self.base.transaction.install_set), ("out", self.base.transaction.remove_set)):
+        coming = self.base.transaction.install_set
+        for way, packages in (("in", coming), ("out", self.base.transaction.remove_set)):
             for package in packages:
                 yield f"{package.name} {package.arch} {package.evr} {way}"
+        offered = self.base.sack.query().available()
+        for kernel in coming:
+            flavour, core, _ = kernel.name.rpartition("-core")
+            if core and kernel.name.startswith("kernel-"):
+                headers = f"{flavour}-devel"
+                found = offered.filter(name=headers, evr=kernel.evr, arch=kernel.arch)
+                yield f"{headers} {kernel.arch} {kernel.evr} {'offered' if found else 'nowhere'}"
 
     def _hook(self, name: str, lines: str) -> int:
         if self.base.conf.installroot != "/":
             return 0
         try:
-            return subprocess.run([HOOK, name], input=lines, text=True, timeout=SECONDS, check=False).returncode
+            # No pipe: dnf lets SIGPIPE end it, and a hook that ends early reads nothing.
+            with open(os.memfd_create("safeupdate"), "w+", encoding="utf-8") as told:
+                told.write(lines)
+                told.seek(0)
+                return subprocess.run([HOOK, name], stdin=told, timeout=SECONDS, check=False).returncode
         except (OSError, subprocess.SubprocessError):
             return 0  # the package was removed, and this file is left
+
+
+@contextlib.contextmanager
+def _interrupts_are_for_the_hook() -> Iterator[None]:
+    """At Ctrl-C it ends its check; dnf, which gets that too, has done all that it was asked for.
+
+    A handler that does nothing is not inherited, as SIG_IGN would be.
+    """
+    try:
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+    except ValueError:  # only the main thread may set it, and gets it
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 from safeupdate.commands import acting, settings
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FAILED = 1
 REFUSED = 3
+
+MARK = "/run/safeupdate/hook/changed"
+"""Left by the hook of a kernel's own package (`plugins/hook`)."""
 
 _MANAGERS = ("apt", "dnf", "dnf5")
 
@@ -52,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
             from safeupdate.hooks import idle
 
             idle.wait(host.machine)
+            # What was marked until now is looked at here, and a package manager need not do it again.
+            with suppress(SafeupdateError):
+                host.remove(MARK)
         return after(host, lambda: check(Machine.here()))
     except Exception as error:
         text = str(error) if isinstance(error, SafeupdateError) else f"{type(error).__name__}: {error}"
@@ -63,7 +70,7 @@ def before(host: Host, manager: str, told: bytes) -> int:
     """Say what the transaction would do to the next boot; refuse it where that is certain, and the configuration says
     so."""
     from safeupdate.gate import state
-    from safeupdate.hooks import PARSERS, preflight, screen
+    from safeupdate.hooks import PARSERS, SOURCES, preflight, screen
 
     wanted = settings(host.machine).hooks.preflight
     if wanted == "off":
@@ -73,8 +80,9 @@ def before(host: Host, manager: str, told: bytes) -> int:
         gate = state.read(host.machine)
     except SafeupdateError:
         gate = None
-    concerns = list(preflight.look(host.machine, transaction, gate))
-    refused = wanted == "refuse" and any(one.certain for one in concerns)
+    source = SOURCES.get(manager, lambda _: None)
+    concerns = list(preflight.look(host.machine, transaction, gate, source))
+    refused = wanted == "refuse" and bool(concerns)
     for line in screen.before(concerns, refused=refused):
         print(line, file=sys.stderr)
     return REFUSED if refused else 0

@@ -9,7 +9,7 @@ passes on only lines of packages that matter to the boot.
 from __future__ import annotations
 
 from safeupdate.errors import FormatError
-from safeupdate.hooks.transaction import LIMIT, Change, Transaction
+from safeupdate.hooks.transaction import LIMIT, Change, Source, Transaction
 
 _COLUMNS = 9
 
@@ -41,9 +41,9 @@ def _version(word: str) -> str | None:
     return None if word == "-" else word
 
 
-def will_bring(name: str, root: str | None = None) -> bool | None:
-    """Whether an installed package can be upgraded to a version that depends on the package `name`, so that this comes
-    with it, maybe in apt's next transaction (unattended-upgrades makes many). None where it cannot be told.
+def source(name: str, root: str | None = None) -> Source | None:
+    """Where a package is, by python-apt; None where it cannot be told. It comes later where an installed package can be
+    upgraded to a version that depends on it: unattended-upgrades makes many transactions of one upgrade.
 
     With `root`, of the system below that directory.
     """
@@ -57,8 +57,8 @@ def will_bring(name: str, root: str | None = None) -> bool | None:
             apt_pkg.config.set("Dir", root)
             apt_pkg.config.set("Dir::State::status", f"{root}/var/lib/dpkg/status")
         cache = apt_pkg.Cache(None)
-        if name not in cache:
-            return False
+        if name not in cache or not cache[name].has_versions:
+            return "nowhere"
         policy = apt_pkg.DepCache(cache)
         for package in {one.parent_pkg.id: one.parent_pkg for one in cache[name].rev_depends_list}.values():
             candidate = policy.get_candidate_ver(package)
@@ -66,7 +66,7 @@ def will_bring(name: str, root: str | None = None) -> bool | None:
                 continue
             groups = candidate.depends_list.get("Depends", [])
             if any(option.target_pkg.name == name for group in groups for option in group):
-                return True
+                return "later"
+        return "offered" if policy.get_candidate_ver(cache[name]) is not None else "nowhere"
     except apt_pkg.Error:
         return None
-    return False

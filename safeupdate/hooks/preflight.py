@@ -15,8 +15,7 @@ from safeupdate import kernels, packages, remedies
 from safeupdate.builders import dkms, dkms_tree
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate.state import Gate
-from safeupdate.hooks import apt
-from safeupdate.hooks.transaction import Transaction
+from safeupdate.hooks.transaction import Source, Transaction
 from safeupdate.machine import Machine
 from safeupdate.report import Remedy
 
@@ -31,27 +30,25 @@ _UNFINISHED = ("half-installed", "unpacked", "half-configured")
 
 @dataclass(frozen=True)
 class Concern:
-    """One thing that is wrong with a transaction. `certain`: reason enough to refuse it, where that is configured."""
+    """One thing that is wrong with a transaction, reason enough to refuse it where that is configured."""
 
     problem: str
     consequence: str
     remedy: Remedy
-    certain: bool = True
 
 
 def look(
     machine: Machine,
     transaction: Transaction,
     gate: Gate | None,
-    *,
-    will_bring: Callable[[str], bool | None] = apt.will_bring,
+    source: Callable[[str], Source | None],
 ) -> Iterator[Concern]:
-    """What is wrong with it. `gate` is how the gate stood last, None where that is not known; `will_bring` says whether
-    a package comes later by itself. What cannot be read keeps one question from being answered, and not the others."""
+    """What is wrong with it. `gate` is how the gate stood last, None where that is not known; `source` says where a
+    package is that does not come. What cannot be read keeps one question from being answered, and not the others."""
     for answers in (
         _room(machine, transaction),
         _fallback(machine, transaction, gate),
-        _headers(machine, transaction, will_bring),
+        _headers(machine, transaction, source),
         _unfinished(machine, transaction),
     ):
         with suppress(SafeupdateError):
@@ -129,7 +126,7 @@ def _fallback(machine: Machine, transaction: Transaction, gate: Gate | None) -> 
     )
 
 
-def _headers(machine: Machine, transaction: Transaction, will_bring: Callable[[str], bool | None]) -> Iterator[Concern]:
+def _headers(machine: Machine, transaction: Transaction, source: Callable[[str], Source | None]) -> Iterator[Concern]:
     """dkms builds nothing for a kernel without its headers, and ends with 0."""
     names = _dkms_modules(machine)
     for release in transaction.coming if names else ():
@@ -144,14 +141,21 @@ def _headers(machine: Machine, transaction: Transaction, will_bring: Callable[[s
         headers = command[-1]
         if transaction.brings(headers) or any(one.named(headers) for one in packages.databases(machine)):
             continue
-        if not transaction.removes_last and will_bring(headers) is not False:
+        where = dict(transaction.sources).get(headers) or source(headers)
+        # dnf decides on all in one transaction; apt may bring them in its next one.
+        if where == "later" or (where is None and not transaction.removes_last):
             continue
         yield Concern(
             f"The kernel {release} comes without its headers ({headers}), and dkms needs them to build "
             f"{', '.join(wanted)}, which the running kernel has.",
             "The new kernel starts without these modules; where the root file system, the network or the display "
             "needs one, it does not come up as it should.",
-            Remedy("Install the headers together with the kernel.", (command,)),
+            Remedy("Install the headers together with the kernel.", (command,))
+            if where != "nowhere"
+            else Remedy(
+                "No repository has these headers: leave the kernel out until one does.",
+                (("dnf", "upgrade", "--exclude=kernel*"),) if transaction.removes_last else (),
+            ),
         )
 
 
@@ -178,7 +182,6 @@ def _unfinished(machine: Machine, transaction: Transaction) -> Iterator[Concern]
             "it so.",
             "What boots next may lack what its scripts were to make: an initramfs, a boot entry.",
             Remedy("Let dpkg finish it.", (("dpkg", "--configure", "-a"),)),
-            certain=False,
         )
 
 

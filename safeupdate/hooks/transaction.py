@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from safeupdate.packages import Package
 
 LIMIT = 8 << 20
 """Bytes that are read of a package manager: an upgrade to another release has 3,000 packages, of 200 bytes each."""
+
+Source = Literal["later", "offered", "nowhere"]
+"""Where a package is that a transaction does not bring: it comes by itself with one that can be upgraded, maybe in the
+manager's next transaction; it can be installed by its name; or nobody has it."""
 
 _DEBIAN = re.compile(
     r"(?:linux-(?:image|signed-image)(?:-unsigned)?-(?=\d+\.\d+\.\d)|(?:pve|proxmox)-kernel-(?=.+-pve))"
@@ -54,11 +59,13 @@ class Change:
 @dataclass(frozen=True)
 class Transaction:
     """What comes and what goes, in the manager's order. `configured` are packages that are only set up: they were
-    unpacked before. `removes_last`: what goes is removed after what comes is in, as rpm does it."""
+    unpacked before. `removes_last`: what goes is removed after what comes is in, as rpm does it. `sources` says of
+    packages that do not come where they are, as far as the manager has told it; by names as `remedies` has them."""
 
     changes: tuple[Change, ...] = ()
     configured: frozenset[str] = frozenset()
     removes_last: bool = False
+    sources: tuple[tuple[str, Source], ...] = ()
 
     @property
     def coming(self) -> tuple[str, ...]:

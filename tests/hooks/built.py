@@ -80,6 +80,50 @@ def kernel_deb(version: int = 1) -> bytes:
     )
 
 
+def program() -> dict[str, bytes]:
+    """safeupdate itself, as a package installs it on Debian, with the hook."""
+    files = {
+        f"/usr/lib/python3/dist-packages/{path.relative_to(TOP)}": path.read_bytes()
+        for path in TOP.glob("safeupdate/**/*")
+        if path.suffix in (".py", ".txt", ".json")
+    }
+    return {**files, "/usr/bin/safeupdate": _PROGRAM, "/usr/libexec/safeupdate/hook": file("plugins/hook")}
+
+
+_PROGRAM = b"#!/usr/bin/python3\nimport sys\nfrom safeupdate.cli import main\nsys.exit(main())\n"
+
+ALONE = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "chroot")
+"""Starts a program as process 1 of a tree, which so is no chroot of another machine's; it is to mount /proc itself."""
+
+
+def write(tree: str, files: Mapping[str, bytes]) -> None:
+    """Write these files below a tree, scripts so that they can be run."""
+    for place, data in files.items():
+        target = Path(tree + place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        target.chmod(0o755 if data.startswith(b"#!") else 0o644)
+
+
+DKMS = {
+    "/usr/src/v4l2loopback-0.12.7/dkms.conf": b"""\
+PACKAGE_NAME="v4l2loopback"
+PACKAGE_VERSION="0.12.7"
+BUILT_MODULE_NAME[0]="v4l2loopback"
+DEST_MODULE_LOCATION[0]="/extra"
+AUTOINSTALL="yes"
+"""
+}
+
+BUILT = """
+version=/var/lib/dkms/v4l2loopback/0.12.7
+mkdir -p $version/$(uname -r)/x86_64/module
+ln -s /usr/src/v4l2loopback-0.12.7 $version/source
+ln -s 0.12.7/$(uname -r)/x86_64 /var/lib/dkms/v4l2loopback/kernel-$(uname -r)-x86_64
+"""
+"""For the shell: dkms has built that for the kernel that is running."""
+
+
 STUB = b"""#!/bin/sh
 echo "$*" >> /run/noted
 case $2 in *-pre) cat >> /run/told ;; esac
@@ -109,13 +153,14 @@ echo an image > %{{buildroot}}{place}/{name}-1-{build}.noarch
 
 
 def rpms(directory: Path) -> dict[str, bytes]:
-    """A repository's packages: kernel-core in four builds, of which the last fails in its %pre, and one more."""
+    """A repository's packages: kernel-core in four builds, of which the last fails in its %pre, the headers of the
+    first, and one more."""
     if shutil.which("rpmbuild") is None:
         pytest.skip("rpmbuild is not installed")
-    for name, build in (*(("kernel-core", number) for number in range(1, 5)), ("harmless", 1)):
+    for name, build in (*(("kernel-core", number) for number in range(1, 5)), ("kernel-devel", 1), ("harmless", 1)):
         fails = "%pre -p <lua>\nerror('it fails')"  # a shell would be asked for, which nothing provides here
-        kernel = name == "kernel-core"
-        place, provides = ("/boot", "Provides: installonlypkg(kernel)") if kernel else ("/usr/share", "")
+        place = "/boot" if name == "kernel-core" else "/usr/share"
+        provides = "Provides: installonlypkg(kernel)" if name.startswith("kernel") else ""
         spec = directory / f"{name}-{build}.spec"
         text = _SPEC.format(name=name, build=build, place=place, provides=provides, pre=fails if build == 4 else "")
         spec.write_text(text, encoding="utf-8")
@@ -129,10 +174,10 @@ REPOSITORY = b"[local]\nname=local\nbaseurl=file:///opt/repository\nenabled=1\ng
 
 PACKAGES = {
     "debian13": (
-        *("dnf", "createrepo-c", "unattended-upgrades"),
+        *("dnf", "createrepo-c", "rpm", "unattended-upgrades"),
         *("python3-apt", "python3-cryptography", "python3-pefile", "python3-rich"),
     ),
-    "testing-dracut": ("dnf5", "createrepo-c"),
+    "testing-dracut": ("dnf5", "createrepo-c", "python3-libdnf5", "rpm"),
 }
 """What the machines get besides: a package manager, and what safeupdate itself needs."""
 

@@ -63,7 +63,9 @@ class Apt:
 
 @pytest.mark.parametrize("name", rig.SYSTEMD)
 def test_the_check_is_asked_for_where_it_matters(name: str) -> None:
-    with rig.started(name, files()) as machine:
+    # More than a pipe takes that nobody reads: apt tells how it is configured, too.
+    many = "".join(f'Safeupdate::Test::{number} "{"x" * 100}";\n' for number in range(2000)).encode()
+    with rig.started(name, {**files(), "/etc/apt/apt.conf.d/99many": many}) as machine:
         assert machine.run("apt-get", "--yes", "install", "/opt/kernel.deb", timeout=120).code == 0
         machine.run("apt-get", "--yes", "remove", KERNEL, timeout=120)
         assert not machine.machine.exists("/run/noted"), "a container does not boot by itself"
@@ -160,10 +162,14 @@ def test_a_refusal_changes_nothing_and_a_chroot_is_left_alone() -> None:
 
         # Even one that has the host's /run and /proc.
         apt.sh("mkdir /chroot; cp -a /bin /lib /lib64 /chroot")
-        binds = "for one in usr etc boot run proc; do mkdir -p /chroot/$one; mount --bind /$one /chroot/$one; done"
+        places = "usr etc boot run proc var opt tmp dev"
+        binds = f"for one in {places}; do mkdir -p /chroot/$one; mount --bind /$one /chroot/$one; done"
         assert apt.sh(binds).code == 0
         apt.sh("rm -rf /run/safeupdate/hook")
         assert apt.sh("chroot /chroot /usr/libexec/safeupdate/hook kernel x").code == 0
+        apt.sh("rm -f /run/noted")
+        done = apt.sh("chroot /chroot apt-get --yes install /opt/kernel.deb")
+        assert (done.code, apt.noted, apt.installed) == (0, [], True), done.stderr
         assert not machine.machine.exists("/run/safeupdate/hook")
         assert apt.sh("/usr/libexec/safeupdate/hook kernel x").code == 0
         assert apt.read("/run/safeupdate/hook/changed") == ["x"]

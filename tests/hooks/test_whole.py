@@ -8,26 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.hooks.built import RELEASE, TOP, chroot, deb, file, kernel_deb, tree
+from tests.hooks.built import ALONE, BUILT, DKMS, RELEASE, chroot, deb, file, kernel_deb, program, tree, write
 
 pytestmark = pytest.mark.machines
-
-PROGRAM = b"#!/usr/bin/python3\nimport sys\nfrom safeupdate.cli import main\nsys.exit(main())\n"
-
-CONF = """PACKAGE_NAME="v4l2loopback"
-PACKAGE_VERSION="0.12.7"
-BUILT_MODULE_NAME[0]="v4l2loopback"
-DEST_MODULE_LOCATION[0]="/extra"
-AUTOINSTALL="yes"
-"""
 
 SCRIPT = f"""
 mount -t proc proc /proc
 mkdir -p /run/systemd/system
-version=/var/lib/dkms/v4l2loopback/0.12.7
-mkdir -p $version/$(uname -r)/x86_64/module
-ln -s /usr/src/v4l2loopback-0.12.7 $version/source
-ln -s 0.12.7/$(uname -r)/x86_64 /var/lib/dkms/v4l2loopback/kernel-$(uname -r)-x86_64
+{BUILT}
 do_apt() {{ echo "== $*" >&2; apt-get -qq --yes "$@" > /dev/null; echo "ended with $?" >&2; }}
 do_apt install /opt/harmless.deb
 do_apt install /opt/kernel.deb
@@ -39,29 +27,19 @@ def test_one_update_from_its_beginning_to_its_end() -> None:
     if os.geteuid() != 0:
         pytest.skip("to run a machine's package manager takes root")
     with tree("debian13") as place, chroot(place):
-        ours = {
-            f"/usr/lib/python3/dist-packages/{path.relative_to(TOP)}": path.read_bytes()
-            for path in TOP.glob("safeupdate/**/*")
-            if path.suffix in (".py", ".txt", ".json")
-        }
-        for path, data in {
-            **ours,
-            "/usr/bin/safeupdate": PROGRAM,
-            "/usr/libexec/safeupdate/hook": file("plugins/hook"),
+        files = {
+            **program(),
+            **DKMS,
             "/etc/apt/apt.conf.d/50safeupdate": file("plugins/apt/50safeupdate"),
             "/etc/kernel/ours/postinst.d/zzz-safeupdate": file("plugins/apt/zzz-safeupdate"),
             "/etc/kernel/ours/postrm.d/zzz-safeupdate": file("plugins/apt/zzz-safeupdate"),
-            "/usr/src/v4l2loopback-0.12.7/dkms.conf": CONF.encode(),
             "/etc/safeupdate/safeupdate.toml": b"[hooks]\ntimeout_seconds = 600\n",
             "/opt/kernel.deb": kernel_deb(),
             "/opt/harmless.deb": deb("harmless", files={"/usr/share/harmless": "nothing\n"}),
-        }.items():
-            target = Path(place + path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            target.chmod(0o755 if data.startswith(b"#!") else 0o644)
+        }
+        write(place, files)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-        command = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "chroot", place, "sh", "-c", SCRIPT]
+        command = [*ALONE, place, "sh", "-c", SCRIPT]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
         _, harmless, install, remove = done.stderr.split("== ")
         assert "safeupdate" not in harmless and "ended with 0" in harmless, done.stderr

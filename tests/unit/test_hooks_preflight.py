@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from safeupdate.gate.state import Gate, Judged
 from safeupdate.hooks import idle, preflight, screen
 from safeupdate.hooks.preflight import Concern
-from safeupdate.hooks.transaction import Change, Transaction
+from safeupdate.hooks.transaction import Change, Source, Transaction
 from safeupdate.machine import Machine, Space
 from safeupdate.report import Remedy
 from tests.unit.gates import report
@@ -65,10 +66,10 @@ def gate(**judged: str) -> Gate:
 
 
 def look(
-    made: Machine, *changes: Change, how: Gate | None = None, last: bool = False, later: bool | None = False
+    made: Machine, *changes: Change, how: Gate | None = None, last: bool = False, source: Source | None = "offered"
 ) -> list[Concern]:
     transaction = Transaction(changes, removes_last=last)
-    return list(preflight.look(made, transaction, how, will_bring=lambda _: later))
+    return list(preflight.look(made, transaction, how, lambda _: source))
 
 
 def test_a_kernel_that_fits_is_no_concern(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_kernel_for_which_there_is_no_room(tmp_path: Path) -> None:
     assert one.problem == (
         f"The kernel {NEW} will not fit: the file system of /boot has 2 MiB left, and at least 4 MiB are needed there."
     )
-    assert one.certain and one.remedy.commands[0] == ("df", "-h", "/boot")
+    assert one.remedy.commands[0] == ("df", "-h", "/boot")
 
 
 def test_two_kernels_need_twice_the_room(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_the_fallback_goes(tmp_path: Path) -> None:
     goes = image(OLD, old="1", new=None)
     proven = gate(kernel=RUNNING, fallback=OLD, quality="proven")
     (one,) = look(made, goes, how=proven)
-    assert one.certain and OLD in one.problem
+    assert OLD in one.problem
     assert look(made, goes, how=gate(kernel=RUNNING, fallback=OLD, quality="unproven")) == []
     assert look(made, goes, how=gate(kernel=RUNNING, fallback=RUNNING, quality="proven")) == []
     assert look(made, goes) == []
@@ -121,7 +122,10 @@ def test_the_running_kernel_is_a_fallback_once_another_comes(tmp_path: Path) -> 
     """As with dnf's installonly_limit, which drops the oldest."""
     made = machine(tmp_path, kernel(OLD))
     proven = gate(kernel=RUNNING, fallback=OLD, quality="proven")
-    assert look(made, image(NEW), image(OLD, old="1", new=None), how=proven, last=True) == []
+    changes = image(NEW), image(OLD, old="1", new=None)
+    assert look(made, *changes, how=proven, last=True) == []
+    doubtful = replace(proven, confirmed=False)
+    assert len(look(made, *changes, how=doubtful, last=True)) == 1, "nobody knows whether it came up as it should"
 
 
 DKMS: dict[str, Content] = {
@@ -149,10 +153,33 @@ def test_headers_that_come_are_there_or_come_later(tmp_path: Path) -> None:
     made = machine(tmp_path, DKMS)
     headers = Change(f"linux-headers-{NEW}", "amd64", None, "1")
     assert look(made, image(NEW), headers) == []
-    assert look(made, image(NEW), later=True) == []
-    assert look(made, image(NEW), later=None) == [], "what cannot be told is not told"
+    assert look(made, image(NEW), source="later") == []
+    assert look(made, image(NEW), source=None) == [], "what cannot be told is not told"
+    (one,) = look(made, image(NEW), source="nowhere")
+    assert one.remedy == Remedy("No repository has these headers: leave the kernel out until one does.")
     unpacked = f"Package: linux-headers-{NEW}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n"
     assert look(machine(tmp_path / "again", DKMS, {"/var/lib/dpkg/status": unpacked}), image(NEW)) == []
+
+
+def test_headers_that_no_repository_of_dnfs_has(tmp_path: Path) -> None:
+    """dnf brings in one transaction all that it will bring: what it does not tell of does not come later either."""
+    release = "6.17.8-300.fc43.x86_64"
+    fedora: dict[str, Content] = {
+        "/proc/sys/kernel/osrelease": RUNNING,
+        "/usr/bin/dnf": "",
+        **kernel(RUNNING),
+        **DKMS,
+    }
+    made = Machine.tree(tree(tmp_path, fedora).root)
+    comes = Change("kernel-core", "x86_64", None, "6.17.8-300.fc43")
+    transaction = Transaction((comes,), removes_last=True)
+    (one,) = preflight.look(made, transaction, None, lambda _: None)
+    assert one.remedy.commands == (("dnf", "install", f"kernel-devel-{release}"),)
+    told = replace(transaction, sources=((f"kernel-devel-{release}", "nowhere"),))
+    (one,) = preflight.look(made, told, None, lambda _: "offered")
+    assert one.remedy.commands == (("dnf", "upgrade", "--exclude=kernel*"),)
+    headers = Change("kernel-devel", "x86_64", None, "6.17.8-300.fc43")
+    assert list(preflight.look(made, replace(told, changes=(comes, headers)), None, lambda _: None)) == []
 
 
 def test_modules_that_are_not_for_the_new_kernel_need_no_headers(tmp_path: Path) -> None:
@@ -168,9 +195,9 @@ def test_what_an_earlier_installation_left(tmp_path: Path) -> None:
     status = "Package: initramfs-tools\nStatus: install ok half-configured\nVersion: 1\nArchitecture: all\n"
     made = machine(tmp_path, {"/var/lib/dpkg/status": status})
     (one,) = look(made, image(NEW))
-    assert not one.certain and one.problem.startswith("The package initramfs-tools did not come to the end")
+    assert one.problem.startswith("The package initramfs-tools did not come to the end")
     mended = Transaction((image(NEW),), frozenset({"initramfs-tools"}))
-    assert list(preflight.look(made, mended, None)) == [], "the transaction brings it to its end"
+    assert list(preflight.look(made, mended, None, lambda _: None)) == [], "the transaction brings it to its end"
 
 
 def test_a_refusal_says_that_nothing_was_changed_and_what_lets_it_through() -> None:
@@ -220,12 +247,10 @@ Size: 1
 Description: x
 """
 
-_ASK = (
-    "import sys; from safeupdate.hooks import apt; print([apt.will_bring(name, sys.argv[1]) for name in sys.argv[2:]])"
-)
+_ASK = "import sys; from safeupdate.hooks import apt; print([apt.source(name, sys.argv[1]) for name in sys.argv[2:]])"
 
 
-def test_whether_apt_would_bring_a_package_later(tmp_path: Path) -> None:
+def test_where_apt_knows_a_package(tmp_path: Path) -> None:
     """By python-apt, which only the system's Python has."""
     python = "/usr/bin/python3"
     if shutil.which("apt-get") is None or subprocess.run([python, "-c", "import apt_pkg"], check=False).returncode:
@@ -246,4 +271,4 @@ def test_whether_apt_would_bring_a_package_later(tmp_path: Path) -> None:
     command = [python, "-c", _ASK, str(tmp_path), f"linux-headers-{NEW}", "linux-headers-9", "linux-headers-amd64"]
     here = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "[True, False, False]\n", done.stderr
+    assert done.stdout == "['later', 'nowhere', 'offered']\n", done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ kernel-rt-core x86_64 5.14.0-570.el9 in
 kernel-uek-core x86_64 6.12.0-1.23.3.2.el9uek in
 grub2-tools x86_64 1:2.12-40.fc43 in
 kernel-core x86_64 0:6.17.4-300.fc43 out
+kernel-devel x86_64 6.17.8-300.fc43 offered
+kernel-rt-devel x86_64 0:5.14.0-570.el9 nowhere
 """
 
 
@@ -69,6 +72,10 @@ def test_what_the_plug_ins_for_dnf_tell() -> None:
     assert found.removes_last
     assert found.brings("kernel-modules-6.17.8-300.fc43.x86_64")
     assert not found.brings("kernel-devel-6.17.8-300.fc43.x86_64")
+    assert found.sources == (
+        ("kernel-devel-6.17.8-300.fc43.x86_64", "offered"),
+        ("kernel-rt-devel-5.14.0-570.el9.x86_64", "nowhere"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,24 @@ def test_the_wrapper_knows_every_package_that_has_a_role() -> None:
     done = subprocess.run(["sh", "-c", script], input="\n".join(lines), capture_output=True, text=True, check=True)
     taken = [line.partition(" ")[0] for line in done.stdout.splitlines()]
     assert taken == boots * 2
+
+
+FEDORA = """
+dkms nvidia-dkms akmods kmod-nvidia akmod-nvidia kernel kernel-core kernel-modules-extra kernel-uek-core dracut
+dracut-network grub2-common grub2-efi-x64 shim-x64 systemd-boot systemd-ukify s390utils-core
+"""
+
+
+def test_dnf_5_is_to_tell_of_the_same_packages() -> None:
+    """Whether they come or go; it tells of none without a line here."""
+    actions = (HOOK.parent / "dnf5" / "safeupdate.actions").read_text(encoding="utf-8")
+    lines = [line.split(":", 4) for line in actions.splitlines() if line.startswith("pre_transaction:")]
+    for way in ("in", "out"):
+        patterns = [pattern for _, pattern, direction, _, _ in lines if direction == way]
+        missed = [name for name in FEDORA.split() if not any(fnmatch(name, pattern) for pattern in patterns)]
+        assert missed == []
+        told = [command for _, _, direction, _, command in lines if direction == way]
+        assert all(command.endswith(f"dnf5-package ${{pkg.name}} ${{pkg.arch}} ${{pkg.evr}} {way}") for command in told)
 
 
 @pytest.mark.parametrize(
