@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from safeupdate.case import Case, Check
+from safeupdate.checks import fips
 from safeupdate.checks.without_initramfs import build_again, drivers_outside, needs_image, starts_without
 from safeupdate.errors import Unreadable
 from safeupdate.module_tree import IN_TREE
@@ -47,6 +48,7 @@ def check(case: Case) -> Iterator[Finding]:
     for one in stacks:
         yield from lacking.under(one)
     yield from lacking.awaited()
+    yield from fips.findings(case, image, lacking.path)
     if case.required_drivers is None:
         for one in stacks:
             yield from _not_known(one)
@@ -100,7 +102,7 @@ class _Lacking:
         self._image = image
         self._release = case.kernel.release
         self._told: set[_Key] = set()
-        self._path = case.images[-1][0] if case.images else ""
+        self.path = case.images[-1][0] if case.images else ""
 
     def required(self) -> Iterator[Finding]:
         """What `--require-driver` names."""
@@ -165,10 +167,10 @@ class _Lacking:
             yield blocker(
                 "root-storage.waits-for-missing-device",
                 one.device,
-                f"The initramfs image {self._path} waits for {one.device}, and this machine has no such device.",
+                f"The initramfs image {self.path} waits for {one.device}, and this machine has no such device.",
                 "The boot waits for it without an end, or gives up and stops in a shell.",
                 evidence=[f"{one.place} in the image"],
-                remedy=build_again(self._case, self._path),
+                remedy=build_again(self._case, self.path),
             )
 
     def _driver(self, one: Stack, requirement: Requirement, must: bool) -> Finding:
@@ -191,7 +193,7 @@ class _Lacking:
             return (blocker if must else warning)(
                 "root-storage.not-configured",
                 first.layer.name,
-                f"Neither the initramfs image {self._path} nor the command line has {_any_of(first)}: "
+                f"Neither the initramfs image {self.path} nor the command line has {_any_of(first)}: "
                 f"{first.why} ({chain}).",
                 _consequence(one, first, must),
                 evidence=_evidence(one, lost),
@@ -201,7 +203,7 @@ class _Lacking:
         return (blocker if must else warning)(
             "root-storage.helper-missing",
             first.names[0],
-            f"The initramfs image {self._path} does not hold {first.names[0]}{more}: {first.why} ({chain}).",
+            f"The initramfs image {self.path} does not hold {first.names[0]}{more}: {first.why} ({chain}).",
             _consequence(one, first, must),
             evidence=_evidence(one, lost),
             remedy=self._rebuild(first),
@@ -231,8 +233,8 @@ class _Lacking:
         names = ", ".join(each.names[0] for each in drivers)
         return unknown(
             "root-storage.modules-not-visible",
-            self._path,
-            f"Whether the initramfs image {self._path} holds the drivers under {one.purpose} ({names}) cannot be told: "
+            self.path,
+            f"Whether the initramfs image {self.path} holds the drivers under {one.purpose} ({names}) cannot be told: "
             f"{self._image.hidden}.",
             "They are not built into the kernel.",
             evidence=_evidence(one, drivers),
@@ -248,7 +250,7 @@ class _Lacking:
             return f"The driver {name} is not built into {kernel}, which is started without an initramfs"
         missing = self._image.lacking(requirement.names[0])
         whole = f" with {missing}, which it depends on" if missing not in (None, name) else ""
-        return f"The driver {name} is neither built into {kernel} nor in the initramfs image {self._path}{whole}"
+        return f"The driver {name} is neither built into {kernel} nor in the initramfs image {self.path}{whole}"
 
     def _is_told_by_dkms(self, requirement: Requirement) -> bool:
         """Whether the check `dkms` speaks of a module from outside the kernel's package: that it is not in the image,
@@ -272,7 +274,7 @@ class _Lacking:
         """The image made anew; before it, the package whose hook puts programs in, or what the image has its
         configuration from."""
         machine = self._case.machine
-        again = build_again(self._case, self._path) if self._path else make_initramfs(machine, self._release)
+        again = build_again(self._case, self.path) if self.path else make_initramfs(machine, self._release)
         hooks = "/usr/share/initramfs-tools/hooks"
         if (
             self._image.generator == "initramfs-tools"
