@@ -11,9 +11,10 @@ from safeupdate.snapshots import lvm
 from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, SnapshotError, UndoPlan, Unusable
 from safeupdate.snapshots.lvm import Volume
 
-_METADATA = 4
-"""A fourth of the metadata must be free: the kernel keeps the last tenth to itself (dm-thin's `metadata_reserve`), and
-the blocks that an update replaces are entered for the snapshot and for the origin."""
+_METADATA_PART, _METADATA_MOST = 4, 32 << 20
+"""A fourth of the metadata must be free, as lvcreate asks for too, but not more than twice what the kernel keeps of it:
+that is the last tenth, and at most 16 MiB (dm-thin's `metadata_reserve`). The blocks that an update replaces are entered
+for the snapshot and for the origin."""
 
 
 def _is_thin(volume: Volume) -> bool:
@@ -50,9 +51,10 @@ def space(host: Host) -> tuple[Room, ...]:
         why = f"What an update replaces stays in the pool, and once that is full all that is written to it {full}."
         free = int(pool.size * (1 - pool.data))
         rooms.append(Room(f"the data of the thin pool {pool.id}", free, sum(map(lvm.needed, held)), why))
-        why = "The kernel takes no writes any more when a tenth is left, and an update needs some of it."
+        why = "The kernel takes no writes any more when a tenth of it is left, and an update needs some."
         free = int(pool.metadata_size * (1 - pool.metadata))
-        rooms.append(Room(f"the metadata of the thin pool {pool.id}", free, pool.metadata_size // _METADATA, why))
+        needed = min(pool.metadata_size // _METADATA_PART, _METADATA_MOST)
+        rooms.append(Room(f"the metadata of the thin pool {pool.id}", free, needed, why))
     return tuple(rooms)
 
 

@@ -1,0 +1,69 @@
+"""python3 -m tests.snapshot_guests run [STORY...] [--base BASE] | page
+
+run     play these stories, all without a name, on their machines; needs the lab's (tests/lab) and the disk of packages
+        of tests/hook_guests, and root
+page    write what they showed into docs/snapshots.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from safeupdate.rehearsal.qemu import GuestError
+from tests.lab import wheel
+from tests.lab.bases import BASES
+from tests.lab.programs import LabError
+from tests.lab.slots import slot
+from tests.snapshot_guests import faults, page, results, whole
+from tests.snapshot_guests.machine import Machine
+
+LVM = "debian12-initramfstools-lvm-bios"
+ZFS = "debian12-initramfstools-zfs-bios"
+
+STORIES: dict[str, tuple[Callable[[Machine], None], str, str]] = {
+    "thin": (whole.run, LVM, "thin"),
+    "thick": (whole.run, LVM, "thick"),
+    "zfs": (whole.run, ZFS, "zfs"),
+    "full": (faults.full, LVM, "thin"),
+    "overflow": (faults.overflow, LVM, "thick"),
+    "cut": (faults.cut, LVM, "thin"),
+}
+"""What is played, on which machine, and what its root lies on."""
+
+_GUESTS = 3
+"""Guests at once, together with those of the lab."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 where every step was as it was to be, else 1."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.snapshot_guests")
+    parser.add_argument("verb", choices=("run", "page"))
+    parser.add_argument("stories", nargs="*", choices=[*STORIES, []], metavar="STORY", help=", ".join(STORIES))
+    parser.add_argument("--base", choices=(LVM, ZFS))
+    parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
+    given = parser.parse_args(arguments)
+    if given.verb == "page":
+        page.write(results.load())
+        return 0
+    right = True
+    for name in given.stories or STORIES:
+        play, base, kind = STORIES[name]
+        if given.base in (None, base):
+            right &= _played(Machine(BASES[base], name, given.program, kind=kind), play)
+    return 0 if right else 1
+
+
+def _played(machine: Machine, play: Callable[[Machine], None]) -> bool:
+    try:
+        with slot(_GUESTS):
+            play(machine)
+    except (LabError, GuestError) as error:
+        machine.tell("the story", f"ended early: {error}", right=False)
+    machine.forget()
+    return machine.right
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

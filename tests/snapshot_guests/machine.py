@@ -1,0 +1,166 @@
+"""The machine of a story: armed, with its root on what the story is about, and with a disk that has a kernel for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from machines.build import cache
+from safeupdate.rehearsal.hardware import Disk, Hardware
+from tests.gate_guests import machine as gate
+from tests.gate_guests.machine import SETTLED, Lost, Running
+from tests.gate_guests.states import state
+from tests.hook_guests.disks import disk as packages
+from tests.lab import saved
+from tests.lab.programs import run
+from tests.snapshot_guests import results
+
+_EXTRA = "6G"
+"""Of the second disk, on which the snapshots of LVM's get their room."""
+
+_QUICK = "echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf\n"
+"""In an emulated machine what is packed best takes half an hour."""
+
+_ROOM = """
+set -ex
+export LVM_SUPPRESS_FD_WARNINGS=1
+pvcreate -y /dev/vdb
+vgextend vg0 /dev/vdb
+"""
+
+_INTO_POOL = f"""
+{_ROOM}
+{_QUICK}
+echo dm_thin_pool >> /etc/initramfs-tools/modules
+update-initramfs -u -k all
+lvcreate -y --type thin-pool -L 4g --poolmetadatasize 4m -n pool vg0 /dev/vdb
+lvcreate -y -V "$(blockdev --getsize64 /dev/vg0/root)b" --thinpool pool -n thin vg0
+# A root that is mounted can be copied from a snapshot of it only.
+lvcreate -y -s -L 1g -n copy vg0/root
+dd if=/dev/vg0/copy of=/dev/vg0/thin bs=4M conv=fsync,sparse
+lvremove -y vg0/copy
+lvrename vg0 root old
+lvrename vg0 thin root
+sync
+lvs -a vg0
+"""
+"""The root file system into a new thin pool; it is mounted from there with the next boot."""
+
+_IN_POOL = """
+set -ex
+export LVM_SUPPRESS_FD_WARNINGS=1
+lvremove -y vg0/old
+[ "$(lvs --noheadings -o pool_lv vg0/root | tr -d ' ')" = pool ]
+update-grub || true
+safeupdate settle || true
+lvs -a vg0
+sync
+"""
+
+_THICK = f"""
+{_ROOM}
+{_QUICK}
+mkdir -p /etc/safeupdate
+printf '[snapshots]\\nalso = ["lvm-thick"]\\n' >> /etc/safeupdate/safeupdate.toml
+safeupdate settle || true
+lvs -a vg0
+sync
+"""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a machine's root comes onto what a story is about: a script for each boot. `extra`: with a second disk."""
+
+    scripts: tuple[str, ...]
+    extra: bool = True
+
+
+SETUPS = {
+    "thin": Setup((_INTO_POOL, _IN_POOL)),
+    "thick": Setup((_THICK,)),
+    "zfs": Setup((f"{_QUICK}\nsync\n",), extra=False),
+}
+
+
+@dataclass
+class Machine(gate.Machine):
+    """As that of the gate's stories, with results of its own. `kind` is one of `SETUPS`."""
+
+    kind: str = "thin"
+
+    @property
+    def work(self) -> str:
+        """Where the story's files are: what was asked and answered (`log`), and the consoles."""
+        return os.path.join(cache(), "snapshots", "runs", self.base.name, self.story)
+
+    def tell(self, step: str, seen: str, *, right: bool) -> None:
+        """What came of a step, in words for a table."""
+        print(f"snapshots: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
+        self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
+        self._rows.append({"step": step, "seen": seen, "right": right})
+        results.store(self.base.name, self.story, self._rows)
+
+    @contextmanager
+    def begun(self) -> Iterator[Running]:
+        """A new one, started. It loses its power behind the `with`; `started` then starts it anew."""
+        disks = [Disk(_onto(image, os.path.join(self.work, f"disk.{at}"))) for at, image in enumerate(self._ready())]
+        if self.kind != "zfs":
+            disks.append(Disk(packages("debian12"), "raw", forget=True))
+        self._disk = Hardware(tuple(disks), None, saved.MEMORY)
+        with self._up() as guest:
+            status = guest.words(SETTLED).partition("\n")[0]
+            self.tell("before all, status", status, right=status.startswith("OPEN"))
+            yield guest
+
+    def forget(self) -> None:
+        """Remove its own disks."""
+        for disk in self._disk.disks if self._disk is not None else ():
+            if disk.image.startswith(self.work):
+                with suppress(FileNotFoundError):
+                    os.unlink(disk.image)
+
+    @contextmanager
+    def _up(self) -> Iterator[Running]:
+        with self.started() as guest:
+            if guest.ending != "up":
+                raise Lost(f"{self.base.name} did not come up: {guest.ending}")
+            self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
+            yield guest
+
+    def _ready(self) -> list[str]:
+        """The disks with the root where the story wants it, made first where they are missing."""
+        before, setup = state(self.base, "armed", self.checkout), SETUPS[self.kind]
+        saved.room()
+        digest = hashlib.sha256(repr((before.place, setup, _EXTRA)).encode()).hexdigest()[:12]
+        place = os.path.join(cache(), "snapshots", f"{self.base.name}-{self.kind}-{digest}")
+        images = [f"{place}.{at}.qcow2" for at in range(1 + setup.extra)]
+        # The first one is there last.
+        if os.path.exists(images[0]):
+            return images
+        print(f"snapshots: making {place}", flush=True)
+        hardware = before.onto(f"{place}.new")
+        if setup.extra:
+            run("qemu-img", "create", "-q", "-f", "qcow2", f"{place}.new.1.qcow2", _EXTRA)
+            hardware = replace(hardware, disks=(*hardware.disks, Disk(f"{place}.new.1.qcow2")))
+        self._disk = hardware
+        for script in setup.scripts:
+            with self._up() as guest:
+                done = guest.ask(script)
+                if done.code != 0:
+                    raise Lost(f"{self.base.name} was not made ready ({done.code}):\n{done.output[-3000:]}")
+        for at in reversed(range(len(images))):
+            os.rename(f"{place}.new.{at}.qcow2", images[at])
+        return images
+
+
+def _onto(image: str, place: str) -> str:
+    """A disk that goes on from another."""
+    name = f"{place}.qcow2"
+    with suppress(FileNotFoundError):
+        os.unlink(name)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", name)
+    return name
