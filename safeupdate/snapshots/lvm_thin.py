@@ -13,8 +13,8 @@ from safeupdate.snapshots.lvm import Volume
 
 _METADATA_PART, _METADATA_MOST = 4, 32 << 20
 """A fourth of the metadata must be free, as lvcreate asks for too, but not more than twice what the kernel keeps of it:
-that is the last tenth, and at most 16 MiB (dm-thin's `metadata_reserve`). The blocks that an update replaces are entered
-for the snapshot and for the origin."""
+that is the last tenth, and at most 16 MiB (dm-thin's `metadata_reserve`). The blocks that an update replaces are
+entered for the snapshot and for the origin."""
 
 
 def _is_thin(volume: Volume) -> bool:

@@ -1,4 +1,4 @@
-"""The whole way: a snapshot, an update, a kernel that does not start any more, the fallback, the undo, the old state."""
+"""The whole way: a snapshot, an update, a kernel that does not start, the fallback, the undo, the old state."""
 
 from __future__ import annotations
 
