@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from safeupdate.errors import SafeupdateError
-from safeupdate.formats import cmdline, fstab
+from safeupdate.formats import cmdline, fstab, mountinfo
 from safeupdate.formats.mountinfo import Mount
 from safeupdate.gate.host import RUN, Host
 from safeupdate.machine import Machine
@@ -38,6 +38,8 @@ deleting fails for want of room."""
 
 _NESTED = 50
 """Nested subvolumes that a plan has steps for: with more, somebody keeps something else in them than a state."""
+
+_UNFINISHED = re.compile(r".+\.undo-[0-9]+(?:-[0-9]+)?")
 
 _LISTED = re.compile(r"^ID \d+ gen \d+ top level \d+ path (.+)$", re.MULTILINE)
 
@@ -197,9 +199,11 @@ def undo_plan(host: Host, source: str, number: int, time: str) -> UndoPlan:
         aside = _free(host.machine, place, f"{mount.root}.before-undo-{number}")
         # In a snapshot a nested subvolume is an empty directory that takes no file.
         moved = [point for point in nested if host.machine.is_dir(f"{place}{source}{point}")]
+        left = [name for name in host.machine.listdir(place) if _UNFINISHED.fullmatch(name)]
     if not found.effect.takes_effect:
         return UndoPlan((), found.effect)
-    steps = [
+    steps = [Step(("umount", _UNDO), "Takes away what an undo left that was cut off.")] * _mounts(host.machine, _UNDO)
+    steps += [
         Step(("mkdir", "-p", "-m", "0700", _UNDO), "Makes a directory to mount in."),
         Step((*_mount(mount), _UNDO), "Mounts the top of the file system there."),
         Step(
@@ -234,12 +238,18 @@ def undo_plan(host: Host, source: str, number: int, time: str) -> UndoPlan:
         f"{point} is a subvolume of its own, and stays {'as it is' if point in moved else f'in {called}'}."
         for point in nested
     ]
+    stays += [f"/{name} is left of an undo that was not finished; nothing needs it." for name in left]
     if not found.by_name:
         stays.append(
             f"GRUB, where it starts this machine, goes on reading /boot of {called}: run grub-install and write its "
             "menu anew once the machine is up with the old state."
         )
     return UndoPlan(tuple(steps), found.effect, loses=(lost(time, called),), stays=tuple(stays))
+
+
+def _mounts(machine: Machine, point: str) -> int:
+    found = mountinfo.parse(machine.read_if_there("/proc/self/mountinfo") or b"")
+    return sum(mount.point == point for mount in found)
 
 
 def lost(time: str, called: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from safeupdate.config import SnapshotSettings
 from safeupdate.gate.host import Host
 from safeupdate.machine import Completed, Machine
 from safeupdate.report import Report
-from safeupdate.snapshots import take
+from safeupdate.snapshots import kept, take, undo
 from safeupdate.snapshots.backend import Kind
 from tests.snapshots.box import KILLED, NEW, OLD, UUID, Box, run
 from tests.unit.trees import tree
@@ -244,10 +245,39 @@ def gone_back_twice(directory: Path) -> Any:
     return {**end, "second": box.text("/etc/motd"), "third": box.command("snapshot", "create")}
 
 
+def _undo_killed(last: int) -> None:
+    host = _Mortal(Machine.here(), lambda: datetime.now(timezone.utc), None, [], last)
+    one = kept.numbered(host, 1)
+    plan = undo.plan(host, one)
+    host.acts.clear()
+    undo.execute(host, one, plan, lambda _: None)
+
+
+def undo_killed(directory: Path) -> Any:
+    """Cut off before the present root is set aside, before the copy takes its place, and after that."""
+    box = Box(directory)
+    box.command("snapshot", "create")
+    end = {}
+    for step in (4, 5, 6):
+        (box.root / "etc/motd").write_text("new\n")
+        # Before the first step one file is written, before each another one.
+        box.do(partial(_undo_killed, 1 + 2 * step))
+        progress = json.loads((box.root / "var/lib/safeupdate/snapshots/undo.json").read_text())
+        left = _left(box)["top"]
+        said = None
+        if step == 4:
+            said = box.command("snapshot", "undo", "1", "--execute")
+        for command in progress["steps"][step - 1 :] if step > 4 else ():
+            box.program(*command)
+        box.reboot()
+        end[step] = {"begun": progress["begun"], "left": left, "said": said, "motd": box.text("/etc/motd")}
+    return end
+
+
 STORIES = {
     one.__name__: one
     for one in (
         *(by_name, with_boot, flat, by_default, snapper_by_name, snapper_by_default, snapper_of_suse),
-        *(no_room, by_number, often, killed, damaged, gone_back_twice),
+        *(no_room, by_number, often, killed, damaged, gone_back_twice, undo_killed),
     )
 }

@@ -119,6 +119,18 @@ def test_an_undo_stops_where_it_fails(tmp_path: Path) -> None:
     assert end["state"] == end["after"]
 
 
+def test_an_undo_that_is_cut_off_can_be_gone_on_with(tmp_path: Path) -> None:
+    """By the steps that it wrote down; there is no root for as long as one rename."""
+    end = told("stories", "undo_killed", tmp_path)
+    assert [end[step]["begun"] for step in ("4", "5", "6")] == [4, 5, 6]
+    assert end["4"]["left"] == [".safeupdate-snapshots", "@", "@.undo-1"]
+    assert end["4"]["said"][0] == 0
+    assert "/@.undo-1 is left of an undo that was not finished; nothing needs it." in end["4"]["said"][1]
+    assert "@" not in end["5"]["left"]
+    assert "@" in end["6"]["left"]
+    assert [end[step]["motd"] for step in ("4", "5", "6")] == ["old\n"] * 3
+
+
 def test_back_to_what_the_old_state_knows_nothing_of(tmp_path: Path) -> None:
     end = told("stories", "gone_back_twice", tmp_path)
     assert [end["first"], end["second"]] == ["old\n", "new\n"]
