@@ -68,7 +68,8 @@ _CAUSES = re.compile(
     r"|dracut-initqueue.*: (?:Warning|Starting timeout scripts).*|Warning: .* does not exist$"
     r"|Timed out waiting for device .*|\[FAILED\] .*|^error: (?!you need to load the kernel first).*"
     r"|bad shim signature.*|mount: .*failed.*|.*Failed to execute /init.*|Target filesystem doesn't have requested .*"
-    r"|.*Cannot open root device.*|No init found.*|cryptsetup.*(?:ERROR|WARNING).*).*$",
+    r"|.*Cannot open root device.*|No init found.*|cryptsetup.*(?:ERROR|WARNING).*"
+    r"|Failed to load ZFS modules\..*|Failed to import pool .*|Message: cannot import .*).*$",
     re.MULTILINE,
 )
 """Lines that tell why, above the one that tells where."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -101,6 +102,8 @@ def perform(
             if truth is None:
                 _power_off(guest, agent)
                 clock.lap("power off")
+        if oops := _oops(work):
+            raise LabError(oops)
         if truth is None:
             truth = _reboot(scenario, machine, before, work)
             clock.lap("boot")
@@ -108,7 +111,7 @@ def perform(
             for disk in machine.disks:
                 os.unlink(disk.image)
     except (LabError, GuestError, OSError) as error:
-        return _result(document, Truth("", "", ""), clock.laps, problem=str(error))
+        return _result(document, Truth("", "", ""), clock.laps, problem=_oops(work) or str(error))
     return _result(document, truth, clock.laps)
 
 
@@ -139,6 +142,14 @@ def _result(document: dict[str, Any], truth: Truth, seconds: dict[str, int], pro
         seconds=seconds,
         problem=problem,
     )
+
+
+def _oops(work: str) -> str:
+    """What the kernel of the machine that is asked said of a failure of its own: what came after that counts nowhere."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(work, "before.console"), "rb") as file:
+        found = re.search(rb"BUG: (?:kernel|unable to handle) [^\r\n]*", file.read())
+        return found[0].decode("ascii", "replace") if found else ""
+    return ""
 
 
 class _Clock:
