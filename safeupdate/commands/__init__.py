@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import SafeupdateError, UsageError
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from safeupdate.gate.host import Host
     from safeupdate.gate.state import Gate
     from safeupdate.machine import Machine
+    from safeupdate.report import Report
 
 
 def machine_at(root: str | None) -> Machine:
@@ -61,7 +64,25 @@ def settled(host: Host, *, force: bool = False) -> Gate:
     from safeupdate.gate.settle import settle
     from safeupdate.machine import Machine
 
-    return settle(host, lambda: check(Machine.here()), config=settings(host.machine), force=force)
+    config = settings(host.machine)
+    return settle(host, lambda: check(Machine.here()), protect=protection(host), config=config, force=force)
+
+
+def protection(host: Host) -> Callable[[Report], str]:
+    """What `settle` takes the snapshot before a reboot with: it says why reboots must be held without one."""
+
+    def protect(report: Report) -> str:
+        from safeupdate.commands.check import check
+        from safeupdate.machine import Machine
+        from safeupdate.snapshots import take
+
+        config = settings(host.machine).snapshots
+        taken = take.before_reboot(host, report, config, lambda: check(Machine.here()))
+        for sentence in taken.told:
+            print(f"safeupdate: {sentence}", file=sys.stderr)
+        return taken.holds
+
+    return protect
 
 
 def settings(machine: Machine) -> Config:
@@ -76,8 +97,6 @@ def settings(machine: Machine) -> Config:
 
 def note(host: Host, kind: str, sentence: str) -> None:
     """Write into the ledger what a person decided; what comes in the way is told and keeps nobody from it."""
-    import sys
-
     from safeupdate.ledger import writing
 
     keep_days = settings(host.machine).ledger.keep_days

@@ -60,7 +60,8 @@ def mounted(host: Host, name: str, command: Sequence[str]) -> Iterator[str]:
     point = f"{MOUNTS}/{name}"
     host.make_directory(point)
     # Old programs with a set-uid bit may come to be seen in there.
-    os.chmod(host.machine.host_path(MOUNTS), 0o700)
+    with suppress(OSError):
+        os.chmod(host.machine.host_path(MOUNTS), 0o700)
     _unmount(host, point)
     output(host, (*command, point))
     try:

@@ -49,22 +49,24 @@ def _run(host: Host, *arguments: str) -> bytes:
     return programs.output(host, ("snapper", "--no-dbus", *arguments), subvolumes.COMMIT)
 
 
-def _answer(host: Host, *arguments: str) -> Any:
+def _answer(host: Host, key: str, *arguments: str) -> list[dict[str, Any]]:
+    """The objects that snapper lists below a key of its answer."""
     import json
 
     said = _run(host, "--jsonout", "--utc", *arguments)
     try:
-        return json.loads(said)
-    except (ValueError, RecursionError):
-        raise SnapshotError(f"`snapper {' '.join(arguments)}` did not answer in JSON") from None
+        found = json.loads(said)[key]
+        if not all(isinstance(one, dict) for one in found):
+            raise TypeError
+        return list(found)
+    except (ValueError, RecursionError, LookupError, TypeError):
+        raise SnapshotError(f"`snapper {' '.join(arguments)}` did not answer in the JSON that is known") from None
 
 
 def _configuration(host: Host) -> str | None:
     """The configuration for /; snapper is not asked where it has none at all."""
-    for one in _answer(host, "list-configs").get("configs", ()) if host.machine.populated(_CONFIGS) else ():
-        if one.get("subvolume") == "/":
-            return str(one["config"])
-    return None
+    configurations = _answer(host, "configs", "list-configs") if host.machine.populated(_CONFIGS) else []
+    return next((str(one.get("config")) for one in configurations if one.get("subvolume") == "/"), None)
 
 
 def _needed(host: Host) -> str:
@@ -110,8 +112,8 @@ def create(host: Host, label: Label) -> Snapshot:
 
 def _listed(host: Host, configuration: str) -> Iterator[Mapping[str, Any]]:
     """What snapper has, but for the present state."""
-    found = _answer(host, "--config", configuration, "list").get(configuration, ())
-    yield from (one for one in found if isinstance(one.get("number"), int) and one["number"] > 0)
+    listed = _answer(host, configuration, "--config", configuration, "list")
+    yield from (one for one in listed if isinstance(one.get("number"), int) and one["number"] > 0)
 
 
 def list_ours(host: Host) -> tuple[Snapshot, ...]:
@@ -126,7 +128,9 @@ def list_ours(host: Host) -> tuple[Snapshot, ...]:
 
 
 def _label(one: Mapping[str, Any]) -> Label | None:
-    userdata = one.get("userdata") or {}
+    userdata = one.get("userdata")
+    if not isinstance(userdata, dict):
+        return None
     found = label(userdata)
     return found if found is not None and userdata.get(_MARK) == str(found.number) else None
 
