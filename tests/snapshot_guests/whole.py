@@ -79,9 +79,9 @@ def run(machine: Machine) -> None:
         words = guest.words(_STATE).split()
         machine.tell("the state there", words[0], right=words == ["after", "gone"])
         undo(machine, guest, number)
-        status = first(guest, "safeupdate settle; safeupdate status | head -n 1")
-        machine.tell("`settle` after it", status, right=True)
-        machine.tell("`reboot -f`", became := guest.goes("reboot -f", 900), right=became == "reboots")
+        status = first(guest, "safeupdate status")
+        machine.tell("status after it", status, right=status.startswith("OPEN"))
+        machine.tell("`systemctl reboot`", became := guest.goes("systemctl reboot", 900), right=became == "reboots")
     with machine.started() as guest:
         came_up(machine, guest)
         _is_old(machine, guest, newest)
