@@ -145,7 +145,7 @@ def _result(document: dict[str, Any], truth: Truth, seconds: dict[str, int], pro
 
 
 def _oops(work: str) -> str:
-    """What the kernel of the machine that is asked said of a failure of its own: what came after that counts nowhere."""
+    """What the kernel of the machine that is asked said of its own failure: what came after that counts nowhere."""
     with contextlib.suppress(FileNotFoundError), open(os.path.join(work, "before.console"), "rb") as file:
         found = re.search(rb"BUG: (?:kernel|unable to handle) [^\r\n]*", file.read())
         return found[0].decode("ascii", "replace") if found else ""
