@@ -7,11 +7,13 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
-from safeupdate.commands import acting, settings
+from safeupdate.commands import acting, protection, settings
 from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
+    from safeupdate.config import Config
     from safeupdate.gate.host import Host
+    from safeupdate.hooks.transaction import Transaction
     from safeupdate.report import Report
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -45,13 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     from safeupdate.commands.check import check
     from safeupdate.machine import Machine
 
+    def look() -> Report:
+        return check(Machine.here())
+
     try:
         if surroundings.inside(Machine.here()) is not None:
             return 0
         host = acting()
         manager, _, when = arguments.name.partition("-")
         if when == "pre":
-            return before(host, manager, sys.stdin.buffer.read())
+            return before(host, manager, sys.stdin.buffer.read(), look)
         if arguments.name == "changed":
             from safeupdate.hooks import idle
 
@@ -59,37 +64,47 @@ def run(arguments: argparse.Namespace) -> int:
             # What was marked until now is looked at here, and a package manager need not do it again.
             with suppress(SafeupdateError):
                 host.remove(MARK)
-        return after(host, lambda: check(Machine.here()))
+        return after(host, look, protection(host))
     except Exception as error:
         text = str(error) if isinstance(error, SafeupdateError) else f"{type(error).__name__}: {error}"
         print(f"safeupdate: {text}", file=sys.stderr)
         return FAILED
 
 
-def before(host: Host, manager: str, told: bytes) -> int:
-    """Say what the transaction would do to the next boot; refuse it where that is certain, and the configuration says
-    so."""
-    from safeupdate.gate import state
-    from safeupdate.hooks import PARSERS, SOURCES, preflight, screen
+def before(host: Host, manager: str, told: bytes, look: Callable[[], Report]) -> int:
+    """Say what the transaction would do to the next boot; refuse it where the configuration says so; and keep what it
+    is about to change, where this machine can. `look` judges it, where that is to be seen again with a snapshot."""
+    from safeupdate.hooks import PARSERS, screen
+    from safeupdate.snapshots import take
 
-    wanted = settings(host.machine).hooks.preflight
-    if wanted == "off":
-        return 0
+    config = settings(host.machine)
     transaction = PARSERS[manager](told)
+    if config.hooks.preflight != "off" and _harms(host, manager, transaction, config):
+        return REFUSED
+    taken = take.before_transaction(host, next(reversed(transaction.coming), None), config.snapshots, look)
+    for line in screen.sentences(*taken.told, taken.holds):
+        print(line, file=sys.stderr)
+    return 0
+
+
+def _harms(host: Host, manager: str, transaction: Transaction, config: Config) -> bool:
+    """Say what is wrong with the transaction; whether it is to be refused for that."""
+    from safeupdate.gate import state
+    from safeupdate.hooks import SOURCES, preflight, screen
+
     try:
         gate = state.read(host.machine)
     except SafeupdateError:
         gate = None
-    source = SOURCES.get(manager, lambda _: None)
-    concerns = list(preflight.look(host.machine, transaction, gate, source))
-    refused = wanted == "refuse" and bool(concerns)
+    concerns = list(preflight.look(host.machine, transaction, gate, SOURCES.get(manager, lambda _: None)))
+    refused = config.hooks.preflight == "refuse" and bool(concerns)
     for line in screen.before(concerns, refused=refused):
         print(line, file=sys.stderr)
-    return REFUSED if refused else 0
+    return refused
 
 
-def after(host: Host, look: Callable[[], Report]) -> int:
-    """Settle, and say what became of the next boot where `look` had to judge it anew."""
+def after(host: Host, look: Callable[[], Report], protect: Callable[[Report], str]) -> int:
+    """Settle, and say what became of the next boot where `look` had to judge it anew. `protect` is that of `settle`."""
     from safeupdate.gate.settle import settle
     from safeupdate.hooks import screen
 
@@ -99,7 +114,7 @@ def after(host: Host, look: Callable[[], Report]) -> int:
         reports.append(look())
         return reports[-1]
 
-    gate = settle(host, judged, config=settings(host.machine))
+    gate = settle(host, judged, protect=protect, config=settings(host.machine))
     if reports:
         for line in screen.after(reports[-1], gate, colour=sys.stderr.isatty()):
             print(line, file=sys.stderr)

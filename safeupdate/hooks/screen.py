@@ -30,6 +30,13 @@ def before(concerns: Iterable[Concern], *, refused: bool) -> Iterator[str]:
         )
 
 
+def sentences(*texts: str) -> Iterator[str]:
+    """Each for itself; empty ones are left out."""
+    for text in texts:
+        if text:
+            yield from _wrap(f"safeupdate: {text}")
+
+
 def after(report: Report, gate: Gate, *, colour: bool = False) -> Iterator[str]:
     """What became of the next boot: the verdict, what is wrong, and whether reboots are held back."""
     if gate.verdict == "pending":

@@ -153,7 +153,7 @@ ls /boot/kernel-core* >&2
 
 def test_what_the_program_itself_says_before(dnf: Dnf) -> None:
     """Of headers that dkms needs, and of the fallback that `installonly_limit` drives out."""
-    toml = b"[hooks]\ntimeout_seconds = 600\n"
+    toml = b'[hooks]\ntimeout_seconds = 600\n[snapshots]\npolicy = "off"\n'
     write(dnf.place, {**program(), **DKMS, "/etc/safeupdate/safeupdate.toml": toml, "/usr/bin/safeupdate": BEFORE})
     for debian in ("apt-get", "apt"):
         os.unlink(f"{dnf.place}/usr/bin/{debian}")  # a machine's own package manager is asked, and that is dnf here

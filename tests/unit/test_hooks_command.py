@@ -24,11 +24,11 @@ def configured(world: World, text: str) -> None:
 def test_what_became_of_the_next_boot_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = World(tmp_path).armed()
     capsys.readouterr()
-    assert hook.after(world.host(), world.look) == 0
+    assert hook.after(world.host(), world.look, lambda _: "") == 0
     assert capsys.readouterr().err == "", "nothing has changed"
 
     world.update("unsafe")
-    assert hook.after(world.host(), world.look) == 0
+    assert hook.after(world.host(), world.look, lambda _: "") == 0
     said = capsys.readouterr()
     assert said.out == "", "dnf 5 reads it as commands"
     assert f"safeupdate: UNSAFE: do not reboot: the next boot ({NEW})" in " ".join(said.err.split())
@@ -36,10 +36,10 @@ def test_what_became_of_the_next_boot_is_said_once(tmp_path: Path, capsys: pytes
     gate = state.read(world.machine)
     assert gate is not None and (gate.position, gate.verdict) == ("closed", "unsafe")
 
-    assert hook.after(world.host(), world.look) == 0
+    assert hook.after(world.host(), world.look, lambda _: "") == 0
     assert "UNSAFE" not in capsys.readouterr().err
     world.update("safe")
-    assert hook.after(world.host(), world.look) == 0
+    assert hook.after(world.host(), world.look, lambda _: "") == 0
     assert capsys.readouterr().err.startswith("safeupdate: SAFE")
 
 
@@ -51,7 +51,7 @@ def test_a_machine_that_keeps_changing_is_not_judged(tmp_path: Path, capsys: pyt
         world.update("safe")
         return world.look()
 
-    assert hook.after(world.host(), look) == hook.FAILED
+    assert hook.after(world.host(), look, lambda _: "") == hook.FAILED
     assert "is not judged yet" in " ".join(capsys.readouterr().err.split())
 
 
@@ -64,14 +64,29 @@ def test_a_transaction_that_takes_the_fallback_away(tmp_path: Path, capsys: pyte
     world.update("safe")
     assert world.settle().judged.fallback == OLD
 
-    assert hook.before(world.host(), "apt", COMES) == 0
+    def before(told: bytes) -> int:
+        return hook.before(world.host(), "apt", told, world.look)
+
+    none = '[snapshots]\npolicy = "off"\n'
+    configured(world, none)
+    assert before(COMES) == 0
     assert capsys.readouterr().err == ""
-    assert hook.before(world.host(), "apt", GOES) == 0
+    assert before(GOES) == 0
     assert f"This removes the kernel {OLD}" in capsys.readouterr().err
-    configured(world, '[hooks]\npreflight = "refuse"\n')
-    assert hook.before(world.host(), "apt", GOES) == hook.REFUSED
+    configured(world, f'{none}[hooks]\npreflight = "refuse"\n')
+    assert before(GOES) == hook.REFUSED
     assert "nothing was changed" in capsys.readouterr().err
-    assert hook.before(world.host(), "apt", COMES) == 0
-    configured(world, '[hooks]\npreflight = "off"\n')
-    assert hook.before(world.host(), "apt", GOES) == 0
+    assert before(COMES) == 0
+    configured(world, f'{none}[hooks]\npreflight = "off"\n')
+    assert before(GOES) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_becomes_of_a_snapshot_is_said_and_refuses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path).armed()
+    for policy in ("if-possible", "required"):
+        configured(world, f'[snapshots]\npolicy = "{policy}"\n')
+        assert hook.before(world.host(), "apt", COMES, world.look) == 0
+        assert "safeupdate: There is no snapshot to go back to" in " ".join(capsys.readouterr().err.split())
