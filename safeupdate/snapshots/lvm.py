@@ -39,8 +39,8 @@ what an upgrade to another release has; between them a tenth of what it is a sna
 _TAG = "safeupdate"
 
 _FIELDS = (
-    "vg_name,lv_name,pool_lv,origin,lv_size,lv_tags,lv_kernel_major,lv_kernel_minor,data_percent,metadata_percent,"
-    "lv_metadata_size,lv_when_full,lv_snapshot_invalid,lv_merging,vg_free"
+    "vg_name,lv_name,lv_layout,pool_lv,origin,lv_size,lv_tags,lv_kernel_major,lv_kernel_minor,data_percent,"
+    "metadata_percent,lv_metadata_size,lv_when_full,lv_snapshot_invalid,lv_merging,vg_free"
 )
 
 _NAME = re.compile(r".+_safeupdate_([1-9][0-9]*)")
@@ -54,12 +54,13 @@ _DEPTH = 8
 
 @dataclass(frozen=True)
 class Volume:
-    """A logical volume. Sizes in bytes; `device` is `MAJOR:MINOR` where it is active. `pool` is that of a thin one,
+    """A logical volume. Sizes in bytes; `device` is `MAJOR:MINOR` where it is active. `pool` is that of a `thin` one,
     `origin` what a snapshot is of. `data` and `metadata` are the parts in use of a thin pool or a snapshot, None where
     they are not known; `group_free` is what its volume group has left."""
 
     group: str
     name: str
+    thin: bool
     pool: str
     origin: str
     size: int
@@ -103,6 +104,8 @@ def _volume(row: dict[str, str]) -> Volume:
         group=row["vg_name"],
         # In brackets are those that are part of another, as one is that is being merged.
         name=row["lv_name"].strip("[]"),
+        # Those of VDO have a pool too.
+        thin="thin" in row["lv_layout"].split(","),
         pool=row["pool_lv"].strip("[]"),
         origin=row["origin"].strip("[]"),
         size=int(row["lv_size"]),
@@ -172,9 +175,8 @@ def state(host: Host, every: Sequence[Volume], fits: Callable[[Volume], bool]) -
     """Which of the volumes hold this machine's state and are fit for it, and what is mounted of them."""
     machine = host.machine
     there = [path for path in STATE if machine.exists(path)]
-    needed = dict.fromkeys(mount for path in there if (mount := places.holding(machine, path)) is not None)
     chosen: dict[str, Volume] = {}
-    for mount in needed:
+    for mount in dict.fromkeys(mount for path in there if (mount := places.holding(machine, path)) is not None):
         volume = _under(machine, mount, every)
         if volume is not None and fits(volume):
             chosen[volume.id] = volume
@@ -185,19 +187,18 @@ def state(host: Host, every: Sequence[Volume], fits: Callable[[Volume], bool]) -
             not_covered.append(places.place(mount, f"{mount.point} is not on a logical volume."))
         elif volume.id in chosen:
             covered.append(places.place(mount))
-        elif mount in needed:
-            not_covered.append(places.place(mount, f"{mount.point} is on {volume.id}, which is of another kind."))
         else:
-            not_covered.append(places.place(mount, f"{mount.point} is on {volume.id}, and no part of the system."))
+            not_covered.append(places.place(mount, f"{mount.point} is on {volume.id}, which is not kept."))
     return State(tuple(chosen.values()), tuple(covered), tuple(not_covered))
 
 
-def detected(found: State) -> Detected | Unusable:
+def detected(found: State, every: Sequence[Volume]) -> Detected | Unusable:
     """The answer of `Backend.detect`."""
-    waiting = next((one for one in found.volumes if one.merging), None)
+    going_back = {f"{one.group}/{one.origin}" for one in every if one.merging}
+    waiting = next((one.id for one in found.volumes if one.id in going_back), None)
     if waiting is not None:
-        hint = f"Reboot. Where that was done, `lvchange --poll y {waiting.id}` brings it to an end."
-        return Unusable(f"{waiting.id} is going back to an earlier snapshot.", hint)
+        hint = f"Reboot. Where that was done, `lvchange --poll y {waiting}` brings it to an end."
+        return Unusable(f"{waiting} is going back to an earlier snapshot.", hint)
     return Detected(
         words=" and ".join(f"the logical volume {one.id}" for one in found.volumes),
         parts=tuple(one.id for one in found.volumes),
@@ -263,7 +264,7 @@ def ours(host: Host, *, thin: bool) -> dict[Label, list[Volume]]:
     found: dict[Label, list[Volume]] = {}
     for volume in sorted(every, key=lambda one: (top is None or one.origin != top.name, one.id)):
         known = _label(volume)
-        if known is not None and bool(volume.pool) == thin:
+        if known is not None and volume.thin == thin:
             found.setdefault(known, []).append(volume)
     return found
 
@@ -280,7 +281,7 @@ def _problems(parts: Sequence[Volume]) -> Iterator[str]:
     for part in parts:
         if part.merging:
             yield f"{part.group}/{part.origin} goes back to it when it is activated, with the next boot."
-        elif part.invalid or (not part.pool and part.data == 1):
+        elif part.invalid or (not part.thin and part.data == 1):
             yield f"{part.id} overflowed, and what it kept is lost: more was written than it could hold."
 
 

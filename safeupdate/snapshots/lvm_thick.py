@@ -14,7 +14,7 @@ from safeupdate.snapshots.lvm import Volume
 
 
 def _is_thick(volume: Volume) -> bool:
-    return not volume.pool and not volume.origin
+    return not volume.thin and not volume.origin
 
 
 def detect(host: Host) -> Detected | Unusable:
@@ -25,7 +25,7 @@ def detect(host: Host) -> Detected | Unusable:
     every = lvm.volumes(host)
     if not _is_thick(lvm.root_volume(host, every)):
         return Unusable()
-    return lvm.detected(lvm.state(host, every, _is_thick))
+    return lvm.detected(lvm.state(host, every, _is_thick), every)
 
 
 def space(host: Host) -> tuple[Room, ...]:

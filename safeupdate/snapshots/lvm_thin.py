@@ -18,7 +18,7 @@ entered for the snapshot and for the origin."""
 
 
 def _is_thin(volume: Volume) -> bool:
-    return bool(volume.pool)
+    return volume.thin
 
 
 def detect(host: Host) -> Detected | Unusable:
@@ -34,7 +34,7 @@ def detect(host: Host) -> Detected | Unusable:
             f"Snapshots of another kind need {lvm.needed(root) >> 20} MiB free in {root.group} and make each write to "
             'it a second one: `also = ["lvm-thick"]` in the section [snapshots] of the configuration permits them.',
         )
-    return lvm.detected(lvm.state(host, every, _is_thin))
+    return lvm.detected(lvm.state(host, every, _is_thin), every)
 
 
 def space(host: Host) -> tuple[Room, ...]:

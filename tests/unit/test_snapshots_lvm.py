@@ -152,7 +152,22 @@ def test_programs_of_another_volume_than_the_system_are_newer_than_what_goes_bac
     host = _host(tmp_path, Group(), "253:2", more="30 22 253:1 / /usr rw - ext4 /dev/mapper/vg0-var rw\n")
     found = _detected(lvm_thin.BACKEND, host)
     assert not found.undo.takes_effect
-    assert found.undo.why.startswith("/usr is on vg0/var, which is of another kind.")
+    assert found.undo.why.startswith("/usr is on vg0/var, which is not kept.")
+
+
+def test_a_volume_of_vdo_is_not_thin(tmp_path: Path) -> None:
+    group = Group()
+    group["root"].update({"lv_layout": "vdo", "pool_lv": "vpool0"})
+    host = _host(tmp_path, group)
+    assert isinstance(lvm_thin.BACKEND.detect(host), Unusable)
+    assert _detected(lvm_thick.BACKEND, host).parts == ("vg0/root",)
+
+
+def test_what_is_no_part_of_the_system_is_not_kept(tmp_path: Path) -> None:
+    more = f"{_BOOT}30 22 253:1 / /home rw - ext4 /dev/mapper/vg0-var rw\n"
+    found = _detected(lvm_thick.BACKEND, _host(tmp_path, Group(), more=more))
+    assert found.parts == ("vg0/root",)
+    assert "/home is on vg0/var, which is not kept." in [place.why for place in found.not_covered]
 
 
 def test_room_in_a_pool(tmp_path: Path) -> None:
@@ -263,7 +278,7 @@ def test_an_overflow_is_told(tmp_path: Path) -> None:
 def test_an_undo_that_waits_for_the_reboot(tmp_path: Path) -> None:
     group = Group(ours=True)
     host = _host(tmp_path, group)
-    group["root"]["lv_merging"] = group["root_safeupdate_1"]["lv_merging"] = "merging"
+    group["root_safeupdate_1"]["lv_merging"] = "merging"
     group["root_safeupdate_1"]["lv_name"] = "[root_safeupdate_1]"
     (snapshot,) = lvm_thick.BACKEND.list(host)
     assert "vg0/root goes back to it" in snapshot.problem
