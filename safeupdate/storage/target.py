@@ -106,6 +106,15 @@ class Target:
             self._firmware[name] = tuple(self._listed_firmware((name, *self.closure(name))))
         return self._firmware[name]
 
+    def version(self, name: str) -> str:
+        """What a module says of its version; empty where it says nothing, or cannot be looked into."""
+        path = self.tree.chosen(name)
+        with suppress(FormatError, Missing, NoDecoder, Unreadable):
+            if path is not None:
+                with self.tree.open(path) as content:
+                    return next(iter(elf.module(content).modinfo.get("version", ())), "")
+        return ""
+
     def _listed_firmware(self, names: Iterable[str]) -> Iterator[str]:
         for path in filter(None, map(self.tree.chosen, names)):
             with suppress(FormatError, Missing, NoDecoder, Unreadable), self.tree.open(path) as content:

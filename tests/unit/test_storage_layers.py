@@ -792,7 +792,7 @@ def test_the_keyboard_for_the_passphrase(target: Target, tmp_path: Path) -> None
     assert lost('XKBLAYOUT="de"\n', "bin/setupcon", image(target, DEBIAN)) == []
 
 
-HOSTID = {"etc/hostid": b"\x0c\xb1\xba\0"}
+HOSTID: dict[str, initrd.Content] = {"etc/hostid": b"\x0c\xb1\xba\0"}
 LABEL = b"    version: 5000\n    name: 'rpool'\n    pool_guid: 11\n    hostid: %d\n    labels = 0 1 2 3\n"
 """A part of what `zdb -l` tells of a disk."""
 
@@ -813,7 +813,7 @@ def test_the_number_by_which_a_pool_knows_the_machine(target: Target, tmp_path: 
     ("label", "files", "words", "wanted"),
     [
         (LABEL % 0xBAB10C, HOSTID, "", []),
-        (LABEL % 0xBAB10C, {}, "", ["/etc/hostid"]),
+        (LABEL % 0xBAB10C, {}, "", ["00bab10c in /etc/hostid"]),
         (LABEL % 0xBAB10C, {}, "spl_hostid=0x00bab10c", []),
         (LABEL % 0xBAB10C, {}, "spl.spl_hostid=12235020", []),
         (LABEL % 0xBAB10C, {}, "spl_hostid=0xdeadbeef", ["00bab10c in /etc/hostid"]),
@@ -834,12 +834,52 @@ def test_the_number_in_the_label_of_a_pool(
             assert (list(command), timeout, stdin) == (["zdb", "-l", "/dev/sda3"], 10, b"")
             return Completed(0, label, b"")
 
-    machine = Asked(str(tmp_path), live=True)
-    member = layer("partition", "sda3", content="zfs_member")
-    pool = Layer("zfs-pool", "rpool", "ZFS pool rpool", {"pool": "rpool"}, (member,))
+    assert stops(POOL, on_pool(target, Asked(str(tmp_path), live=True), files, words)) == wanted
+
+
+POOL = Layer(
+    "file-system",
+    "zfs",
+    "file system zfs",
+    {"fstype": "zfs"},
+    (
+        Layer(
+            "zfs-pool",
+            "rpool",
+            "ZFS pool rpool",
+            {"pool": "rpool"},
+            (layer("partition", "sda3", content="zfs_member"),),
+        ),
+    ),
+)
+
+
+def on_pool(target: Target, machine: Machine, files: dict[str, initrd.Content], words: str = "") -> Image:
     found = image(target, {**DEBIAN, **files})
-    whole = Image(found.index, target, entry_line=f"root=ZFS=rpool/ROOT/debian {words}", volumes=Volumes(machine))
-    assert stops(Layer("file-system", "zfs", "file system zfs", {"fstype": "zfs"}, (pool,)), whole) == wanted
+    return Image(found.index, target, entry_line=f"root=ZFS=rpool/ROOT/debian {words}", volumes=Volumes(machine))
+
+
+@pytest.mark.parametrize(
+    ("version", "must"), [("2.1.11-1", None), ("2.2.0-1", True), ("2.3.2-2", True), ("0.8.6-1", None), ("", False)]
+)
+def test_a_list_of_pools_that_lets_a_pool_pass(tmp_path: Path, version: str, must: bool | None) -> None:
+    """zfs-hostid-changed of the lab: with 2.1 the second try, by the list in the image, imports the pool."""
+    target = kernel(tmp_path)
+    tree(tmp_path, {f"{MODULES}/{_file('zfs')}": kernel_module([f"version={version}".encode()] if version else [])})
+
+    class Asked(Machine):
+        def run(self, command: Sequence[str], *, timeout: float = 30.0, stdin: bytes = b"") -> Completed:
+            assert (command[0], timeout, stdin) == ("zdb", 10, b"")
+            return Completed(0, LABEL % 0xDEADBEEF, b"")
+
+    machine = Asked(str(tmp_path), live=True)
+    listed: dict[str, initrd.Content] = {"etc/zfs/zpool.cache": b""}
+    for files in ({**HOSTID, **listed}, listed):
+        lost = unmet(POOL, on_pool(target, machine, files))
+        assert [(one.names, one.must) for one in lost] == (
+            [] if must is None else [(("deadbeef in /etc/hostid",), must)]
+        )
+    assert stops(POOL, on_pool(target, machine, HOSTID)) == ["deadbeef in /etc/hostid"]
 
 
 def test_firmware_that_the_running_image_has(tmp_path: Path) -> None:

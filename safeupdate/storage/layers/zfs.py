@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 KINDS = ("zfs-pool", "zfs-volume")
 
 _NUMBER = "/etc/hostid"
+_CACHE = "/etc/zfs/zpool.cache"
+_CHECKED = (2, 2)
+"""Since then `zpool import` goes by the number on the disk also where it is given a list of pools, which both
+generators' scripts try when it has refused the pool without (openzfs 54b1b1d893)."""
+
 _FORCED = ("zfsforce", "zfs_force", "zfs.force", "zfs.zfs_force")
 """With any of these the pool is imported whoever used it last."""
 
@@ -56,10 +61,17 @@ def _identity(layer: Layer, image: Image) -> Iterator[Requirement]:
         if there and not given:
             otherwise = "If the pool has been imported with that number, it is refused without it, and the boot stops."
             yield Requirement("file", (_NUMBER,), False, why, layer, otherwise=otherwise)
-    elif known and own is None and not given:
-        yield Requirement("file", (_NUMBER,), True, why, layer)
-    elif known and held not in (None, known):
-        yield Requirement("configuration", (f"{known:08x} in {_NUMBER}",), True, why, layer, met=False)
+    elif known and (held not in (None, known) or (own is None and not given)):
+        yield from _refused(layer, image, f"{known:08x} in {_NUMBER}", why)
+
+
+def _refused(layer: Layer, image: Image, name: str, why: str) -> Iterator[Requirement]:
+    """A number that the image has not: nothing where the pool is imported all the same, by the list in the image."""
+    listed, version = image.exists(_CACHE), re.match(r"(\d+)\.(\d+)", image.target.version("zfs"))
+    if not listed or version is None or (int(version.group(1)), int(version.group(2))) >= _CHECKED:
+        must = not listed or version is not None
+        otherwise = f"The pool is refused, and the boot stops, unless {_CACHE} in the image lets it pass."
+        yield Requirement("configuration", (name,), must, why, layer, met=False, otherwise=otherwise)
 
 
 def _number(data: bytes) -> int:
