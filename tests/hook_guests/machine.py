@@ -133,7 +133,7 @@ def manages(
     """Have a package manager do this. `said` is what we are to say, empty for nothing, None for whatever it is."""
     done = guest.ask(f"{_QUIET}{command}", limit)
     ours = flat(done.output)
-    words = next(iter(re.findall(r"safeupdate: ((?:SAFE|UNSAFE|UNKNOWN)\b[^.]*)\.", ours)), "nothing of a verdict")
+    words = next(iter(re.findall(r"safeupdate: ((?:SAFE|UNSAFE|UNKNOWN)\b.*?\.)(?: |$)", ours)), "nothing of a verdict")
     right = said is None or (said in ours if said else "safeupdate: " not in ours)
     machine.tell(f"`{command}`", f"ends with {done.code}; it says: {words}", right=right and done.code == code)
     return done

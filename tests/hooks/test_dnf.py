@@ -201,6 +201,7 @@ case $2 in *-pre) cat > /dev/null ;; esac
 """
 
 
+@pytest.mark.vm  # for its time: a minute
 def test_what_goes_wrong_stays_no_matter_of_dnfs(dnf: Dnf) -> None:
     both = [f"hook {dnf.name}-pre", f"hook {dnf.name}-post"]
 

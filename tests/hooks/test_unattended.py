@@ -137,6 +137,7 @@ PLUGINS = {
 }
 
 
+@pytest.mark.vm  # for its time: half a minute
 @pytest.mark.parametrize(
     ("name", "on", "upgrade"),
     [
@@ -144,6 +145,7 @@ PLUGINS = {
         ("dnf", "debian13", "python3 -c 'import dnf.automatic.main as it, sys; sys.exit(it.main([]))'"),
         ("dnf5", "testing-dracut", "dnf5 automatic --installupdates"),
     ],
+    ids=["dnf", "dnf5"],
 )
 def test_dnf_automatic(name: str, on: str, upgrade: str, tmp_path: Path) -> None:
     if os.geteuid() != 0:
