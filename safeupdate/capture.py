@@ -384,6 +384,10 @@ class _Copy:
             for name in self._list(group):
                 self._entry(f"{group}/{name}", content=False)
                 self._device(f"{group}/{name}")
+        for name in self._list("/sys/class/devlink"):  # what supplies a device on a board with a devicetree
+            link = self._follow(f"/sys/class/devlink/{name}") or ""
+            self._attributes(link)
+            self._device(f"{link}/supplier")
         for name in self._list("/sys/class/dmi"):
             self._entry(f"/sys/class/dmi/{name}", content=False)
             self._attributes(self._follow(f"/sys/class/dmi/{name}") or "")

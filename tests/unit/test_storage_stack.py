@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from safeupdate.capture import capture
 from safeupdate.machine import Machine
 from safeupdate.storage import devices, stack
 from safeupdate.storage.devices import Devices
@@ -674,6 +675,7 @@ def supplied(place: str, *suppliers: str, status: str = "active", only: str = "0
         link = f"/sys/devices/virtual/devlink/platform:{name}--platform:{place.rsplit('/', 1)[-1]}"
         files |= {
             f"{place}/supplier:platform:{name}": Link(link),
+            f"/sys/class/devlink/{link.rpartition('/')[2]}": Link(link),
             f"{link}/supplier": Link(supplier),
             f"{link}/consumer": Link(place),
             f"{link}/status": f"{status}\n",
@@ -734,6 +736,12 @@ def test_what_supplies_a_controller(tmp_path: Path) -> None:
                   └─ platform device ff3c0000.i2c [i2c_rk3x]
                      └─ platform device ff760000.clock-controller"""
     )
+
+
+def test_what_supplies_a_controller_is_captured_with_it(tmp_path: Path) -> None:
+    machine = tree(tmp_path / "board", board())
+    capture(machine, str(tmp_path / "captured"), boot=False)
+    assert drawn(Machine.tree(str(tmp_path / "captured"))) == drawn(machine)
 
 
 def pcie_of_a_board() -> dict[str, Content]:
