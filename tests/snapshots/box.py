@@ -10,10 +10,13 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +200,9 @@ class Box:
     def reboot(self) -> None:
         """Mount what the next boot does."""
         FIRST.enter(Path("/"))
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # all that was started here but this one, and process 1
+        time.sleep(0.2)
         run("umount", "--recursive", self.root)
         self._start()
 

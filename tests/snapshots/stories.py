@@ -15,8 +15,8 @@ from safeupdate.config import SnapshotSettings
 from safeupdate.gate.host import Host
 from safeupdate.machine import Completed, Machine
 from safeupdate.report import Report
-from safeupdate.snapshots import kept, take, undo
-from safeupdate.snapshots.backend import Kind
+from safeupdate.snapshots import kept, snapper, take, undo
+from safeupdate.snapshots.backend import Detected, Kind
 from tests.snapshots.box import KILLED, NEW, OLD, UUID, Box, run
 from tests.unit.trees import tree
 
@@ -104,6 +104,26 @@ def snapper_of_suse(directory: Path) -> Any:
     box.mounted[".snapshots"] = "root/.snapshots"
     box.reboot()
     return _there_and_back(box)
+
+
+def snapper_on_the_bus(directory: Path) -> Any:
+    """As on a machine that runs: snapper asks its daemon."""
+    box = Box(directory)
+    passwd = "root:x:0:0::/root:/bin/sh\nmessagebus:x:100:100::/:/bin/false\n"
+    tree(box.root, {"/etc/passwd": passwd, "/etc/group": "root:x:0:\nmessagebus:x:100:\n", "/run/dbus": None})
+    box = _with_snapper(box)
+    os.chmod(directory, 0o755)
+    box.program("dbus-daemon", "--system", "--fork", "--nopidfile")
+    box.program("sh", "-c", "snapperd -s >/dev/null 2>&1 & until snapper list-configs; do sleep 0.1; done")
+    seen: list[str] = box.do(_asked)
+    return {**_there_and_back(box), "asked": seen}
+
+
+def _asked() -> list[str]:
+    """The programs that a back end starts to say what it can do."""
+    host = _Mortal(Machine.here(), lambda: datetime.now(timezone.utc))
+    assert isinstance(snapper.BACKEND.detect(host), Detected)
+    return host.acts
 
 
 def no_room(directory: Path) -> Any:
@@ -278,6 +298,7 @@ STORIES = {
     one.__name__: one
     for one in (
         *(by_name, with_boot, flat, by_default, snapper_by_name, snapper_by_default, snapper_of_suse),
+        snapper_on_the_bus,
         *(no_room, by_number, often, killed, damaged, gone_back_twice, undo_killed),
     )
 }

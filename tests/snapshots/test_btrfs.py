@@ -15,6 +15,9 @@ pytestmark = pytest.mark.skipif(bool(missing("btrfs")), reason=missing("btrfs") 
 SNAPPER = pytest.mark.skipif(shutil.which("snapper") is None, reason="there is no snapper here")
 
 
+BUS = pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="there is no dbus-daemon here")
+
+
 def _names(*releases: str) -> list[str]:
     return sorted(f"{kind}-{release}" for kind in ("vmlinuz", "initrd.img") for release in releases)
 
@@ -29,6 +32,7 @@ def _names(*releases: str) -> list[str]:
         pytest.param("snapper_by_name", "snapper", [OLD], None, marks=SNAPPER),
         pytest.param("snapper_by_default", "snapper", [OLD], None, marks=SNAPPER),
         pytest.param("snapper_of_suse", "snapper", [OLD], None, marks=SNAPPER),
+        pytest.param("snapper_on_the_bus", "snapper", [OLD], None, marks=[SNAPPER, BUS]),
     ],
 )
 def test_there_and_back(story: str, backend: str, releases: list[str], machines: str | None, tmp_path: Path) -> None:
@@ -45,6 +49,9 @@ def test_there_and_back(story: str, backend: str, releases: list[str], machines:
     assert f"by-hand  {OLD}  {backend}\n" in end["listed"][1]
     assert end["deleted"] == [0, "Snapshot 1 is removed.\n"]
     assert end["empty"] == [0, "There is no snapshot to go back to.\n"]
+    # The daemon was asked, and nothing without it.
+    assert "asked" not in end or end["asked"][0] == "snapper --jsonout --utc list-configs"
+    assert not any("--no-dbus" in command for command in end.get("asked", []))
     assert "others" not in end or "not ours" in end["others"]
 
 
