@@ -208,9 +208,8 @@ for top in ("/boot", "/usr", "/var"):
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 EOF
 """
-"""What was read of files leaves the memory: the state is a third as large. And ext4 of Debian 12's kernel (6.1.192)
-fails (ext4_mb_load_buddy_gfp: NULL pointer dereference) once memory is scarce and its own caches are reclaimed; for
-that reason it is not drop_caches, either."""
+"""What was read of files leaves the memory: ext4 of Debian 12's kernel (6.1.192) fails (ext4_mb_load_buddy_gfp: NULL
+pointer dereference) once memory is scarce and its own caches are reclaimed. For that reason it is not drop_caches."""
 
 
 def _settle(agent: Agent) -> None:
