@@ -43,7 +43,7 @@ _FIELDS = (
     "metadata_percent,lv_metadata_size,lv_when_full,lv_snapshot_invalid,lv_merging,vg_free"
 )
 
-_NAME = re.compile(r".+_safeupdate_([1-9][0-9]*)")
+_NAME = re.compile(r"(.+)_safeupdate_([1-9][0-9]*)")
 
 STATE = ("/", "/etc", "/usr", "/var", "/var/lib/dpkg", "/var/lib/rpm", "/usr/lib/sysimage/rpm")
 """What belongs together: what packages consist of, and what the package manager knows of them."""
@@ -250,9 +250,9 @@ def _label(volume: Volume) -> Label | None:
     name = _NAME.fullmatch(volume.name)
     pairs = [tag[len(_TAG) + 1 :].partition("=") for tag in volume.tags if tag.startswith(f"{_TAG}.")]
     found = label({key: value for key, _, value in pairs})
-    if name is None or not volume.origin or _TAG not in volume.tags:
+    if name is None or _TAG not in volume.tags:
         return None
-    return found if found is not None and found.number == int(name[1]) else None
+    return found if found is not None and found.number == int(name[2]) else None
 
 
 def ours(host: Host, *, thin: bool) -> dict[Label, list[Volume]]:
@@ -262,7 +262,7 @@ def ours(host: Host, *, thin: bool) -> dict[Label, list[Volume]]:
     every = volumes(host)
     top = _under(host.machine, mount, every) if (mount := places.root(host.machine)) is not None else None
     found: dict[Label, list[Volume]] = {}
-    for volume in sorted(every, key=lambda one: (top is None or one.origin != top.name, one.id)):
+    for volume in sorted(every, key=lambda one: (top is None or not one.name.startswith(f"{top.name}_"), one.id)):
         known = _label(volume)
         if known is not None and volume.thin == thin:
             found.setdefault(known, []).append(volume)
@@ -283,6 +283,9 @@ def _problems(parts: Sequence[Volume]) -> Iterator[str]:
             yield f"{part.group}/{part.origin} goes back to it when it is activated, with the next boot."
         elif part.invalid or (not part.thin and part.data == 1):
             yield f"{part.id} overflowed, and what it kept is lost: more was written than it could hold."
+        elif not part.origin:
+            # As soon as one of several thin snapshots is merged: the origin of the others is no more.
+            yield f"LVM does not know any more of what {part.id} is a snapshot, as another one was gone back to."
 
 
 def remove(host: Host, snapshot: Snapshot, *, thin: bool) -> None:
@@ -317,4 +320,8 @@ def undo_plan(host: Host, snapshot: Snapshot, *, thin: bool) -> UndoPlan:
         f"All that was written to {names} since {snapshot.label.time} is gone for good: packages, configuration, logs, "
         "databases. What is written after the command and before the reboot is lost too."
     )
-    return UndoPlan(tuple(steps), _effect(found), (lost,), tuple(stays), once=True)
+    # LVM forgets of what they are snapshots when one of them takes the origin's place.
+    origins = {(part.group, part.origin) for part in parts}
+    others = [one.id for one in every if one.thin and (one.group, one.origin) in origins and one not in parts]
+    loses = (lost, *(f"{other} cannot be gone back to any more, as LVM merges one of several." for other in others))
+    return UndoPlan(tuple(steps), _effect(found), loses, tuple(stays), once=True)

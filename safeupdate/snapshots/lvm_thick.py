@@ -7,10 +7,17 @@ where the configuration names it.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from safeupdate.errors import SafeupdateError
+from safeupdate.formats import cmdline, fstab
 from safeupdate.gate.host import Host
+from safeupdate.machine import Machine
 from safeupdate.snapshots import lvm
 from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, UndoPlan, Unusable
-from safeupdate.snapshots.lvm import Volume
+from safeupdate.snapshots.lvm import State, Volume
+
+_WRITTEN = ("UUID=", "LABEL=", "/dev/disk/by-uuid/", "/dev/disk/by-label/")
 
 
 def _is_thick(volume: Volume) -> bool:
@@ -25,7 +32,28 @@ def detect(host: Host) -> Detected | Unusable:
     every = lvm.volumes(host)
     if not _is_thick(lvm.root_volume(host, every)):
         return Unusable()
-    return lvm.detected(lvm.state(host, every, _is_thick), every)
+    found = lvm.state(host, every, _is_thick)
+    ambiguous = _ambiguous(host.machine, found)
+    if ambiguous:
+        return Unusable(f"{ambiguous}, and with a snapshot of LVM's that is there twice.")
+    return lvm.detected(found, every)
+
+
+def _ambiguous(machine: Machine, found: State) -> str:
+    """What finds one of the volumes by something written on it, which is on its snapshot too, and that is active from
+    the beginning of each boot: the wrong one may be taken. Empty where nothing does."""
+    inner = next((one for one in found.covered if one.device not in {volume.device for volume in found.volumes}), None)
+    if inner is not None:
+        return f"What {inner.point} lies on is found within its logical volume"
+    with suppress(SafeupdateError):
+        root = cmdline.parse(machine.text("/proc/cmdline") or "").last("root") or ""
+        if root.startswith(_WRITTEN):
+            return f"The kernel's command line finds / by `{root}`"
+    points = {one.point for one in found.covered}
+    for line in fstab.parse(machine.read_if_there("/etc/fstab") or b"").lines:
+        if line.point in points and line.spec.startswith(_WRITTEN):
+            return f"/etc/fstab finds {line.point} by `{line.spec}`"
+    return ""
 
 
 def space(host: Host) -> tuple[Room, ...]:

@@ -124,7 +124,32 @@ def test_a_thick_root_with_var_on_a_volume_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_container_on_a_volume(tmp_path: Path) -> None:
-    assert _detected(lvm_thick.BACKEND, _host(tmp_path, Group(), "253:9")).parts == ("vg0/root",)
+    group = Group()
+    host = _host(tmp_path, group, "253:9")
+    found = lvm_thick.BACKEND.detect(host)
+    assert isinstance(found, Unusable)
+    assert found.why.startswith("What / lies on is found within its logical volume")
+    group["root"].update({"lv_layout": "thin,sparse", "pool_lv": "pool"})
+    assert _detected(lvm_thin.BACKEND, host).parts == ("vg0/root",)
+
+
+@pytest.mark.parametrize(
+    ("line", "table", "why"),
+    [
+        ("root=/dev/mapper/vg0-root ro", "/dev/mapper/vg0-root / ext4 defaults 0 1\nUUID=1 /boot ext4\n", ""),
+        ("root=UUID=0123 ro", "", "The kernel's command line finds / by `UUID=0123`"),
+        ("root=/dev/mapper/vg0-root", "LABEL=root / ext4 defaults 0 1\n", "/etc/fstab finds / by `LABEL=root`"),
+    ],
+)
+def test_a_thick_snapshot_is_not_to_be_taken_for_its_origin(tmp_path: Path, line: str, table: str, why: str) -> None:
+    host = _host(tmp_path, Group())
+    (tmp_path / "proc/cmdline").write_text(line)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(table)
+    found = lvm_thick.BACKEND.detect(host)
+    assert isinstance(found, Unusable) == bool(why)
+    if isinstance(found, Unusable):
+        assert found.why == f"{why}, and with a snapshot of LVM's that is there twice."
 
 
 def test_a_root_on_no_volume(tmp_path: Path) -> None:
@@ -318,7 +343,6 @@ def test_killed_between_two_of_them(tmp_path: Path) -> None:
         {"lv_tags": "safeupdate,safeupdate.number=2"},
         {"lv_name": "thin_before"},
         {"lv_name": "thin_safeupdate_3"},
-        {"origin": ""},
     ],
 )
 def test_what_has_not_both_our_name_and_our_label_is_not_ours(tmp_path: Path, change: Row) -> None:
@@ -339,6 +363,26 @@ def test_an_answer_that_is_none(tmp_path: Path, answer: bytes) -> None:
     host = replace(_host(tmp_path, Group()), runner=run)
     with pytest.raises(SnapshotError):
         lvm_thin.BACKEND.detect(host)
+
+
+def test_what_an_undo_makes_of_other_snapshots(tmp_path: Path) -> None:
+    group = Group(ours=True)
+    host = _host(tmp_path, group, "253:2")
+    made = lvm_thin.BACKEND.create(host, _LABEL)
+    plan = lvm_thin.BACKEND.undo_plan(host, made)
+    assert plan.loses[1:] == ("vg0/thin_safeupdate_2 cannot be gone back to any more, as LVM merges one of several.",)
+
+
+def test_another_one_was_gone_back_to(tmp_path: Path) -> None:
+    group = Group(ours=True)
+    host = _host(tmp_path, group, "253:2")
+    group["thin_safeupdate_2"]["origin"] = ""
+    (snapshot,) = lvm_thin.BACKEND.list(host)
+    assert snapshot.problem.startswith("LVM does not know any more of what vg0/thin_safeupdate_2 is a snapshot")
+    with pytest.raises(SnapshotError, match="another one was gone back to"):
+        lvm_thin.BACKEND.undo_plan(host, snapshot)
+    lvm_thin.BACKEND.delete(host, snapshot)
+    assert group.asked == ["lvremove -y vg0/thin_safeupdate_2"]
 
 
 def test_values_as_numbers(tmp_path: Path) -> None:
