@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from safeupdate.commands import acting, settled
+from safeupdate.commands import acting, settings, settled
 
 if TYPE_CHECKING:
     from safeupdate.gate.host import Host
@@ -55,6 +55,12 @@ def reboot(host: Host, gate: Gate, *, if_needed: bool, if_safe: bool) -> int:
         print("  safeupdate status                  what is wrong, and what helps", file=sys.stderr)
         print("  safeupdate allow --reason TEXT     to reboot all the same", file=sys.stderr)
         return HELD
+    lost = _lost(host)
+    if lost:
+        print(f"safeupdate: {visible(lost)}", file=sys.stderr)
+        if if_safe and settings(host.machine).snapshots.policy == "required":
+            print("  safeupdate settle --force     takes another one", file=sys.stderr)
+            return HELD
     for sentence in gate.judged.waits:
         print(visible(sentence))
     done = host.run(["systemctl", "reboot"], _SECONDS)
@@ -63,3 +69,14 @@ def reboot(host: Host, gate: Gate, *, if_needed: bool, if_safe: bool) -> int:
         raise SafeupdateError(f"systemctl reboot failed: {told}", "safeupdate status shows which levers hold")
     print(visible(f"Rebooting. {gate.why}"))
     return REBOOTING
+
+
+def _lost(host: Host) -> str:
+    """Why the snapshot for this reboot is of no use any more, at the last moment to see it."""
+    from safeupdate.errors import SafeupdateError
+    from safeupdate.snapshots import take
+
+    try:
+        return take.spoiled(host)
+    except SafeupdateError as error:
+        return f"Whether there is a snapshot to go back to cannot be seen: {error}."

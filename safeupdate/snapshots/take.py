@@ -31,6 +31,9 @@ _TOLD = f"{VAR}/snapshots/told"
 _TRIES = 2
 """A package manager may be writing /boot while it is read: then once more."""
 
+_FEW = 16 << 20
+"""Bytes below which KiB tell more: the metadata of a small pool."""
+
 _ADOPTED_WITHIN = timedelta(minutes=10)
 """A snapshot that another hook made just before ours runs is of this transaction; between both lies the questions that
 a package manager asks, and what it downloads is downloaded before."""
@@ -77,6 +80,20 @@ def before_transaction(
     """The snapshot of the state that a package manager is about to change; `kernel` is the release that it brings, None
     where it brings none. For the hooks; never slow."""
     return _by_policy(host, "pre-transaction", kernel, settings, look, backends)
+
+
+def spoiled(host: Host, *, backends: Sequence[Backend] = BACKENDS) -> str:
+    """Why there is nothing to go back to any more of what was taken for this reboot, as a sentence: a snapshot with
+    room of its own may have overflowed since. Empty where one is good, or none was taken."""
+    boot_id = reading.boot_id(host.machine)
+    ours = [
+        one for one in kept.find(host, backends)[0] if (one.label.kind, one.label.boot_id) == ("pre-reboot", boot_id)
+    ]
+    if not ours or any(one.state == "whole" and not one.snapshot.problem for one in ours):
+        return ""
+    last = ours[-1]
+    why = last.snapshot.problem or "It is not whole."
+    return f"Snapshot {last.label.number}, taken for this reboot, cannot be gone back to: {why}"
 
 
 def _by_policy(
@@ -212,12 +229,16 @@ def _proven(host: Host, backend: Backend, snapshot: Snapshot, look: Callable[[],
 
 def _refuse_without_room(rooms: Sequence[Room]) -> None:
     lacking = [
-        f"{room.what} has {room.free >> 20} MiB free, and {room.needed >> 20} MiB are needed ({room.why.rstrip('.')})"
+        f"{room.what} has {_amount(room.free)} free, and {_amount(room.needed)} are needed ({room.why.rstrip('.')})"
         for room in rooms
         if not room.is_enough
     ]
     if lacking:
         raise SnapshotError("; ".join(lacking), "`safeupdate snapshot list` shows what could be removed.")
+
+
+def _amount(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= _FEW else f"{size >> 10} KiB"
 
 
 def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Kept]:
@@ -257,7 +278,11 @@ def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Seq
         number = one.label.number
         is_old = one.label.time < oldest
         if is_old or (surplus > 0 and number != newest[one.label.kind]):
-            remove(host, one)
+            try:
+                remove(host, one)
+            except SafeupdateError as error:
+                told.append(f"Snapshot {number} of {one.label.time} cannot be removed: {error}.")
+                continue
             surplus -= 1
             why = "it is old" if is_old else "there are newer ones"
             told.append(f"Snapshot {number} of {one.label.time} was removed, as {why}.")

@@ -126,6 +126,23 @@ def _asked() -> list[str]:
     return host.acts
 
 
+def adopted(directory: Path) -> Any:
+    """The hook that snapper's package brings has just made one of the state before a transaction."""
+    box = _with_snapper(Box(directory))
+    box.program("snapper", "--no-dbus", "create", "--description", "by hand")
+    box.program(
+        "snapper", "--no-dbus", "create", "--type", "pre", "--description", "apt", "--cleanup-algorithm", "number"
+    )
+    taken = box.do(lambda: _take("pre-transaction"))
+    return {
+        "taken": taken,
+        "plan": box.command("snapshot", "undo", "1"),
+        "deleted": box.command("snapshot", "delete", "1"),
+        "snapper": box.program("snapper", "--no-dbus", "--machine-readable", "csv", "list", "--columns", "number,type"),
+        "empty": box.command("snapshot", "list"),
+    }
+
+
 def no_room(directory: Path) -> Any:
     """A file system of 1 GiB, of which a third is taken."""
     box = Box(directory, size=1 << 30)
@@ -298,7 +315,7 @@ STORIES = {
     one.__name__: one
     for one in (
         *(by_name, with_boot, flat, by_default, snapper_by_name, snapper_by_default, snapper_of_suse),
-        snapper_on_the_bus,
+        *(snapper_on_the_bus, adopted),
         *(no_room, by_number, often, killed, damaged, gone_back_twice, undo_killed),
     )
 }

@@ -43,6 +43,10 @@ def test_there_and_back(story: str, backend: str, releases: list[str], machines:
     assert end["plan"][0] == 0
     assert end["planned"] == updated
     assert end["undone"][0] == 0, end["undone"][1]
+    assert "/usr is another file system, and stays as it is." in end["plan"][1]
+    if story == "by_name":
+        assert "kept as the subvolume /@.before-undo-1 until you remove that" in end["plan"][1]
+        assert "/var/lib/machines is a subvolume of its own, and stays as it is." in end["plan"][1]
     assert "allowed it at" in end["undone"][1]
     assert end["undone"][1].endswith("Done. It counts from the reboot on: reboot now.\n")
     assert end["after"] == {"motd": "old\n", "new": None, "boot": _names(*releases), "menu": True, "machines": machines}
@@ -55,11 +59,14 @@ def test_there_and_back(story: str, backend: str, releases: list[str], machines:
     assert "others" not in end or "not ours" in end["others"]
 
 
-def test_the_plan_says_what_is_lost_and_what_stays(tmp_path: Path) -> None:
-    plan = told("stories", "by_name", tmp_path)["plan"][1]
-    assert "kept as the subvolume /@.before-undo-1 until you remove that" in plan
-    assert "/var/lib/machines is a subvolume of its own, and stays as it is." in plan
-    assert "/usr is another file system, and stays as it is." in plan
+@SNAPPER
+def test_what_snappers_own_hook_made_is_adopted(tmp_path: Path) -> None:
+    end = told("stories", "adopted", tmp_path)
+    assert end["taken"] == [1, ["Snapshot 1 (snapper, pre-transaction) was adopted."]]
+    assert "/@/.snapshots/2/snapshot" in end["plan"][1]
+    assert end["deleted"] == [0, "Snapshot 1 is forgotten, and left to whom it belongs.\n"]
+    assert end["snapper"].split() == ["number,type", "0,single", "1,single", "2,pre"]
+    assert end["empty"] == [0, "There is no snapshot to go back to.\n"]
 
 
 def test_without_room_nothing_is_made(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from safeupdate.boot.plan import BootEntry
+from safeupdate.commands import reboot
 from safeupdate.config import SnapshotSettings
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import document
@@ -34,9 +35,11 @@ from safeupdate.snapshots.backend import (
     Unusable,
     label,
 )
+from safeupdate.snapshots.manifest import Manifest
 from safeupdate.snapshots.take import Taken
 from tests.unit.gates import World, report
 from tests.unit.test_boot_grub import NEW, OLD
+from tests.unit.test_command_status import OPEN
 from tests.unit.trees import x86_image
 
 SETTINGS = SnapshotSettings()
@@ -60,6 +63,7 @@ class Fake:
         self.made = 2
         self.during: Callable[[], None] = lambda: None
         self.silent = False
+        self.problems: dict[Label, str] = {}
         self.backend = Backend(
             "fake", "fake", lambda _: self.detected, self._space, self._create, self._list, self._delete, self._undo
         )
@@ -78,7 +82,7 @@ class Fake:
     def _list(self, _: Host) -> tuple[Snapshot, ...]:
         if self.silent:
             raise SnapshotError("it does not answer")
-        return tuple(Snapshot(label, ids) for label, ids in self.kept.items())
+        return tuple(Snapshot(label, ids, self.problems.get(label, "")) for label, ids in self.kept.items())
 
     def _delete(self, _: Host, snapshot: Snapshot) -> None:
         self.kept.pop(snapshot.label, None)
@@ -264,7 +268,7 @@ def test_a_damaged_manifest_is_told_and_left(fake: Fake) -> None:
 
 def test_without_room_there_are_figures(fake: Fake) -> None:
     fake.free = 5 << 20
-    with pytest.raises(SnapshotError, match="the pool has 5 MiB free, and 1024 MiB are needed"):
+    with pytest.raises(SnapshotError, match="the pool has 5120 KiB free, and 1024 MiB are needed"):
         fake.take()
     assert (fake.kept, fake.manifests()) == ({}, ())
 
@@ -304,7 +308,7 @@ def test_the_gate_waits_for_one_that_is_required(fake: Fake) -> None:
     fake.free = 0
     gate = settled()
     assert (gate.cause, gate.unattended, gate.people) == ("no-snapshot", False, True)
-    assert "There is no snapshot to go back to: the pool has 0 MiB free" in gate.why
+    assert "There is no snapshot to go back to: the pool has 0 KiB free" in gate.why
     fake.free = 2 << 30
     gate = settled()
     assert (gate.cause, gate.unattended) == ("safe", True)
@@ -334,6 +338,52 @@ def test_a_snapshot_that_breaks_the_next_boot_is_removed(world: World) -> None:
     taken = fake.before_reboot("required")
     assert "is removed, as with it the verdict is unsafe" in taken.holds
     assert fake.manifests() == (1,)
+
+
+def test_one_that_is_spoiled_until_the_reboot(fake: Fake) -> None:
+    """Seen at the last moment, and settle takes another."""
+
+    def spoiled() -> str:
+        return take.spoiled(fake.world.host(), backends=(fake.backend,))
+
+    assert spoiled() == ""
+    fake.take("by-hand")
+    label = fake.take()[0]
+    assert spoiled() == ""
+    fake.problems[label] = "It overflowed."
+    assert spoiled() == "Snapshot 2, taken for this reboot, cannot be gone back to: It overflowed."
+    assert fake.take()[0].number == 3
+    assert spoiled() == ""
+    fake.world.reboot(OLD)
+    fake.problems.update(dict.fromkeys(fake.kept, "It overflowed."))
+    assert spoiled() == ""
+
+
+@pytest.mark.parametrize(("policy", "if_safe", "held"), [("required", True, True), ("required", False, False)])
+def test_a_spoiled_one_is_told_at_the_last_moment(
+    world: World, capfd: pytest.CaptureFixture[str], policy: str, if_safe: bool, held: bool
+) -> None:
+    """And what reboots by itself is held where one is required."""
+    boot_id = reading.boot_id(world.machine) or ""
+    lost = Manifest(
+        label=Label(1, "pre-reboot", NEW, boot_id, "2026-11-23T08:00:00+00:00"),
+        backend="btrfs",
+        parts=("/@",),
+        adopted=None,
+        running=OLD,
+        loader="grub",
+        entry=None,
+        next_kernel=NEW,
+        releases=(OLD, NEW),
+        boot_returns=True,
+        files=(),
+    )
+    manifest.write(world.host(), manifest.Draft(lost, {}, ()))
+    (world.root / "etc/safeupdate").mkdir(parents=True)
+    (world.root / "etc/safeupdate/safeupdate.toml").write_text(f'[snapshots]\npolicy = "{policy}"\n')
+    code = reboot.reboot(world.host(), OPEN, if_needed=False, if_safe=if_safe)
+    assert code == (reboot.HELD if held else reboot.REBOOTING)
+    assert "Snapshot 1, taken for this reboot, cannot be gone back to: It is not whole." in capfd.readouterr().err
 
 
 def test_what_costs_is_used_only_where_it_is_named(world: World) -> None:
