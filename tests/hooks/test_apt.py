@@ -42,12 +42,12 @@ class Apt:
         self.sh("rm -f /run/systemd/container; mkdir -p /run/safeupdate")
 
     def sh(self, script: str) -> Completed:
-        return self.rig.run("sh", "-c", script, timeout=120)
+        return self.rig.run("sh", "-c", script, timeout=600)
 
     def run(self, *words: str) -> Completed:
         """apt-get, without a question; what the stub noted before is forgotten."""
         self.sh("rm -f /run/noted /run/told")
-        return self.rig.run("apt-get", "--yes", *words, timeout=120)
+        return self.rig.run("apt-get", "--yes", *words, timeout=600)
 
     def read(self, path: str) -> list[str]:
         return (self.rig.machine.text(path) or "").splitlines()
