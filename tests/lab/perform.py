@@ -20,11 +20,11 @@ from tests.lab.programs import LabError
 from tests.lab.saved import Saved
 from tests.lab.scenario import Scenario
 
-INJECT_LIMIT = 900.0
+INJECT_LIMIT = 1800.0
 CHECK_LIMIT = 600.0
 OFF_LIMIT = 300.0
-"""Seconds. Building an initramfs takes two minutes in a guest, a check one, and systemd may wait 90 seconds for a
-service to stop."""
+"""Seconds. Building an initramfs takes ten minutes in a guest beside another, a check one, and systemd may wait 90
+seconds for a service to stop."""
 
 
 _POWER_OFF = """
