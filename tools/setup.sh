@@ -30,6 +30,7 @@ with_apt() {
 	wanted="python3-venv python3-apt mmdebstrap debian-archive-keyring e2fsprogs mount zstd xz-utils bzip2"
 	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
 	better="$better sbsigntool openssl ovmf dosfstools kmod qemu-system-x86 qemu-utils xfsprogs btrfs-progs"
+	better="$better snapper dbus-daemon"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
@@ -58,7 +59,7 @@ with_dnf() {
 	# Not in every repository (EPEL, Fedora): for the root trees, make lint and some tests.
 	for package in mmdebstrap debian-keyring ShellCheck lz4 lzop squashfs-tools binutils systemd-boot-unsigned \
 		systemd-journal-remote rpm-build strace sbsigntools openssl dosfstools qemu-system-x86-core qemu-img \
-		edk2-ovmf xfsprogs btrfs-progs; do
+		edk2-ovmf xfsprogs btrfs-progs snapper; do
 		as_root dnf --assumeyes --quiet install "$package" || echo "setup: there is no $package here" >&2
 	done
 }
