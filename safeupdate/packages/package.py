@@ -15,7 +15,8 @@ _ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
         "kernel",
         re.compile(
-            r"linux-(?:image|signed-image|modules)-.+(?<!-dbg)(?<!-dbgsym)|(?:pve|proxmox)-kernel-\d.*|raspberrypi-kernel|"
+            r"linux-(?:image|signed-image|binary|modules|base(?=-\d))-.+(?<!-dbg)(?<!-dbgsym)|"
+            r"(?:pve|proxmox)-kernel-\d.*|raspberrypi-kernel|"
             r"kernel(?!.*-(?:headers|devel|docs?|html|tools.*|source.*|syms|macros|firmware.*|abi-.*|livepatch.*))"
             r"(?:-[\w.+-]+)?"
         ),

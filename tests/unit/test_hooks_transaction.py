@@ -120,6 +120,7 @@ def test_nothing_is_a_transaction_of_nothing() -> None:
 
 BOOTS = """
 dkms nvidia-kernel-dkms akmods kmod-nvidia akmod-nvidia drbd-kmp-default linux-image-amd64 linux-image-6.1.0-50-amd64
+linux-binary-7.2.9+deb14-amd64 linux-base-7.2.9+deb14-amd64
 linux-signed-image-amd64 linux-modules-6.8.0-31-generic pve-kernel-6.2 proxmox-kernel-6.8.12-1-pve raspberrypi-kernel
 kernel kernel-core kernel-modules-extra kernel-default kernel-uek-core initramfs-tools initramfs-tools-core
 tiny-initramfs cryptsetup-initramfs dracut dracut-network mkinitrd mkinitcpio grub-pc grub2-common grub2-efi-x64
