@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from safeupdate.rehearsal.qemu import GuestError
-from tests.gate_guests import commands, days, fallback, page, power, results
+from tests.gate_guests import commands, days, fallback, power
 from tests.gate_guests.machine import Machine
+from tests.gate_guests.played import PLAYED
 from tests.gate_guests.states import BIOS, SDBOOT, UEFI
 from tests.lab import wheel
 from tests.lab.bases import BASES
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     given = parser.parse_args(arguments)
     if given.verb == "page":
-        page.write(results.load())
+        PLAYED.write()
         return 0
     right = True
     for name in given.stories or STORIES:

@@ -14,12 +14,12 @@ from safeupdate.rehearsal.agent import DIRECTORY, Agent, Done
 from safeupdate.rehearsal.hardware import Hardware
 from safeupdate.rehearsal.outcome import GRACE, Ending, disturbed, mark
 from safeupdate.rehearsal.qemu import PROGRAM, Guest, GuestError, start
-from tests.gate_guests import results
-from tests.gate_guests.results import Row
+from tests.gate_guests.played import PLAYED
 from tests.gate_guests.states import PATIENCE, state
 from tests.lab import saved
 from tests.lab.bases import Base
 from tests.lab.programs import LabError
+from tests.played import Row
 
 _KERNEL = re.compile(r"Linux version (\S+)")
 _LOADED = re.compile(r"Loading Linux (\S+) \.\.\.|Linux version (\S+)")
@@ -78,7 +78,7 @@ class Machine:
         print(f"gate: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
         self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
         self._rows.append({"step": step, "seen": seen, "right": right})
-        results.store(self.base.name, self.story, self._rows)
+        PLAYED.store(self.base.name, self.story, self._rows)
 
     @contextmanager
     def resumed(self, name: str) -> Iterator[Running]:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 from safeupdate.rehearsal.qemu import GuestError
 from tests.gate_guests.states import BIOS, UEFI
-from tests.hook_guests import disks, page, results, stories
+from tests.hook_guests import disks, stories
 from tests.hook_guests.machine import Machine
+from tests.hook_guests.played import PLAYED
 from tests.lab import wheel
 from tests.lab.bases import BASES
 from tests.lab.programs import LabError
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     given = parser.parse_args(arguments)
     if given.verb == "page":
-        page.write(results.load())
+        PLAYED.write()
         return 0
     if given.verb == "disks":
         for name in disks.SHELVES:

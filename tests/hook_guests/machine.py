@@ -16,8 +16,8 @@ from safeupdate.rehearsal.hardware import Disk
 from tests.gate_guests import machine as gate
 from tests.gate_guests.machine import SETTLED, Lost, Running
 from tests.gate_guests.states import PATIENCE, state
-from tests.hook_guests import results
 from tests.hook_guests.disks import disk
+from tests.hook_guests.played import PLAYED
 from tests.lab import saved
 
 PACKAGES = "/mnt/packages"
@@ -72,7 +72,7 @@ class Machine(gate.Machine):
         print(f"hooks: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
         self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
         self._rows.append({"step": step, "seen": seen, "right": right})
-        results.store(self.base.name, self.story, self._rows)
+        PLAYED.store(self.base.name, self.story, self._rows)
 
     @contextmanager
     def begun(self, shelf: str) -> Iterator[Running]:

@@ -16,8 +16,9 @@ from tests.lab import wheel
 from tests.lab.bases import BASES
 from tests.lab.programs import LabError
 from tests.lab.slots import slot
-from tests.snapshot_guests import faults, page, results, whole
+from tests.snapshot_guests import faults, whole
 from tests.snapshot_guests.machine import Machine
+from tests.snapshot_guests.played import PLAYED
 
 LVM = "debian12-initramfstools-lvm-bios"
 ZFS = "debian12-initramfstools-zfs-bios"
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     given = parser.parse_args(arguments)
     if given.verb == "page":
-        page.write(results.load())
+        PLAYED.write()
         return 0
     right = True
     for name in given.stories or STORIES:

@@ -16,7 +16,7 @@ from tests.gate_guests.states import state
 from tests.hook_guests.disks import disk as packages
 from tests.lab import saved
 from tests.lab.programs import run
-from tests.snapshot_guests import results
+from tests.snapshot_guests.played import PLAYED
 
 _EXTRA = "6G"
 """Of the second disk, on which the snapshots of LVM's get their room."""
@@ -102,7 +102,7 @@ class Machine(gate.Machine):
         print(f"snapshots: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
         self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
         self._rows.append({"step": step, "seen": seen, "right": right})
-        results.store(self.base.name, self.story, self._rows)
+        PLAYED.store(self.base.name, self.story, self._rows)
 
     @contextmanager
     def begun(self) -> Iterator[Running]:
