@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, TypeVar
 
 from machines.build import cache
 from safeupdate.rehearsal.agent import DIRECTORY, Agent, Done
@@ -19,7 +20,8 @@ from tests.gate_guests.states import PATIENCE, state
 from tests.lab import saved
 from tests.lab.bases import Base
 from tests.lab.programs import LabError
-from tests.played import Row
+from tests.lab.slots import slot
+from tests.played import Played, Row
 
 _KERNEL = re.compile(r"Linux version (\S+)")
 _LOADED = re.compile(r"Loading Linux (\S+) \.\.\.|Linux version (\S+)")
@@ -37,6 +39,12 @@ SETTLED = "systemctl start safeupdate-settle.service; safeupdate status"
 """At rest: what was started by the boot's confirmation has ended, or is waited for."""
 
 
+_GUESTS = 3
+"""Guests at once, together with those of the lab."""
+
+Self = TypeVar("Self", bound="Machine")
+
+
 class Lost(LabError):
     """The machine did not do what a story needs to go on."""
 
@@ -44,6 +52,10 @@ class Lost(LabError):
 @dataclass
 class Machine:
     """`tell` writes down what came of a step, `right` whether it is what was to come. `kernels`: from the oldest on."""
+
+    kept: ClassVar[str] = "gate"
+    """Where below the cache its files are, and what its lines begin with."""
+    played: ClassVar[Played] = PLAYED
 
     base: Base
     story: str
@@ -61,7 +73,7 @@ class Machine:
     @property
     def work(self) -> str:
         """Where the story's files are: what was asked and answered (`log`), and the consoles."""
-        return os.path.join(cache(), "gate", "runs", self.base.name, self.story)
+        return os.path.join(cache(), self.kept, "runs", self.base.name, self.story)
 
     @property
     def right(self) -> bool:
@@ -75,10 +87,11 @@ class Machine:
 
     def tell(self, step: str, seen: str, *, right: bool) -> None:
         """What came of a step, in words for a table."""
-        print(f"gate: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
+        wrong = "" if right else "  <-- WRONG"
+        print(f"{self.kept}: {self.base.name} {self.story}: {step}: {seen}{wrong}", flush=True)
         self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
         self._rows.append({"step": step, "seen": seen, "right": right})
-        PLAYED.store(self.base.name, self.story, self._rows)
+        self.played.store(self.base.name, self.story, self._rows)
 
     @contextmanager
     def resumed(self, name: str) -> Iterator[Running]:
@@ -122,16 +135,27 @@ class Machine:
         self.log(f"-- it starts {kernel or 'no kernel'}")
         return kernel
 
+    def play(self: Self, story: Callable[[Self], None]) -> bool:
+        """Play it to its end, in one of the slots for guests; whether every step was as it was to be."""
+        try:
+            with slot(_GUESTS):
+                story(self)
+        except (LabError, GuestError) as error:
+            self.tell("the story", f"ended early: {error}", right=False)
+        self.forget()
+        return self.right
+
     def named(self, kernel: str) -> str:
         """A kernel as the older or the newest one."""
         names = {self.kernels[0]: "the older kernel", self.kernels[-1]: "the newest kernel"}
         return names.get(kernel, kernel or "no kernel")
 
     def forget(self) -> None:
-        """Remove its disk."""
+        """Remove its own disks."""
         for disk in self._disk.disks if self._disk is not None else ():
-            with suppress(FileNotFoundError):
-                os.unlink(disk.image)
+            if disk.image.startswith(self.work):
+                with suppress(FileNotFoundError):
+                    os.unlink(disk.image)
 
     def _console(self) -> str:
         self._boots += 1

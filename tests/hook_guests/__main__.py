@@ -11,15 +11,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from safeupdate.rehearsal.qemu import GuestError
 from tests.gate_guests.states import BIOS, UEFI
 from tests.hook_guests import disks, stories
 from tests.hook_guests.machine import Machine
 from tests.hook_guests.played import PLAYED
 from tests.lab import wheel
 from tests.lab.bases import BASES
-from tests.lab.programs import LabError
-from tests.lab.slots import slot
 
 TESTING = "testing-dracut-btrfs-uefi"
 
@@ -32,9 +29,6 @@ STORIES: dict[str, tuple[Callable[[Machine], None], tuple[str, ...]]] = {
     "dnf": (stories.dnf, (UEFI, TESTING)),
 }
 """What is played, and on which machines."""
-
-_GUESTS = 3
-"""Guests at once, together with those of the lab."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,18 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         play, bases = STORIES[name]
         for base in bases:
             if given.base in (None, base):
-                right &= _played(Machine(BASES[base], name, given.program), play)
+                right &= Machine(BASES[base], name, given.program).play(play)
     return 0 if right else 1
-
-
-def _played(machine: Machine, play: Callable[[Machine], None]) -> bool:
-    try:
-        with slot(_GUESTS):
-            play(machine)
-    except (LabError, GuestError) as error:
-        machine.tell("the story", f"ended early: {error}", right=False)
-    machine.forget()
-    return machine.right
 
 
 if __name__ == "__main__":

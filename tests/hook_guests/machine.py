@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from machines.build import cache
 from safeupdate.rehearsal.agent import DIRECTORY, Done
 from safeupdate.rehearsal.hardware import Disk
 from tests.gate_guests import machine as gate
@@ -62,17 +61,8 @@ _QUIET = "export DEBIAN_FRONTEND=noninteractive\n"
 class Machine(gate.Machine):
     """As that of the gate's stories, with results of its own."""
 
-    @property
-    def work(self) -> str:
-        """Where the story's files are: what was asked and answered (`log`), and the consoles."""
-        return os.path.join(cache(), "hooks", "runs", self.base.name, self.story)
-
-    def tell(self, step: str, seen: str, *, right: bool) -> None:
-        """What came of a step, in words for a table."""
-        print(f"hooks: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
-        self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
-        self._rows.append({"step": step, "seen": seen, "right": right})
-        PLAYED.store(self.base.name, self.story, self._rows)
+    kept = "hooks"
+    played = PLAYED
 
     @contextmanager
     def begun(self, shelf: str) -> Iterator[Running]:
@@ -93,12 +83,6 @@ class Machine(gate.Machine):
                 raise Lost(f"the hooks could not be put in their places:\n{done.output[-2000:]}")
             stands(self, guest, "with the hooks in their places, status", "OPEN")
             yield guest
-
-    def forget(self) -> None:
-        """Remove its own disk; that of the packages stays."""
-        if self._disk is not None:
-            self._disk = replace(self._disk, disks=self._disk.disks[:-1])
-        super().forget()
 
 
 def _archive(checkout: str) -> bytes:

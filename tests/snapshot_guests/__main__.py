@@ -11,11 +11,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from safeupdate.rehearsal.qemu import GuestError
 from tests.lab import wheel
 from tests.lab.bases import BASES
-from tests.lab.programs import LabError
-from tests.lab.slots import slot
 from tests.snapshot_guests import faults, whole
 from tests.snapshot_guests.machine import Machine
 from tests.snapshot_guests.played import PLAYED
@@ -33,9 +30,6 @@ STORIES: dict[str, tuple[Callable[[Machine], None], str, str]] = {
 }
 """What is played, on which machine, and what its root lies on."""
 
-_GUESTS = 3
-"""Guests at once, together with those of the lab."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """0 where every step was as it was to be, else 1."""
@@ -52,18 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in given.stories or STORIES:
         play, base, kind = STORIES[name]
         if given.base in (None, base):
-            right &= _played(Machine(BASES[base], name, given.program, kind=kind), play)
+            right &= Machine(BASES[base], name, given.program, kind=kind).play(play)
     return 0 if right else 1
-
-
-def _played(machine: Machine, play: Callable[[Machine], None]) -> bool:
-    try:
-        with slot(_GUESTS):
-            play(machine)
-    except (LabError, GuestError) as error:
-        machine.tell("the story", f"ended early: {error}", right=False)
-    machine.forget()
-    return machine.right
 
 
 if __name__ == "__main__":

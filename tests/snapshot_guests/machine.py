@@ -90,19 +90,10 @@ SETUPS = {
 class Machine(gate.Machine):
     """As that of the gate's stories, with results of its own. `kind` is one of `SETUPS`."""
 
+    kept = "snapshots"
+    played = PLAYED
+
     kind: str = "thin"
-
-    @property
-    def work(self) -> str:
-        """Where the story's files are: what was asked and answered (`log`), and the consoles."""
-        return os.path.join(cache(), "snapshots", "runs", self.base.name, self.story)
-
-    def tell(self, step: str, seen: str, *, right: bool) -> None:
-        """What came of a step, in words for a table."""
-        print(f"snapshots: {self.base.name} {self.story}: {step}: {seen}{'' if right else '  <-- WRONG'}", flush=True)
-        self.log(f"=> {step}: {seen} ({'right' if right else 'WRONG'})")
-        self._rows.append({"step": step, "seen": seen, "right": right})
-        PLAYED.store(self.base.name, self.story, self._rows)
 
     @contextmanager
     def begun(self) -> Iterator[Running]:
@@ -115,13 +106,6 @@ class Machine(gate.Machine):
             status = guest.words(SETTLED).partition("\n")[0]
             self.tell("before all, status", status, right=status.startswith("OPEN"))
             yield guest
-
-    def forget(self) -> None:
-        """Remove its own disks."""
-        for disk in self._disk.disks if self._disk is not None else ():
-            if disk.image.startswith(self.work):
-                with suppress(FileNotFoundError):
-                    os.unlink(disk.image)
 
     @contextmanager
     def _up(self) -> Iterator[Running]:
