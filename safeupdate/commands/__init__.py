@@ -74,12 +74,13 @@ def protection(host: Host) -> Callable[[Report], str]:
     def protect(report: Report) -> str:
         from safeupdate.commands.check import check
         from safeupdate.machine import Machine
+        from safeupdate.render import visible
         from safeupdate.snapshots import take
 
         config = settings(host.machine).snapshots
         taken = take.before_reboot(host, report, config, lambda: check(Machine.here()))
         for sentence in taken.told:
-            print(f"safeupdate: {sentence}", file=sys.stderr)
+            print(f"safeupdate: {visible(sentence)}", file=sys.stderr)
         return taken.holds
 
     return protect

@@ -70,7 +70,7 @@ def _facts(one: Kept) -> dict[str, object]:
         "ids": one.snapshot.ids,
         "state": one.state,
         "problem": one.snapshot.problem or None,
-        "adopted": one.manifest is not None and one.manifest.adopted is not None,
+        "adopted": one.adopted,
         "manifest": asdict(one.manifest) if one.manifest is not None else None,
     }
 
@@ -110,8 +110,8 @@ def _delete(arguments: argparse.Namespace) -> int:
     with kept.alone(host):
         one = kept.numbered(host, arguments.number)
         take.remove(host, one)
-    adopted = one.manifest is not None and one.manifest.adopted is not None
-    _print([f"Snapshot {one.label.number} is {'forgotten, and left to whom it belongs' if adopted else 'removed'}."])
+    became = "forgotten, and left to whom it belongs" if one.adopted else "removed"
+    _print([f"Snapshot {one.label.number} is {became}."])
     return 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from safeupdate import locks
 from safeupdate.errors import SafeupdateError
+from safeupdate.gate import lock
 from safeupdate.gate.host import RUN, Host
 from safeupdate.snapshots import BACKENDS, manifest
 from safeupdate.snapshots.backend import Backend, Label, Snapshot, SnapshotError
@@ -39,22 +38,17 @@ class Kept:
     state: State
     listed: bool = True
 
+    @property
+    def adopted(self) -> bool:
+        """Whether somebody else made it, whom it belongs to."""
+        return self.manifest is not None and self.manifest.adopted is not None
+
 
 @contextmanager
 def alone(host: Host) -> Iterator[None]:
     """No other run that takes or removes one, until the end. Raises `SafeupdateError`."""
-    try:
-        host.make_directory(RUN)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(host.machine.host_path(LOCK, follow=False), flags, 0o600)
-    except OSError as error:
-        raise SnapshotError(f"{LOCK} cannot be made: {error.strerror}") from None
-    try:
-        if not locks.taken(lock, _SECONDS):
-            raise SnapshotError(f"another run of safeupdate has held {LOCK} for too long")
+    with lock.held(host, LOCK, _SECONDS):
         yield
-    finally:
-        os.close(lock)
 
 
 def find(host: Host, backends: Sequence[Backend] = BACKENDS) -> tuple[tuple[Kept, ...], tuple[str, ...]]:

@@ -8,13 +8,14 @@ where the configuration names it.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from safeupdate.errors import SafeupdateError
 from safeupdate.formats import cmdline, fstab
 from safeupdate.gate.host import Host
 from safeupdate.machine import Machine
 from safeupdate.snapshots import lvm
-from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, UndoPlan, Unusable
+from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, Unusable
 from safeupdate.snapshots.lvm import State, Volume
 
 _WRITTEN = ("UUID=", "LABEL=", "/dev/disk/by-uuid/", "/dev/disk/by-label/")
@@ -78,30 +79,15 @@ def create(host: Host, label: Label) -> Snapshot:
     return lvm.make(host, state.volumes, label, lambda one: ("-p", "r", "-L", f"{lvm.needed(one) >> 20}m"))
 
 
-def list_ours(host: Host) -> tuple[Snapshot, ...]:
-    """Those with room of their own that have our name and our tags, with what overflowed."""
-    return lvm.listed(host, thin=False)
-
-
-def delete(host: Host, snapshot: Snapshot) -> None:
-    """What is still ours of it."""
-    lvm.remove(host, snapshot, thin=False)
-
-
-def undo_plan(host: Host, snapshot: Snapshot) -> UndoPlan:
-    """What was overwritten is copied back from the next activation on, and the snapshot is gone."""
-    return lvm.undo_plan(host, snapshot, thin=False)
-
-
 BACKEND = Backend(
     name="lvm-thick",
     title="LVM (no thin pool)",
     detect=detect,
     space=space,
     create=create,
-    list=list_ours,
-    delete=delete,
-    undo_plan=undo_plan,
+    list=partial(lvm.listed, thin=False),
+    delete=partial(lvm.remove, thin=False),
+    undo_plan=partial(lvm.undo_plan, thin=False),
     opt_in=True,
     changes_root=True,
 )

@@ -6,9 +6,11 @@ all its volumes stand still: so the pool's data and metadata are measured before
 
 from __future__ import annotations
 
+from functools import partial
+
 from safeupdate.gate.host import Host
 from safeupdate.snapshots import lvm
-from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, SnapshotError, UndoPlan, Unusable
+from safeupdate.snapshots.backend import Backend, Detected, Label, Room, Snapshot, SnapshotError, Unusable
 from safeupdate.snapshots.lvm import Volume
 
 _METADATA_PART, _METADATA_MOST = 4, 32 << 20
@@ -64,28 +66,13 @@ def create(host: Host, label: Label) -> Snapshot:
     return lvm.make(host, state.volumes, label, lambda _: ("--setactivationskip", "y"))
 
 
-def list_ours(host: Host) -> tuple[Snapshot, ...]:
-    """Those in thin pools that have our name and our tags."""
-    return lvm.listed(host, thin=True)
-
-
-def delete(host: Host, snapshot: Snapshot) -> None:
-    """What is still ours of it."""
-    lvm.remove(host, snapshot, thin=True)
-
-
-def undo_plan(host: Host, snapshot: Snapshot) -> UndoPlan:
-    """The snapshot takes the place of its origin, and is gone."""
-    return lvm.undo_plan(host, snapshot, thin=True)
-
-
 BACKEND = Backend(
     name="lvm-thin",
     title="LVM (thin pool)",
     detect=detect,
     space=space,
     create=create,
-    list=list_ours,
-    delete=delete,
-    undo_plan=undo_plan,
+    list=partial(lvm.listed, thin=True),
+    delete=partial(lvm.remove, thin=True),
+    undo_plan=partial(lvm.undo_plan, thin=True),
 )

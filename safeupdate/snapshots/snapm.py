@@ -30,6 +30,7 @@ from safeupdate.snapshots.backend import (
     UndoPlan,
     Unusable,
     label,
+    written,
 )
 
 _SECONDS = 300.0
@@ -141,7 +142,7 @@ def _label(machine: Machine, found: dict[str, Any]) -> Label | None:
 
 def _time(found: dict[str, Any]) -> str:
     try:
-        return datetime.fromtimestamp(float(found["Timestamp"]), timezone.utc).isoformat(timespec="seconds")
+        return written(datetime.fromtimestamp(float(found["Timestamp"]), timezone.utc))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         raise SnapshotError("snapm did not say when it made a set of snapshots") from None
 

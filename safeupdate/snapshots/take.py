@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import SafeupdateError
@@ -18,7 +18,7 @@ from safeupdate.gate import need, state
 from safeupdate.gate.host import VAR, Host
 from safeupdate.ledger import reading
 from safeupdate.snapshots import BACKENDS, kept, manifest
-from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError
+from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError, written
 from safeupdate.snapshots.kept import Kept
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def take(
         label = Label(number, kind, kernel, boot_id, host.time)
         adopted = None
         if kind == "pre-transaction" and backend.adopt is not None:
-            adopted = backend.adopt(host, _written(host.now() - _ADOPTED_WITHIN))
+            adopted = backend.adopt(host, written(host.now() - _ADOPTED_WITHIN))
         if adopted is None and backend.slow and not waits:
             raise SnapshotError(
                 f"{backend.title} copies for minutes, and is not started from here",
@@ -272,7 +272,7 @@ def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Seq
     """Remove ours beyond the age that is kept, and beyond the number, of these never the newest of a kind."""
     every = [one for one in kept.find(host, backends)[0] if one.state == "whole" and one.label.kind != "by-hand"]
     newest = {one.label.kind: one.label.number for one in every}
-    oldest = _written(host.now() - timedelta(days=settings.keep_days))
+    oldest = written(host.now() - timedelta(days=settings.keep_days))
     surplus = len(every) - settings.keep
     for one in every:
         number = one.label.number
@@ -295,13 +295,6 @@ def remove(host: Host, one: Kept) -> None:
 
 
 def _remove(host: Host, one: Kept) -> None:
-    adopted = one.manifest is not None and one.manifest.adopted is not None
-    if one.listed and not adopted:
+    if one.listed and not one.adopted:
         one.backend.delete(host, one.snapshot)
     manifest.remove(host, one.label.number)
-
-
-def _written(moment: datetime) -> str:
-    from datetime import timezone
-
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")

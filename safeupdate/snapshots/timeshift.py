@@ -31,6 +31,7 @@ from safeupdate.snapshots.backend import (
     UndoPlan,
     Unusable,
     label,
+    written,
 )
 
 _SETTINGS = ("/etc/timeshift/timeshift.json", "/etc/timeshift.json")
@@ -212,7 +213,7 @@ def adopt(host: Host, since: str) -> str | None:
     made = []
     for name, found in _copies(host):
         try:
-            time = datetime.fromtimestamp(float(str(found.get("created"))), timezone.utc).isoformat(timespec="seconds")
+            time = written(datetime.fromtimestamp(float(str(found.get("created"))), timezone.utc))
         except (ValueError, OverflowError, OSError):
             continue
         if _label(found) is None and time >= since:
