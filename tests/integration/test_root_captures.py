@@ -24,23 +24,24 @@ from tests.unit.test_check_root_storage import tell, the_rest_taken_out, without
 
 BOOTS = results()
 
-LACKS = {("multipath", "dracut"): ["66-kpartx.rules"]}
-"""What an image lacks as it was made, so that it does not boot: dracut 059 knows another name of the rule."""
-
 
 @dataclass(frozen=True)
 class Root:
-    """The capture of a root, one of its images, the command line of its boot, and what became of boots from there."""
+    """The capture of a root, one of its images as it was made and as all else is taken out of it, the command line of
+    its boot, and what became of boots from there."""
 
     kept: Path
+    made: list[Member]
     members: list[Member]
     index: Index
     line: str
+    firsts: list[Omission]
     booted: list[Result]
-    lacks: list[str]
 
     def without(self, omission: Omission) -> tuple[Case, Index]:
         """The next boot when something is taken out of the image."""
+        if omission in self.firsts:
+            return self.case(self.line), omissions.index(images.write(omission.of(self.made)))
         if omission.gone:
             return self.case(self.line), without(self.index, set(omission.gone))
         image = omissions.index(images.write(omission.of(self.members)))
@@ -65,11 +66,15 @@ def root(request: pytest.FixtureRequest, captures: Path) -> Root:
     keep.lies_on(ROOTS[name], kept, line)
     data = (kept / f"{generator}.img").read_bytes() + added(ROOTS[name], generator)
     booted = [one for one in BOOTS if (one.root, one.generator) == (name, generator)]
-    return Root(kept, images.read(data), omissions.index(data), line, booted, LACKS.get((name, generator), []))
+    firsts = omissions.whole(name, generator)
+    members = firsts[-1].of(images.read(data))
+    return Root(kept, images.read(data), members, omissions.index(images.write(members)), line, firsts, booted)
 
 
 def test_the_image_holds_what_the_root_needs(root: Root) -> None:
-    assert [finding.subject for finding in tell(root.case(root.line), root.index)] == root.lacks
+    lacks = [path.rpartition("/")[2] for path, _, _ in root.firsts[-1].added]
+    assert [finding.subject for finding in tell(*root.without(root.firsts[0]))] == lacks
+    assert not list(tell(root.case(root.line), root.index))
 
 
 def test_each_must_taken_out_stops_the_boot(root: Root) -> None:
@@ -83,15 +88,19 @@ def test_each_must_taken_out_stops_the_boot(root: Root) -> None:
 def test_nothing_else_is_missed(root: Root) -> None:
     one = root.case(root.line)
     image = omissions.judging(one, root.index)
-    assert [finding.subject for finding in tell(one, the_rest_taken_out(image))] == root.lacks
+    assert not list(tell(one, the_rest_taken_out(image)))
 
 
 def test_what_was_booted(root: Root) -> None:
     """A blocker for each boot that failed, and none for one that did not."""
     one = root.case(root.line)
-    asked = (*omissions.musts(one, root.index), *omissions.waits(root.index), *omissions.samples(one, root.index))
-    omitted = {("whole", "the whole image"): Omission("whole", "", "", False)}
-    omitted |= {(each.kind, each.name): each for each in asked}
+    asked = (
+        *root.firsts,
+        *omissions.musts(one, root.index),
+        *omissions.waits(root.index),
+        *omissions.samples(one, root.index),
+    )
+    omitted = {(each.kind, each.name): each for each in asked}
     for boot in root.booted:
         omission = omitted.get((boot.kind, boot.name))
         if omission is not None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.storage_guests import images, keep, omissions, tree
 from tests.storage_guests.guest import Boot, start, turn
 from tests.storage_guests.made import ANSWERS, LINE, drives, image, made
-from tests.storage_guests.omissions import Omission
 from tests.storage_guests.stacks import Root
 from tests.unit.test_check_root_storage import tell
 
@@ -22,7 +21,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 _IMPATIENT = {
     "initramfs-tools": "rootdelay=8",
-    "dracut": "rd.retry=30 rd.timeout=90 rd.shell=0 rd.emergency=poweroff systemd.show_status=0",
+    "dracut": "rd.retry=30 rd.timeout=90 rd.shell=0 rd.emergency=poweroff systemd.show_status=error",
 }
 """So that a root that does not come is given up early; the whole image is started with the same."""
 
@@ -68,13 +67,15 @@ def results() -> list[Result]:
 def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool = False) -> Iterator[Result]:
     """Start the root once from the whole image, and once without each thing that can be taken out of it, where `pick`
     is found in kind and name. What was started before is not started again, unless it proved nothing. Where the whole
-    image does not come up, nothing else would tell anything."""
+    image does not come up, nor what it was mended to, nothing else would tell anything."""
     place = made(suite)
-    members = images.read(image(root, suite, generator))
+    made_image = images.read(image(root, suite, generator))
+    firsts = omissions.whole(root.name, generator)
+    members = firsts[-1].of(made_image)
     whole = omissions.index(images.write(members))
     line = root.filled(root.line)
     before = [] if again else [each for each in results() if each.key[:3] == (suite, root.name, generator)]
-    if any(each.kind == "whole" and each.ending != "up" for each in before):
+    if any(each.kind == firsts[-1].kind and each.ending != "up" for each in before):
         return
     known = {each.key for each in before}
     with tempfile.TemporaryDirectory(prefix="boot.", dir=place) as work:
@@ -82,14 +83,16 @@ def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool
         shutil.copytree(place / "out", kept, symlinks=True)
         keep.lies_on(root, kept, line)
         one = omissions.on(kept / "tree", keep.release(kept), line)
-        first = Omission("whole", "the whole image", "", False)
-        asked = (first, *omissions.musts(one, whole), *omissions.waits(whole), *omissions.samples(one, whole))
+        asked = (*firsts, *omissions.musts(one, whole), *omissions.waits(whole), *omissions.samples(one, whole))
         keys = {(suite, root.name, generator, each.kind, each.name): each for each in asked}
         left = [key for key in keys if key not in known and re.search(pick, f"{key[3]} {key[4]}")]
         with turn() if left else nullcontext():
             for key in left:
                 omission = keys[key]
-                data, words = images.write(omission.of(members)), omission.line(line)
+                data, words = (
+                    images.write(omission.of(made_image if omission in firsts else members)),
+                    omission.line(line),
+                )
                 told = tell(omissions.on(kept / "tree", keep.release(kept), words), omissions.index(data))
                 said = tuple(sorted({finding.level for finding in told}))
                 name = re.sub("[^0-9A-Za-z]+", "-", omission.name)
@@ -103,7 +106,7 @@ def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(asdict(result)) + "\n")
                 yield result
-                if omission is first and ending != "up":
+                if omission is firsts[-1] and ending != "up":
                     return
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import select
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from machines.build import cache
 from safeupdate.rehearsal import outcome
 from safeupdate.rehearsal.console import Console
 from safeupdate.rehearsal.hardware import Hardware, arguments
@@ -21,7 +19,7 @@ from safeupdate.rehearsal.outcome import Ending
 from tests.lab.slots import slot
 from tests.storage_guests.tree import DONE, UP
 
-SLOTS = 3
+SLOTS = 2
 """Guests at once, together with those of the lab."""
 
 _CLOCK = ("-icount", "shift=2")
@@ -39,13 +37,9 @@ _IDLE = 0.2
 _LOST = re.compile("Warning: .* does not exist")
 
 
-@contextlib.contextmanager
-def turn() -> Iterator[None]:
-    """One of these guests runs at a time, in a slot beside those of the lab."""
-    with open(os.path.join(cache(), "roots", "lock"), "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with slot(SLOTS):
-            yield
+def turn() -> contextlib.AbstractContextManager[None]:
+    """A slot beside the guests of the lab."""
+    return slot(SLOTS)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from tests.storage_guests.boots import Result, results
 from tests.storage_guests.stacks import ROOTS
 
 PAGE = Path(__file__).parent.parent.parent / "docs/root-storage.md"
+_WHOLE = ("whole", "mended")
 _START = "<!-- from here on made by `python3 -m tests.storage_guests page` -->\n"
 
 
@@ -21,11 +22,11 @@ def write() -> None:
 def _lines(found: list[Result]) -> Iterator[str]:
     yield from ("## The boots", "")
     kinds = (
-        ("whole images came up", [one for one in found if one.kind == "whole"], "up"),
+        ("whole images came up", [one for one in found if one.kind in _WHOLE], "up"),
         ("images without something that must be there did not come up", [one for one in found if one.must], "failed"),
         (
             "images without something else came up",
-            [one for one in found if not one.must and one.kind != "whole"],
+            [one for one in found if not one.must and one.kind not in _WHOLE],
             "up",
         ),
     )
@@ -43,7 +44,7 @@ def _lines(found: list[Result]) -> Iterator[str]:
         yield from (f"### {root.title}", "", f"`{root.filled(root.line)}`", "")
         yield "| image | taken out | asked by | the check | the boot | s | last words |"
         yield "|---|---|---|---|---|---|---|"
-        order = {"whole": 0, "rest": 2}
+        order = {"whole": 0, "mended": 0, "rest": 2}
         for one in sorted(
             mine, key=lambda one: (one.suite, one.generator, order.get(one.kind, 1 if one.must else 3), one.kind)
         ):
@@ -53,9 +54,12 @@ def _lines(found: list[Result]) -> Iterator[str]:
 
 def _cells(one: Result) -> Iterator[str]:
     yield f"{one.suite}, {one.generator}"
-    taken = {"whole": "nothing", "rest": one.name, "waits": f"nothing, but {one.name} added"}.get(
-        one.kind, f"{one.kind} `{one.name}`"
-    )
+    taken = {
+        "whole": "nothing",
+        "mended": f"nothing, but `{one.name}` added",
+        "rest": one.name,
+        "waits": f"nothing, but {one.name} added",
+    }.get(one.kind, f"{one.kind} `{one.name}`")
     yield f"**{taken}**" if one.must else taken
     yield one.layer
     yield ", ".join(one.said) or "passed"

@@ -160,3 +160,13 @@ _ROOTS = (
 )
 
 ROOTS = {root.name: replace(root, number=number) for number, root in enumerate(_ROOTS, 1)}
+
+MENDED = {
+    ("multipath", "dracut"): (
+        "usr/lib/udev/rules.d/66-kpartx.rules",
+        0o100644,
+        'ACTION!="remove", ENV{DM_UUID}=="mpath-?*", RUN+="/sbin/kpartx -un -p -part /dev/$name"\n',
+    )
+}
+"""What an image lacks as its generator made it, so that it does not boot, by root and generator: dracut 059 knows the
+rule by another name than Debian 12 has for it. Everything else is taken out of the image that has it."""
