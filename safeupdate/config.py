@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from safeupdate.errors import UsageError
+from safeupdate.errors import SafeupdateError, UsageError
 from safeupdate.machine import Machine
 from safeupdate.report import Finding, Level, Lowered
 
@@ -182,6 +182,14 @@ def load(machine: Machine) -> Config:
     for path in files:
         config = _with(config, path, _toml(path, machine.read(path, limit=_SIZE_LIMIT)))
     return config
+
+
+def in_force(machine: Machine) -> Config:
+    """The same for what acts, and must go on: what is built in where the files have a mistake, which `check` tells."""
+    try:
+        return load(machine)
+    except SafeupdateError:
+        return DEFAULTS
 
 
 SETTINGS = {

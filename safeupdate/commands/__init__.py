@@ -41,8 +41,9 @@ def machine_at(root: str | None) -> Machine:
     )
 
 
-def acting() -> Host:
-    """This machine, to act on. Raises `SafeupdateError` in a container or a chroot, and for who is not root."""
+def acting(here: str = "nothing is held back here", hint: str = "") -> Host:
+    """This machine, to act on. Raises `SafeupdateError` in a container or a chroot, where `here` is the case and `hint`
+    helps, and for who is not root."""
     from datetime import datetime, timezone
 
     from safeupdate import surroundings
@@ -52,7 +53,7 @@ def acting() -> Host:
     machine = Machine.here()
     elsewhere = surroundings.inside(machine)
     if elsewhere is not None:
-        raise SafeupdateError(f"this is {elsewhere}: it does not boot by itself, and nothing is held back here")
+        raise SafeupdateError(f"this is {elsewhere}: it does not boot by itself, and {here}", hint)
     if os.geteuid() != 0:
         raise SafeupdateError("only root can do this", "run it as root")
     return Host(machine, lambda: datetime.now(timezone.utc))
@@ -87,21 +88,15 @@ def protection(host: Host) -> Callable[[Report], str]:
 
 
 def settings(machine: Machine) -> Config:
-    """What is configured. Where that has a mistake the gate goes by what is built in; the check tells of it."""
+    """What is configured, as what acts goes by it."""
     from safeupdate import config
 
-    try:
-        return config.load(machine)
-    except SafeupdateError:
-        return config.DEFAULTS
+    return config.in_force(machine)
 
 
 def note(host: Host, kind: str, sentence: str) -> None:
     """Write into the ledger what a person decided; what comes in the way is told and keeps nobody from it."""
-    from safeupdate.ledger import writing
-
-    keep_days = settings(host.machine).ledger.keep_days
-    for problem in writing.record_event(host.machine, kind, sentence, time=host.time, keep_days=keep_days):
+    for problem in host.record(kind, sentence):
         print(f"safeupdate: {problem}", file=sys.stderr)
 
 

@@ -78,15 +78,11 @@ def confirm(machine: Machine, now: datetime) -> tuple[bool, tuple[str, ...]]:
     from safeupdate.fingerprint import Hasher
     from safeupdate.ledger import journal, reading, writing
 
-    try:
-        settings = config.load(machine)
-    except SafeupdateError:  # `check` says what is wrong with it
-        settings = config.DEFAULTS
     history = reading.read(machine)
     identity, release = reading.boot_id(machine), machine.running_kernel
     if identity is None or release is None:
         raise SafeupdateError("which boot and which kernel are running is not to be seen", "is /proc mounted?")
-    time = _rfc3339(now)
+    time, keep_days = _rfc3339(now), config.in_force(machine).ledger.keep_days
     known = history.boot(identity)
     hasher = Hasher(machine, history.hashes)
     if known is not None:
@@ -99,7 +95,7 @@ def confirm(machine: Machine, now: datetime) -> tuple[bool, tuple[str, ...]]:
             earlier = tuple(boot for boot in journal.boots(machine) if boot.boot_id != identity)
             told += [f"Taken over from the journal: {len(earlier)} earlier boots."] if earlier else []
             boots = (*earlier, this)
-    problems = writing.record_boots(machine, boots, hasher.fresh, time=time, keep_days=settings.ledger.keep_days)
+    problems = writing.record_boots(machine, boots, hasher.fresh, time=time, keep_days=keep_days)
     written = reading.read(machine).boot(identity)
     recorded = written is not None and written.confirmed is not None
     return recorded, (*problems, *(told if recorded else ()))

@@ -50,6 +50,14 @@ class Host:
         """Now, as RFC 3339 in UTC, for what is written down."""
         return self.now().astimezone(timezone.utc).isoformat(timespec="seconds")
 
+    def record(self, kind: str, sentence: str) -> tuple[str, ...]:
+        """Write into the ledger what is done. Returns what came in the way of that, as sentences."""
+        from safeupdate import config
+        from safeupdate.ledger import writing
+
+        keep_days = config.in_force(self.machine).ledger.keep_days
+        return writing.record_event(self.machine, kind, sentence, time=self.time, keep_days=keep_days)
+
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Replace the file, at once and for good; a link of that name is replaced, not followed.
 

@@ -95,15 +95,3 @@ def numbered(host: Host, number: int, backends: Sequence[Backend] = BACKENDS) ->
         if one.label.number == number:
             return one
     raise SnapshotError(f"there is no snapshot {number}", " ".join(problems) or "`safeupdate snapshot list` has all")
-
-
-def record(host: Host, kind: str, sentence: str) -> tuple[str, ...]:
-    """Write into the ledger what is done; returns what came in the way of that."""
-    from safeupdate import config
-    from safeupdate.ledger import writing
-
-    try:
-        keep_days = config.load(host.machine).ledger.keep_days
-    except SafeupdateError:
-        keep_days = config.DEFAULTS.ledger.keep_days
-    return writing.record_event(host.machine, kind, sentence, time=host.time, keep_days=keep_days)

@@ -165,7 +165,7 @@ def take(
         if backend.changes_root and adopted is None:
             _proven(host, backend, snapshot, look)
         told.append(f"Snapshot {number} ({backend.title}, {kind}) was {'adopted' if adopted else 'taken'}.")
-        kept.record(host, "snapshot-taken", told[-1])
+        host.record("snapshot-taken", told[-1])
         with suppress(SafeupdateError):
             prune(host, settings, told, backends)
         return snapshot
@@ -255,7 +255,7 @@ def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Ke
         try:
             _remove(host, one)
             told.append(f"Snapshot {number} of {one.label.time} {what}; what is left of it is removed.")
-            kept.record(host, "snapshot-removed", told[-1])
+            host.record("snapshot-removed", told[-1])
         except SafeupdateError as error:
             told.append(f"Snapshot {number} of {one.label.time} {what}, and cannot be removed: {error}.")
             whole.append(one)
@@ -290,7 +290,7 @@ def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Seq
 
 def remove(host: Host, one: Kept) -> None:
     """Remove a snapshot of ours, or forget one that was adopted; that is recorded before. Raises `SafeupdateError`."""
-    kept.record(host, "snapshot-removed", f"Snapshot {one.label.number} of {one.label.time} is being removed.")
+    host.record("snapshot-removed", f"Snapshot {one.label.number} of {one.label.time} is being removed.")
     _remove(host, one)
 
 

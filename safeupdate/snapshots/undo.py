@@ -159,7 +159,7 @@ def execute(host: Host, one: Kept, plan: UndoPlan, tell: Callable[[str], None]) 
     """Run the steps one by one, each written down before it is begun. Raises `SnapshotError` at the first that fails,
     with where it stands."""
     with kept.alone(host):
-        for problem in kept.record(host, "undo-begun", f"The undo of snapshot {one.label.number} was begun."):
+        for problem in host.record("undo-begun", f"The undo of snapshot {one.label.number} was begun."):
             tell(problem)
         host.write(kept.UNDONE, f"{one.label.number}\n".encode())
         for number, step in enumerate(plan.steps, 1):
@@ -174,9 +174,7 @@ def execute(host: Host, one: Kept, plan: UndoPlan, tell: Callable[[str], None]) 
             if problem:
                 raise _stopped(host, one, plan, number, problem)
         _progress(host, one, plan, len(plan.steps) + 1)
-        kept.record(
-            host, "undo-done", f"The undo of snapshot {one.label.number} was done; it counts from the reboot on."
-        )
+        host.record("undo-done", f"The undo of snapshot {one.label.number} was done; it counts from the reboot on.")
 
 
 def _stopped(host: Host, one: Kept, plan: UndoPlan, number: int, problem: str) -> SnapshotError:
@@ -187,7 +185,7 @@ def _stopped(host: Host, one: Kept, plan: UndoPlan, number: int, problem: str) -
         f"step {number} failed ({problem}); {done}, and the rest is not begun",
         f"{PROGRESS} has the steps: go on with them by hand, or put back what was done.",
     )
-    kept.record(host, "undo-stopped", f"The undo of snapshot {one.label.number} stopped: {error}.")
+    host.record("undo-stopped", f"The undo of snapshot {one.label.number} stopped: {error}.")
     return error
 
 
