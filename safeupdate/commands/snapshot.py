@@ -12,6 +12,7 @@ from safeupdate.commands import acting, settings
 from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
+    from safeupdate.gate.host import Host
     from safeupdate.snapshots.backend import UndoPlan
     from safeupdate.snapshots.kept import Kept
 
@@ -47,10 +48,17 @@ def run(arguments: argparse.Namespace) -> int:
     return actions[arguments.action](arguments)
 
 
+def _host() -> Host:
+    return acting(
+        "no snapshot of it is made or gone back to in here",
+        "Run this on the machine itself; where its new kernel does not start, choose an older one in the boot menu.",
+    )
+
+
 def _list(arguments: argparse.Namespace) -> int:
     from safeupdate.snapshots import kept
 
-    every, problems = kept.find(acting())
+    every, problems = kept.find(_host())
     if arguments.json:
         import json
 
@@ -95,7 +103,7 @@ def _create(arguments: argparse.Namespace) -> int:
     from safeupdate.machine import Machine
     from safeupdate.snapshots import take
 
-    host, told = acting(), list[str]()
+    host, told = _host(), list[str]()
     try:
         take.take(host, arguments.kind, None, settings(host.machine).snapshots, told, lambda: check(Machine.here()))
     finally:
@@ -106,7 +114,7 @@ def _create(arguments: argparse.Namespace) -> int:
 def _delete(arguments: argparse.Namespace) -> int:
     from safeupdate.snapshots import kept, take
 
-    host = acting()
+    host = _host()
     with kept.alone(host):
         one = kept.numbered(host, arguments.number)
         take.remove(host, one)
@@ -118,7 +126,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _undo(arguments: argparse.Namespace) -> int:
     from safeupdate.snapshots import kept, undo
 
-    host = acting()
+    host = _host()
     one = kept.numbered(host, arguments.number)
     plan = undo.plan(host, one)
     if not plan.effect.takes_effect:

@@ -301,6 +301,9 @@ def test_in_a_container_or_a_chroot_nothing_is_done() -> None:
     for verb in (["reboot"], ["allow", "--reason", "x"], ["reject", "--reason", "x"]):
         done = start(*verb)
         assert (done.returncode, done.stdout) == (1, "") and "nothing is held back here" in done.stderr
+    done = start("snapshot", "list")
+    assert (done.returncode, done.stdout) == (1, "") and "no snapshot of it is made" in done.stderr
+    assert "Run this on the machine itself" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["allow"], ["allow", "--reason", " "], ["allow", "--withdraw", "--reason", "x"]])
