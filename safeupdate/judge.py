@@ -34,6 +34,7 @@ from safeupdate.report import (
     Target,
     blocker,
     outcome_of,
+    rfc3339,
     unknown,
     verdict_of,
 )
@@ -305,7 +306,7 @@ def _report(case: Case, results: tuple[CheckResult, ...], parts: Mapping[str, st
     image = kernels.image_at(machine, case.kernel.image, embedded=embedded) if case.kernel is not None else None
     return Report(
         version=__version__,
-        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        time=rfc3339(datetime.now(timezone.utc)),
         machine=MachineFacts(
             root=machine.root,
             distribution=machine.distribution,

@@ -209,6 +209,10 @@ class Machine:
         status = self.stat(path)
         return status is not None and stat.S_ISREG(status.st_mode)
 
+    def has_program(self, name: str) -> bool:
+        """Whether a program of that name lies where packages put programs."""
+        return any(self.is_file(f"{directory}/{name}") for directory in ("/usr/bin", "/usr/sbin", "/bin", "/sbin"))
+
     def is_dir(self, path: str) -> bool:
         """Whether `path`, links followed, is a directory."""
         status = self.stat(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Literal
 
 Level = Literal["blocker", "unknown", "warning", "note"]
@@ -14,6 +15,12 @@ Outcome = Literal["passed", "warned", "failed", "unknown", "not-applicable", "sk
 Verdict = Literal["safe", "unsafe", "unknown"]
 Quality = Literal["proven", "booted-before", "unproven", "none"]
 Recovery = Literal["automatic", "manual", "none"]
+
+
+def rfc3339(moment: datetime) -> str:
+    """The time as all are written down: RFC 3339 in UTC, to the second, so that they compare as texts."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
+
 
 EXIT_CODES: dict[Verdict, int] = {"safe": 0, "unsafe": 1, "unknown": 3}
 

@@ -613,7 +613,7 @@ _PACKAGED = {"shim": ("shim", "/usr/lib/shim"), "grub": ("grub", "/usr/lib/grub/
 def _loader_again(case: Case, path: str) -> Remedy:
     machine = case.machine
     text = "Install the signed boot loader anew."
-    if machine.exists("/usr/bin/sbctl") or machine.exists("/usr/sbin/sbctl"):
+    if machine.has_program("sbctl"):
         return Remedy(f"Sign {path} with this machine's own keys.", (("sbctl", "sign", "-s", path),))
     if machine.exists("/etc/kernel/proxmox-boot-uuids"):
         return Remedy(text, (("proxmox-boot-tool", "reinit"),))
@@ -633,7 +633,7 @@ def _loader_again(case: Case, path: str) -> Remedy:
 
 def _sign(case: Case, path: str) -> Remedy:
     """A signed kernel in place of this one: the package's, or the same one signed here."""
-    if case.machine.exists("/usr/bin/sbctl") or case.machine.exists("/usr/sbin/sbctl"):
+    if case.machine.has_program("sbctl"):
         return Remedy(f"Sign {path} with this machine's own keys.", (("sbctl", "sign", "-s", path),))
     if case.entry is not None and case.entry.embedded and case.release:
         return add_kernels(case.machine, [case.release])

@@ -91,8 +91,7 @@ class Support:
 
     def _helper(self, name: str) -> bool:
         names = (f"mount.{name}", "mount.fuse3") if name == "fuse" else (f"mount.{name}",)
-        places = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
-        return any(self._case.machine.is_file(f"{place}/{helper}") for place in places for helper in names)
+        return any(self._case.machine.has_program(helper) for helper in names)
 
     def _charsets(self, line: Line) -> list[str]:
         """vfat loads the character sets of its options, else those that the kernel was configured with."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import SafeupdateError, UsageError
+from safeupdate.report import rfc3339
 
 if TYPE_CHECKING:
     from safeupdate.boot.firmware import Firmware
@@ -82,7 +83,7 @@ def confirm(machine: Machine, now: datetime) -> tuple[bool, tuple[str, ...]]:
     identity, release = reading.boot_id(machine), machine.running_kernel
     if identity is None or release is None:
         raise SafeupdateError("which boot and which kernel are running is not to be seen", "is /proc mounted?")
-    time, keep_days = _rfc3339(now), config.in_force(machine).ledger.keep_days
+    time, keep_days = rfc3339(now), config.in_force(machine).ledger.keep_days
     known = history.boot(identity)
     hasher = Hasher(machine, history.hashes)
     if known is not None:
@@ -134,8 +135,8 @@ def _this_boot(machine: Machine, hasher: Hasher, identity: str, release: str, no
         release=release,
         entry=entry.id if entry is not None else None,
         cmdline=cmdline,
-        started=_rfc3339(started or now),
-        confirmed=_rfc3339(now),
+        started=rfc3339(started or now),
+        confirmed=rfc3339(now),
         source="service",
         kernel=booted.kernel,
         initramfs=booted.initramfs,
@@ -226,7 +227,3 @@ def _started(machine: Machine) -> datetime | None:
         if name == "btime" and value.isdigit():
             return datetime.fromtimestamp(int(value), timezone.utc)
     return None
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")

@@ -12,10 +12,11 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from safeupdate.errors import Missing, SafeupdateError, Unreadable
 from safeupdate.machine import Completed, Machine
+from safeupdate.report import rfc3339
 
 RUN = "/run/safeupdate"
 """What ends with this boot. Anyone may read it."""
@@ -48,7 +49,7 @@ class Host:
     @property
     def time(self) -> str:
         """Now, as RFC 3339 in UTC, for what is written down."""
-        return self.now().astimezone(timezone.utc).isoformat(timespec="seconds")
+        return rfc3339(self.now())
 
     def record(self, kind: str, sentence: str) -> tuple[str, ...]:
         """Write into the ledger what is done. Returns what came in the way of that, as sentences."""

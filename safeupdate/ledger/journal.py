@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeupdate.errors import ProgramFailed
 from safeupdate.ledger.reading import Boot
+from safeupdate.report import rfc3339
 
 if TYPE_CHECKING:
     from safeupdate.machine import Machine
@@ -95,9 +96,9 @@ def _entry(line: bytes) -> Mapping[str, Any] | None:
 
 def _time(microseconds: str) -> str:
     try:
-        return datetime.fromtimestamp(int(microseconds) // 1_000_000, timezone.utc).isoformat(timespec="seconds")
+        return rfc3339(datetime.fromtimestamp(int(microseconds) // 1_000_000, timezone.utc))
     except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, timezone.utc).isoformat(timespec="seconds")
+        return rfc3339(datetime.fromtimestamp(0, timezone.utc))
 
 
 def _boot_id(text: str) -> str:

@@ -19,6 +19,7 @@ from safeupdate.ledger import place, schema, witness
 from safeupdate.ledger.reading import BOOTS_READ, Boot, boot_id
 from safeupdate.ledger.schema import PATH
 from safeupdate.ledger.witness import Witness
+from safeupdate.report import rfc3339
 
 if TYPE_CHECKING:
     import sqlite3
@@ -253,11 +254,11 @@ class _Ledger:
         execute(f"DELETE FROM boots WHERE {old.format('boots', BOOTS_READ)} AND {proven}")
         execute(f"DELETE FROM hashes WHERE path NOT IN (SELECT path FROM hashes ORDER BY seq DESC LIMIT {_HASHES})")
         now = _moment(self.time)
-        recent, distant = (_written(now - span) for span in _PRUNE_WITNESSES)
+        recent, distant = (rfc3339(now - span) for span in _PRUNE_WITNESSES)
         seen = "SELECT 1 FROM {0} WHERE time BETWEEN ? AND ? LIMIT 1"
         if not any(execute(seen.format(table), (distant, recent)).fetchone() for table in ("checks", "events")):
             return
-        oldest = (_written(now - timedelta(days=keep_days)),)
+        oldest = (rfc3339(now - timedelta(days=keep_days)),)
         for table in ("checks", "events"):
             execute(f"DELETE FROM {table} WHERE time < ? AND {old.format(table, _KEPT_ALWAYS)}", oldest)
         execute(f"DELETE FROM boots WHERE started < ? AND {old.format('boots', _KEPT_ALWAYS)} AND {proven}", oldest)
@@ -297,11 +298,6 @@ def _moment(text: str) -> datetime:
     except ValueError:
         return datetime.min.replace(tzinfo=timezone.utc)
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
-def _written(moment: datetime) -> str:
-    """RFC 3339, so that times compare as texts."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
 def _plain(text: str) -> str:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import Literal, get_args
 
 from safeupdate.errors import SafeupdateError
@@ -66,11 +65,6 @@ def label(texts: Mapping[str, object]) -> Label | None:
         return None
     known = next((one for one in get_args(Kind) if one == kind), None)
     return Label(number, known, kernel, boot_id, time) if known is not None and number > 0 else None
-
-
-def written(moment: datetime) -> str:
-    """RFC 3339 in UTC, to the second, as all times here are."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def create(host: Host, label: Label) -> Snapshot:
 def list_ours(host: Host) -> tuple[Snapshot, ...]:
     """What has our name and a label beside it."""
     root = subvolumes.root(host.machine)
-    if root is None or not programs.installed(host.machine, "btrfs"):
+    if root is None or not host.machine.has_program("btrfs"):
         return ()
     with subvolumes.top(host, root) as top:
         return tuple(_ours(host.machine, top))

@@ -154,7 +154,7 @@ def unusable(host: Host) -> Unusable | None:
     mount = root(host.machine)
     if mount is None:
         return Unusable()
-    if not programs.installed(host.machine, "lvs"):
+    if not host.machine.has_program("lvs"):
         return Unusable("The root file system is on a logical volume, and LVM's programs are missing.", "Install lvm2.")
     if mount.fstype == "btrfs":
         # btrfs finds its devices by what is written on them, and takes the one that it sees last.
@@ -257,7 +257,7 @@ def _label(volume: Volume) -> Label | None:
 
 def ours(host: Host, *, thin: bool) -> dict[Label, list[Volume]]:
     """Our snapshots that are thin, or that are not, by their labels; the root's first. Raises `SnapshotError`."""
-    if root(host.machine) is None or not programs.installed(host.machine, "lvs"):
+    if root(host.machine) is None or not host.machine.has_program("lvs"):
         return {}
     every = volumes(host)
     top = _under(host.machine, mount, every) if (mount := places.root(host.machine)) is not None else None

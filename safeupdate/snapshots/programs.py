@@ -11,7 +11,6 @@ from typing import Any
 from safeupdate.errors import ProgramFailed, SafeupdateError
 from safeupdate.formats import mountinfo
 from safeupdate.gate.host import RUN, Host
-from safeupdate.machine import Machine
 from safeupdate.snapshots.backend import SnapshotError
 
 SECONDS = 60.0
@@ -23,11 +22,6 @@ MOUNTS = f"{RUN}/mounts"
 
 _WORDS = 300
 """Characters of a program's own words that are told."""
-
-
-def installed(machine: Machine, name: str) -> bool:
-    """Whether the machine has this program, where packages put it."""
-    return any(machine.is_file(f"{directory}/{name}") for directory in ("/usr/bin", "/usr/sbin", "/bin", "/sbin"))
 
 
 def output(host: Host, command: Sequence[str], seconds: float = SECONDS) -> bytes:

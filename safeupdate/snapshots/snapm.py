@@ -17,6 +17,7 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.formats.mountinfo import Mount
 from safeupdate.gate.host import Host
 from safeupdate.machine import Machine
+from safeupdate.report import rfc3339
 from safeupdate.snapshots import lvm, manifest, places, programs
 from safeupdate.snapshots.backend import (
     Backend,
@@ -30,7 +31,6 @@ from safeupdate.snapshots.backend import (
     UndoPlan,
     Unusable,
     label,
-    written,
 )
 
 _SECONDS = 300.0
@@ -62,7 +62,7 @@ def detect(host: Host) -> Detected | Unusable:
     """snapm is installed, and the root file system lies on what it can take."""
     machine = host.machine
     root = places.root(machine)
-    if root is None or not programs.installed(machine, "snapm") or not _holds(machine, root):
+    if root is None or not machine.has_program("snapm") or not _holds(machine, root):
         return Unusable()
     sources = _sources(machine)
     covered = tuple(places.place(mount) for mount in places.mounts(machine) if mount.point in sources)
@@ -88,7 +88,7 @@ def _effect(not_covered: Sequence[Any]) -> Effect:
 
 
 def _has_entries(machine: Machine) -> bool:
-    return programs.installed(machine, "boom") and machine.is_dir(_BOOM)
+    return machine.has_program("boom") and machine.is_dir(_BOOM)
 
 
 def space(host: Host) -> tuple[Room, ...]:
@@ -120,7 +120,7 @@ def _ids(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sets(host: Host) -> list[dict[str, Any]]:
-    if not programs.installed(host.machine, "snapm"):
+    if not host.machine.has_program("snapm"):
         return []
     found = programs.answer(host, ("snapm", "snapset", "show", "--json"))
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -142,7 +142,7 @@ def _label(machine: Machine, found: dict[str, Any]) -> Label | None:
 
 def _time(found: dict[str, Any]) -> str:
     try:
-        return written(datetime.fromtimestamp(float(found["Timestamp"]), timezone.utc))
+        return rfc3339(datetime.fromtimestamp(float(found["Timestamp"]), timezone.utc))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         raise SnapshotError("snapm did not say when it made a set of snapshots") from None
 

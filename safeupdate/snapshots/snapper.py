@@ -78,7 +78,7 @@ def _needed(host: Host) -> str:
 
 def detect(host: Host) -> Detected | Unusable:
     """snapper is there and has a configuration for /, which is a btrfs."""
-    if not programs.installed(host.machine, "snapper") or subvolumes.root(host.machine) is None:
+    if not host.machine.has_program("snapper") or subvolumes.root(host.machine) is None:
         return Unusable()
     try:
         if _configuration(host) is None:
@@ -118,7 +118,7 @@ def _listed(host: Host, configuration: str) -> Iterator[Mapping[str, Any]]:
 
 def list_ours(host: Host) -> tuple[Snapshot, ...]:
     """Those whose userdata is our label."""
-    if not programs.installed(host.machine, "snapper") or subvolumes.root(host.machine) is None:
+    if not host.machine.has_program("snapper") or subvolumes.root(host.machine) is None:
         return ()
     configuration = _configuration(host)
     if configuration is None:

@@ -74,7 +74,7 @@ def detect(host: Host, *, grub_follows: bool = False) -> Detected | Unusable:
     mount = root(machine)
     if mount is None:
         return Unusable()
-    if not programs.installed(machine, "btrfs"):
+    if not machine.has_program("btrfs"):
         return Unusable("The root file system is btrfs, and the program btrfs is missing.", "Install btrfs-progs.")
     directory = machine.stat("/")
     if directory is None or directory.st_ino != INODE:

@@ -17,8 +17,9 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.gate import need, state
 from safeupdate.gate.host import VAR, Host
 from safeupdate.ledger import reading
+from safeupdate.report import rfc3339
 from safeupdate.snapshots import BACKENDS, kept, manifest
-from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError, written
+from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError
 from safeupdate.snapshots.kept import Kept
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def take(
         label = Label(number, kind, kernel, boot_id, host.time)
         adopted = None
         if kind == "pre-transaction" and backend.adopt is not None:
-            adopted = backend.adopt(host, written(host.now() - _ADOPTED_WITHIN))
+            adopted = backend.adopt(host, rfc3339(host.now() - _ADOPTED_WITHIN))
         if adopted is None and backend.slow and not waits:
             raise SnapshotError(
                 f"{backend.title} copies for minutes, and is not started from here",
@@ -272,7 +273,7 @@ def prune(host: Host, settings: SnapshotSettings, told: list[str], backends: Seq
     """Remove ours beyond the age that is kept, and beyond the number, of these never the newest of a kind."""
     every = [one for one in kept.find(host, backends)[0] if one.state == "whole" and one.label.kind != "by-hand"]
     newest = {one.label.kind: one.label.number for one in every}
-    oldest = written(host.now() - timedelta(days=settings.keep_days))
+    oldest = rfc3339(host.now() - timedelta(days=settings.keep_days))
     surplus = len(every) - settings.keep
     for one in every:
         number = one.label.number

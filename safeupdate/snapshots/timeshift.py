@@ -18,6 +18,7 @@ from typing import Any
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate.host import Host
 from safeupdate.machine import Machine
+from safeupdate.report import rfc3339
 from safeupdate.snapshots import manifest, places, programs
 from safeupdate.snapshots.backend import (
     Backend,
@@ -31,7 +32,6 @@ from safeupdate.snapshots.backend import (
     UndoPlan,
     Unusable,
     label,
-    written,
 )
 
 _SETTINGS = ("/etc/timeshift/timeshift.json", "/etc/timeshift.json")
@@ -81,7 +81,7 @@ def detect(host: Host) -> Detected | Unusable:
     """It is set up to copy, and its disk is there."""
     machine = host.machine
     root = places.root(machine)
-    if root is None or not programs.installed(machine, "timeshift"):
+    if root is None or not machine.has_program("timeshift"):
         return Unusable()
     settings = _settings(machine)
     if settings is None:
@@ -213,7 +213,7 @@ def adopt(host: Host, since: str) -> str | None:
     made = []
     for name, found in _copies(host):
         try:
-            time = written(datetime.fromtimestamp(float(str(found.get("created"))), timezone.utc))
+            time = rfc3339(datetime.fromtimestamp(float(str(found.get("created"))), timezone.utc))
         except (ValueError, OverflowError, OSError):
             continue
         if _label(found) is None and time >= since:

@@ -99,7 +99,7 @@ def detect(host: Host) -> Detected | Unusable:
     root = _root(machine)
     if root is None:
         return Unusable()
-    if not (programs.installed(machine, "zfs") and programs.installed(machine, "zpool")):
+    if not (machine.has_program("zfs") and machine.has_program("zpool")):
         return Unusable("The root file system is ZFS, and its programs are missing.", "Install zfsutils-linux.")
     covered, not_covered = [], []
     for mount in places.mounts(machine):
@@ -197,7 +197,7 @@ def list_ours(host: Host) -> tuple[Snapshot, ...]:
     """What has our name and our properties, of the root and of what lies beside it, as an older root that an undo set
     aside."""
     root = _root(host.machine)
-    if root is None or not programs.installed(host.machine, "zfs"):
+    if root is None or not host.machine.has_program("zfs"):
         return ()
     columns = ",".join(["name", *(f"safeupdate:{name}" for name in _LABEL)])
     beside = root.source.rpartition("/")[0] or root.source
