@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -44,14 +45,20 @@ class Played:
         return rows
 
     def store(self, base: str, story: str, rows: list[Row]) -> None:
-        """Replace what is written down of this story on this machine."""
-        stories = self.load()
-        stories.setdefault(story, {})[base] = rows
-        ordered = {name: dict(sorted(machines.items())) for name, machines in sorted(stories.items())}
-        with open(f"{self._file}.new", "w", encoding="utf-8") as file:
-            json.dump({"format": 1, "safeupdate": __version__, "stories": ordered}, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        os.replace(f"{self._file}.new", self._file)
+        """Replace what is written down of this story on this machine. Another run may be writing of another one."""
+        directory = os.open(os.path.dirname(self._file), os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            stories = self.load()
+            stories.setdefault(story, {})[base] = rows
+            ordered = {name: dict(sorted(machines.items())) for name, machines in sorted(stories.items())}
+            content = {"format": 1, "safeupdate": __version__, "stories": ordered}
+            with open(f"{self._file}.new", "w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1, ensure_ascii=False)
+                file.write("\n")
+            os.replace(f"{self._file}.new", self._file)
+        finally:
+            os.close(directory)
 
     def write(self) -> None:
         """Write what was shown into the page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from safeupdate.rehearsal.agent import DIRECTORY
 from tests.gate_guests.machine import Machine, Running
 
 _LOGIN1 = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
@@ -55,6 +56,17 @@ print(done, os.strerror(ctypes.get_errno()))
 
 _KEYS = [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]
 
+_VERSION = "systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'"
+
+_ANSWERS = """
+for i in $(seq 100); do
+	systemctl show --property=Version && busctl --timeout=5 call org.freedesktop.systemd1 /org/freedesktop/systemd1 \\
+		org.freedesktop.DBus.Peer Ping && break
+	sleep 1
+done
+"""
+"""After daemon-reexec it takes systemd a while to be back, for systemctl and on the bus."""
+
 _STANDS = """
 cat /proc/sys/kernel/random/boot_id
 systemctl is-system-running | sed s/degraded/running/
@@ -66,13 +78,13 @@ systemctl show --property=SoftRebootsCount --value
 def closed(machine: Machine) -> None:
     """With the gate closed."""
     with machine.resumed("closed") as guest:
-        version = int(guest.words("systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'"))
+        version = int(guest.words(_VERSION))
         before = guest.words(_STANDS)
         for command in (*_HELD, *(_SOFT if version >= 254 else ())):
             _refused(machine, guest, command, before)
         guest.ask("sleep 5")
         for command in ("systemctl daemon-reload", "systemctl daemon-reexec"):
-            guest.ask(command)
+            guest.ask(f"{command}{_ANSWERS}")
             _refused(machine, guest, "systemctl reboot", before, f", after `{command}`")
         guest.guest.ask("send-key", keys=_KEYS)
         guest.ask("sleep 10")
@@ -93,8 +105,8 @@ def closed(machine: Machine) -> None:
         machine.tell("the power button (ACPI)", became, right=became == "powers off")
     with machine.resumed("closed") as guest:
         for _ in range(10):
-            guest.guest.ask("send-key", keys=_KEYS)
-            guest.guest.poll(0.1)
+            # Each key is held down for, and let go after, a tenth of a second, if nothing else is said.
+            guest.guest.ask("send-key", keys=_KEYS, **{"hold-time": 20})
         became = guest.goes("true", 300)
         machine.tell("Ctrl-Alt-Del ten times within two seconds", became, right=became in ("reboots", "ends"))
 
@@ -102,15 +114,14 @@ def closed(machine: Machine) -> None:
 def opened(machine: Machine) -> None:
     """With the gate open."""
     version = 0
-    for command in (*_HELD, *_SOFT):
+    for command in _HELD:
         with machine.resumed("armed") as guest:
-            version = version or int(guest.words("systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'"))
-            if command in _SOFT:
-                if version >= 254:
-                    _soft(machine, guest, command)
-                continue
+            version = version or int(guest.words(_VERSION))
             became = guest.goes(command, 900)
             machine.tell(f"`{command}`", became, right=became == "reboots")
+    for command in _SOFT if version >= 254 else ():
+        with machine.resumed("armed") as guest:
+            _soft(machine, guest, command)
     for command in _KEXEC:
         with machine.resumed("armed") as guest:
             _loaded(guest)
@@ -135,11 +146,11 @@ def _loaded(guest: Running) -> bool:
 
 
 def _soft(machine: Machine, guest: Running, command: str) -> None:
-    """Its processes are started anew, the agent too."""
-    guest.goes(command, 5)
-    seen = 0.0
-    while guest.guest.poll(1.0) and not guest.agent.ready and seen < 300:
-        seen += 1
+    """Its processes are started anew, the agent too. /run stays, and what is put into a file there is appended."""
+    guest.goes(f"rm {DIRECTORY}/script; {command}", 5)
+    began = guest.guest.seconds
+    while guest.guest.poll(1.0) and not guest.agent.ready and guest.guest.seconds - began < 900:
+        pass
     guest.guest.port.clear()
     count = guest.words("systemctl show --property=SoftRebootsCount --value")
     machine.tell(f"`{command}`", "starts its processes anew" if count == "1" else "stays up", right=count == "1")

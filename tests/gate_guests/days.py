@@ -89,7 +89,7 @@ def offline(machine: Machine) -> None:
 
 
 _WAIT = """
-for i in $(seq 55); do [ -e /run/systemd/shutdown/scheduled ] || break; sleep 1; done
+for i in $(seq 170); do [ -e /run/systemd/shutdown/scheduled ] || break; sleep 1; done
 ls /run/systemd/shutdown
 """
 
@@ -132,21 +132,23 @@ def rooms(machine: Machine) -> None:
         guest.ask("mount --bind /var /var && mount -o remount,bind,ro /var && ! touch /var/tmp/written")
         guest.ask(BREAK)
         _shows(machine, guest, "/var read-only, a bad kernel: `settle`", 1)
-        guest.ask("umount /var")
+        guest.ask("umount --lazy /var")
         _shows(machine, guest, "/var writable again: `settle`", 4)
         guest.ask("mount --bind /var /var && mount -o remount,bind,ro /var")
         guest.ask(MEND)
         _shows(machine, guest, "/var read-only, the kernel mended: `settle`", 1)
-        guest.ask("umount /var")
+        guest.ask("umount --lazy /var")
         _shows(machine, guest, "/var writable again: `settle`", 0)
     with machine.resumed("closed") as guest:
-        guest.ask("shutdown -r +1; ls /run/nologin /run/systemd/shutdown")
+        guest.ask("shutdown -r +3; ls /run/nologin /run/systemd/shutdown")
         waiting = guest.words(_WAIT)
-        machine.tell("`shutdown -r +1` with the gate closed", f"scheduled: {waiting or 'no more'}", right=not waiting)
+        machine.tell("`shutdown -r +3` with the gate closed", f"scheduled: {waiting or 'no more'}", right=not waiting)
         _no_nologin(machine, guest)
-        guest.ask("systemctl stop safeupdate-settle.path; shutdown -r +1; sleep 75; ls /run/nologin")
-        stays = guest.words("systemctl is-system-running; ls /run/nologin")
-        machine.tell("the same, unnoticed until it is due", f"stays up: {stays}", right="nologin" in stays)
+        guest.ask("systemctl stop safeupdate-settle.path safeupdate-settle.service; shutdown -r +1; sleep 90")
+        left = guest.words("ls /run/systemd/shutdown; [ ! -e /run/nologin ] || echo /run/nologin")
+        stays = guest.words("systemctl is-system-running") in ("running", "degraded")
+        seen = f"{'stays up' if stays else 'is on its way down'}; there is left: {', '.join(left.split()) or 'nothing'}"
+        machine.tell("`shutdown -r +1`, unnoticed until it is due", seen, right=stays)
         guest.ask("safeupdate settle")
         _no_nologin(machine, guest)
 

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
 
@@ -51,7 +51,10 @@ class Lost(LabError):
 
 @dataclass
 class Machine:
-    """`tell` writes down what came of a step, `right` whether it is what was to come. `kernels`: from the oldest on."""
+    """`tell` writes down what came of a step, `right` whether it is what was to come. `kernels`: from the oldest on.
+
+    `swift`: what is started has both its processors, and the clock of the host.
+    """
 
     kept: ClassVar[str] = "gate"
     """Where below the cache its files are, and what its lines begin with."""
@@ -64,6 +67,7 @@ class Machine:
     kernels: tuple[str, ...] = ()
     _boots: int = 0
     _rows: list[Row] = field(default_factory=list)
+    swift: bool = False
 
     def __post_init__(self) -> None:
         os.makedirs(self.work, exist_ok=True)
@@ -110,10 +114,9 @@ class Machine:
     @contextmanager
     def started(self) -> Iterator[Running]:
         """The same machine, started anew and watched until it is up, or until it stopped."""
-        assert self._disk is not None
         for attempt in range(saved.BOOTS):
             self.log("-- it is started")
-            with _patient(), start(_single(self._disk), self._console()) as guest:
+            with self._started() as guest:
                 running = Running(self, guest, watched(guest))
                 if disturbed(guest.console.text()) and attempt + 1 < saved.BOOTS:
                     continue
@@ -125,8 +128,7 @@ class Machine:
 
     def starts(self) -> str:
         """Start it until it is clear which kernel starts, and cut the power."""
-        assert self._disk is not None
-        with _patient(), start(_single(self._disk), self._console()) as guest:
+        with self._started() as guest:
             while guest.poll(1.0) and not _LOADED.search(guest.console.text()):
                 if guest.seconds > PATIENCE:
                     break
@@ -134,6 +136,13 @@ class Machine:
         kernel = (found[1] or found[2]) if found is not None else ""
         self.log(f"-- it starts {kernel or 'no kernel'}")
         return kernel
+
+    @contextmanager
+    def _started(self) -> Iterator[Guest]:
+        assert self._disk is not None
+        hardware = self._disk if self.swift else _single(self._disk)
+        with nullcontext() if self.swift else _patient(), start(hardware, self._console()) as guest:
+            yield guest
 
     def play(self: Self, story: Callable[[Self], None]) -> bool:
         """Play it to its end, in one of the slots for guests; whether every step was as it was to be."""
@@ -245,16 +254,20 @@ class Running:
         return f"{DIRECTORY}/{name}"
 
     def goes(self, script: str, seconds: float) -> str:
-        """What becomes of the machine within so many seconds after this: `reboots`, `off`, `kexec`, or `stays up`."""
+        """What becomes of the machine within so many seconds after this: one of `_ENDS`, `ends`, or `stays up`.
+
+        Its answer is not waited for, as that may go down with the machine.
+        """
         self.machine.log(f"$ {script.strip()}")
         began = self.guest.seconds
-        with suppress(GuestError):
-            done = self.agent.run(script, seconds)
-            self.machine.log(f"{done.output.rstrip()}\n[{done.code}]")
+        with suppress(GuestError, OSError):
+            self.agent.put("script", script.encode())
+            self.guest.send(b"run script\n")
         while self.guest.poll(1.0) and self.guest.seconds - began < seconds:
             if any(words in self.guest.console.last() for words, _ in _ENDS):
                 break
         said = self.guest.console.last()
         ended = next((name for words, name in _ENDS if words in said), "ends" if self.guest.ended else "stays up")
-        self.machine.log(f"-- {ended}")
+        self.machine.log(f"{self.guest.port.decode('utf-8', 'replace').strip()}\n-- {ended}")
+        self.guest.port.clear()
         return ended

@@ -9,6 +9,7 @@ closed    the newest initramfs was cut off, and `safeupdate settle` has closed t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import io
@@ -85,19 +86,25 @@ sync
 def state(base: Base, name: str, checkout: str) -> Saved:
     """A saved state with that checkout's program, made first where it is missing, in the slot that the caller holds.
 
-    Raises `LabError` and `GuestError`.
+    Where another run is making one of this base, that is waited for. Raises `LabError` and `GuestError`.
     """
-    if name == "older" and base.name != SDBOOT:
-        name = "program"
     directory = os.path.join(cache(), "gate", base.name)
     os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "lock"), "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return _state(base, name, checkout, directory)
+
+
+def _state(base: Base, name: str, checkout: str, directory: str) -> Saved:
+    if name == "older" and base.name != SDBOOT:
+        name = "program"
     ready = Saved(base, os.path.join(directory, f"{name}-{identity(checkout)}"))
     if ready.exists:
         return ready
     saved.room()
     if name == "program":
         return _program(base, checkout, ready)
-    before = state(base, {"older": "program", "armed": "older", "closed": "armed"}[name], checkout)
+    before = _state(base, {"older": "program", "armed": "older", "closed": "armed"}[name], checkout, directory)
     print(f"gate: making {ready.place}", flush=True)
     machine = before.onto(ready.place)
     if name == "older":
