@@ -21,13 +21,14 @@ from tests.storage_guests.stacks import MENDED
 from tests.unit.test_check_root_storage import Given, answers, requirements
 from tests.unit.trees import case
 
+_NAMES_VOLUME = "rd.lvm.lv="
 _OF_COMMAND_LINE = re.compile(r"(?:rd\.[\w.]+|root)=\S+$")
 
 
 @dataclass(frozen=True)
 class Omission:
-    """What is taken out of an image at once: files, words of command lines, a volume's line in the image's crypttab; or
-    `added` to it: path, mode and content.
+    """What is taken out of an image at once: files, words of command lines (with `instead` in their place), a volume's
+    line in the image's crypttab; or `added` to it: path, mode and content.
 
     `must` is what the check says of it; `kind` and `name` are those of the requirement, or words for a sample of what
     is not asked for; `layer` is the one that asks.
@@ -39,6 +40,7 @@ class Omission:
     must: bool
     gone: frozenset[str] = frozenset()
     words: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     volume: str = ""
     added: tuple[tuple[str, int, str], ...] = ()
 
@@ -55,7 +57,7 @@ class Omission:
 
     def line(self, line: str) -> str:
         """The command line without it."""
-        return " ".join(word for word in line.split() if word not in self.words)
+        return " ".join((*(word for word in line.split() if word not in self.words), *self.instead))
 
     def _edited(self, one: Member) -> Member:
         if self.volume and re.fullmatch(r"(?:cryptroot|etc)/crypttab", one.path):
@@ -102,7 +104,12 @@ def musts(one: Case, image: Index) -> Iterator[Omission]:
         if each.kind == "configuration":
             words = tuple(name for name in each.names if _OF_COMMAND_LINE.match(name))
             volume = next((name.partition(" in ")[0] for name in each.names if "crypttab" in name), "")
-            if each.met and (words or volume):
+            if each.met and words and words[0].startswith(_NAMES_VOLUME):
+                # Where none is named at all dracut activates all that it finds.
+                yield replace(found, must=False, words=words)
+                other = (f"{_NAMES_VOLUME}vg9/other",)
+                yield replace(found, name=f"{words[0]}, but {other[0]}", words=words, instead=other)
+            elif each.met and (words or volume):
                 yield replace(found, words=words, volume=volume)
             continue
         gone = frozenset(path for path, file in image.entries.items() if not file.is_dir and answers(path, each))

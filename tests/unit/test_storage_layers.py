@@ -410,7 +410,8 @@ def test_what_opens_a_volume_without_a_question_is_missed_and_no_must(target: Ta
         ("rd.lvm.vg=vg", []),
         ("rd.auto=1", []),
         ("rd.lvm.lv=vg/swap", ["rd.lvm.lv=vg/root"]),
-        ("", ["rd.lvm.lv=vg/root"]),
+        ("", []),
+        ("rd.lvm=0", ["rd.lvm.lv=vg/root"]),
         ("rd.lvm=0 rd.lvm.lv=vg/root", ["rd.lvm.lv=vg/root"]),
     ],
 )

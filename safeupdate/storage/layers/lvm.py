@@ -91,7 +91,11 @@ def _rules(layer: Layer) -> Iterator[Requirement]:
 
 
 def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
-    """What tells dracut which volumes to activate and to wait for (parse-lvm.sh of its module lvm)."""
+    """What tells dracut which volumes to activate and to wait for (parse-lvm.sh and lvm_scan.sh of its module lvm).
+
+    Where the command line names none at all it activates whatever it finds: parse-lvm.sh means to leave that to
+    rd.auto, but what it looks at for this is never empty.
+    """
     group, volume = layer.facts.get("group"), layer.facts.get("volume")
     if not group or not volume or "part" in layer.facts:
         return
@@ -101,9 +105,8 @@ def _named(layer: Layer, image: Image) -> Iterator[Requirement]:
     named = f"{group}/{volume}"
     given, off = named in volumes or group in groups, ask.is_off(line, "rd.lvm")
     # LVM's own rules activate whatever is there.
-    if image.rule("64-lvm.rules") and not image.rule("69-*lvm*.rules"):
-        met = not off and (given if volumes or groups else ask.is_on(line, "rd.auto"))
+    if image.rule("64-lvm.rules") and not image.rule("69-*lvm*.rules") and (off or volumes or groups):
         why = "dracut activates no volume but those that the command line names"
-        yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=met)
+        yield Requirement("configuration", (f"rd.lvm.lv={named}",), True, why, layer, met=given and not off)
     if given and not off:
         yield Requirement("rule", _LINKS, True, f"dracut waits for /dev/{named}, which udev makes by it", layer)
