@@ -16,12 +16,12 @@ lvcreate -y -V 4g --thinpool pool -n fill vg0
 """
 
 _METADATA = f"""{_FILL}
-fill 1M 0 1024
+fill 1M 0 512
 copy=0
 # Each write to another leaf of the tree of blocks, which the last copy shares, makes a new one.
-while [ "$(used metadata_percent)" -lt 75 ] && [ "$copy" -lt 60 ]; do
+while [ "$(used metadata_percent)" -lt 76 ] && [ "$copy" -lt 60 ]; do
 	lvcreate -y -q -s -n "copy$copy" vg0/fill
-	for at in $(seq 0 63); do fill 64k $((at * 256)) 1; done
+	for at in $(seq 0 63); do fill 64k $((at * 128)) 1; done
 	copy=$((copy + 1))
 done
 lvs -a -o +data_percent,metadata_percent vg0
@@ -41,7 +41,7 @@ export LVM_SUPPRESS_FD_WARNINGS=1
 lvremove -y $(lvs --noheadings -o vg_name,lv_name --separator / vg0 | tr -d ' ' | grep -E '/(fill|copy[0-9]+)$')
 """
 
-_OURS = "lvs -a --noheadings -o lv_name vg0 | grep -c _safeupdate_"
+_OURS = "LVM_SUPPRESS_FD_WARNINGS=1 lvs -a --noheadings -o lv_name vg0 | grep -c _safeupdate_"
 
 
 def full(machine: Machine) -> None:

@@ -21,8 +21,11 @@ from tests.snapshot_guests.played import PLAYED
 _EXTRA = "6G"
 """Of the second disk, on which the snapshots of LVM's get their room."""
 
-_QUICK = "echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf\n"
-"""In an emulated machine what is packed best takes half an hour."""
+_QUICK = r"""
+printf 'COMPRESSLEVEL=1\nMODULES=list\n' > /etc/initramfs-tools/conf.d/lab.conf
+printf '%s\n' virtio_pci virtio_blk ext4 >> /etc/initramfs-tools/modules
+"""
+"""In an emulated machine an initramfs that is packed best takes half an hour, and one with most modules six minutes."""
 
 _ROOM = """
 set -ex
@@ -35,12 +38,14 @@ _INTO_POOL = f"""
 {_ROOM}
 {_QUICK}
 echo dm_thin_pool >> /etc/initramfs-tools/modules
+# The program that checks a pool is in a package that lvm2 only recommends.
+printf 'global {{\\n\\tthin_check_executable = ""\\n}}\\n' >> /etc/lvm/lvmlocal.conf
 update-initramfs -u -k all
 lvcreate -y --type thin-pool -L 4g --poolmetadatasize 4m -n pool vg0 /dev/vdb
 lvcreate -y -V "$(blockdev --getsize64 /dev/vg0/root)b" --thinpool pool -n thin vg0
 # A root that is mounted can be copied from a snapshot of it only.
 lvcreate -y -s -L 1g -n copy vg0/root
-dd if=/dev/vg0/copy of=/dev/vg0/thin bs=4M conv=fsync,sparse
+dd if=/dev/vg0/copy of=/dev/vg0/thin bs=256k conv=fsync,sparse
 lvremove -y vg0/copy
 lvrename vg0 root old
 lvrename vg0 thin root

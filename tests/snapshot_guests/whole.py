@@ -51,7 +51,7 @@ by=itself
 for i in $(seq 120); do
 	lvs -a --noheadings -o lv_merging vg0 | grep -q merging || break
 	# The kernel has the old content at once; that it is all there is to be noticed by LVM.
-	if [ "$i" = 60 ]; then by='lvchange --poll y'; lvchange --poll y vg0/root; fi
+	if [ "$i" = 24 ]; then by='lvchange --poll y'; lvchange --poll y vg0/root; fi
 	sleep 5
 done
 lvs -a vg0
@@ -145,8 +145,9 @@ def _is_over(machine: Machine, guest: Running, number: int) -> None:
     else:
         merged = last(guest.ask(_MERGED).output)
         machine.tell("the merge", merged, right=merged != "ended by nothing")
-    left = [one["number"] for one in listed(guest)]
-    machine.tell("`safeupdate snapshot list`", f"{len(left)} left", right=number not in left)
+    # Its manifest is a part of the old state.
+    left = next((str(one["state"]) for one in listed(guest) if one["number"] == number), "not there")
+    machine.tell("`safeupdate snapshot list` of it", left, right=left in ("gone", "not there"))
 
 
 def came_up(machine: Machine, guest: Running) -> None:
