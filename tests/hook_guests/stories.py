@@ -35,7 +35,9 @@ def apt(machine: Machine) -> None:
     """A kernel comes without the headers that DKMS needs, goes, comes to a machine without DKMS, is upgraded, boots."""
     with machine.begun(_shelf(machine)) as guest:
         kernel, release = _kernel(guest)
-        repositories(guest, "kernel")
+        repositories(guest, "base", "kernel")
+        # By which it is known that the headers do not come with another package.
+        guest.ask("apt-get --yes --no-install-recommends install python3-apt")
         done = manages(machine, guest, f"apt-get --yes install {kernel}", "safeupdate: UNSAFE")
         told = f"The kernel {release} comes without its headers" in flat(done.output)
         machine.tell("before it", "tells that headers are missing" if told else "tells nothing", right=told)
