@@ -68,7 +68,8 @@ sync
 _OLDER = """
 set -e
 older=$(ls /lib/modules | sort -V | head -n 1)
-bootctl set-oneshot "$(cat /etc/machine-id)-$older.conf"
+# A pattern, as to the loader the counter of boots is a part of the name.
+bootctl set-oneshot "$(cat /etc/machine-id)-$older*.conf"
 sync
 systemctl reboot --no-block
 """

@@ -39,8 +39,7 @@ tar -xf {DIRECTORY}/hooks.tar -C /
 rm {DIRECTORY}/hooks.tar
 mkdir -p {PACKAGES} /etc/safeupdate
 mount -o ro /dev/disk/by-label/packages {PACKAGES}
-# An emulated machine takes minutes for what others do in seconds, for an initramfs that is packed best half an hour, and
-# for one with most modules six minutes.
+# An emulated machine takes minutes for seconds of others, and half an hour for an initramfs that is packed best.
 printf '[hooks]\\ntimeout_seconds = 600\\n' >> /etc/safeupdate/safeupdate.toml
 if [ -d /etc/initramfs-tools/conf.d ]; then
 	printf 'COMPRESSLEVEL=1\\nMODULES=list\\n' > /etc/initramfs-tools/conf.d/hooks.conf
