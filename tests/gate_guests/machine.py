@@ -183,9 +183,12 @@ def _patient() -> Iterator[None]:
     of its time-outs comes early."""
     directory = os.path.join(cache(), "gate", "bin")
     os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, PROGRAM), "w", encoding="ascii") as file:
+    new = os.path.join(directory, f"new.{os.getpid()}")
+    with open(new, "w", encoding="ascii") as file:
         file.write(_QEMU)
-    os.chmod(os.path.join(directory, PROGRAM), 0o755)
+    os.chmod(new, 0o755)
+    # Another run may be about to start it.
+    os.replace(new, os.path.join(directory, PROGRAM))
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{directory}:{before}"
     try:
