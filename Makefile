@@ -7,14 +7,16 @@
 # make lab      every verdict held against a real boot, in virtual machines (docs/lab.md; needs QEMU)
 # make lab-smoke  eight of them
 # make vm       the other tests that boot virtual machines
+# make dist     the sources in one file, below dist/
+# make deb      the package for Debian, below dist/ (docs/packaging.md)
 # make setup    install what is missing; part of all of these
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
-SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/*)
+SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/* debian/safeupdate.p* debian/tests/[uv]*)
 
-.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm
+.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm dist deb
 
 setup:
 	@tools/setup.sh
@@ -57,3 +59,10 @@ lab-smoke: setup
 
 vm: setup
 	$(AS_ROOT) $(PYTEST) -m vm
+
+# These two want nothing of .venv.
+dist:
+	@tools/dist.sh
+
+deb:
+	@tools/deb.sh
