@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from safeupdate.errors import SafeupdateError
-from safeupdate.gate import need, state
-from safeupdate.gate.host import VAR, Host
+from safeupdate.gate import need, state, systemd
+from safeupdate.gate.host import RUN, VAR, Host
 from safeupdate.ledger import reading
 from safeupdate.report import rfc3339
-from safeupdate.snapshots import BACKENDS, kept, manifest
-from safeupdate.snapshots.backend import Backend, Detected, Kind, Label, Room, Snapshot, SnapshotError
+from safeupdate.snapshots import BACKENDS, kept, manifest, programs
+from safeupdate.snapshots.backend import Backend, Detected, Effect, Kind, Label, Room, Snapshot, SnapshotError
 from safeupdate.snapshots.kept import Kept
 
 if TYPE_CHECKING:
@@ -40,10 +40,28 @@ _ADOPTED_WITHIN = timedelta(minutes=10)
 a package manager asks, and what it downloads is downloaded before."""
 
 
+UNIT = "safeupdate-snapshot.service"
+"""What is started apart where a back end copies for minutes; it settles when it is done."""
+
+_APART = f"{RUN}/snapshot-apart"
+"""Left when that was started, with the moment: only then is systemd asked whether it runs."""
+
+_AGAIN = "`safeupdate settle --force` tries again."
+
+
+class Unfit(SnapshotError):
+    """What starts next does not fit together, or would not with the snapshot: whatever the policy, nothing is to reboot
+    into that by itself."""
+
+
+class Slow(SnapshotError):
+    """It would be copied for minutes, and who asked does not wait."""
+
+
 @dataclass(frozen=True)
 class Taken:
-    """What became of it. `told` are sentences. `holds` is the one that says why the gate must stay closed, empty where
-    it need not."""
+    """What became of it. `told` are sentences. `holds` are those that say why the gate must stay closed, empty where it
+    need not."""
 
     snapshot: Snapshot | None = None
     told: tuple[str, ...] = ()
@@ -57,17 +75,19 @@ def before_reboot(
     look: Callable[[], Report],
     *,
     backends: Sequence[Backend] = BACKENDS,
+    waits: bool = False,
 ) -> Taken:
-    """The snapshot of the state that is to be rebooted, after a verdict that lets it; none where nothing asks for a
-    reboot. For `settle`. `look` judges the machine again, where the root file system lies on something else with the
-    snapshot than without."""
+    """The snapshot of the state that is to be rebooted, after a verdict that lets it; where nothing asks for a reboot
+    none is taken, and only what is too old goes. For `settle`. `look` judges the machine again, where the root file
+    system lies on something else with the snapshot than without. `waits`: as in `take`; else one that is copied for
+    minutes is begun apart, and the gate waits for it."""
     with suppress(SafeupdateError):
         gate = state.read(host.machine)
         if gate is not None:
             now = replace(gate, judged=replace(gate.judged, kernel=report.target.kernel))
             if need.reboot_needed(host.machine, now) is None:
-                return Taken()
-    return _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends)
+                return Taken(None, _too_old(host, settings, backends))
+    return _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends, waits=waits)
 
 
 def before_transaction(
@@ -104,18 +124,71 @@ def _by_policy(
     settings: SnapshotSettings,
     look: Callable[[], Report],
     backends: Sequence[Backend],
+    *,
+    waits: bool = False,
 ) -> Taken:
     if settings.policy == "off" or host.machine.exists(kept.UNDONE):
         return Taken()
     told: list[str] = []
     try:
-        snapshot = take(host, kind, kernel, settings, told, look, backends=backends, waits=False)
+        if not waits and (since := apart(host)):
+            return Taken(None, (), is_copied(since))
+        try:
+            snapshot = take(host, kind, kernel, settings, told, look, backends=backends, waits=waits)
+        except Slow:
+            if kind != "pre-reboot":
+                raise
+            return Taken(None, tuple(told), is_copied(_begun_apart(host)))
+        if settings.policy == "required":
+            effect = choose(host, settings, backends)[1].undo
+            if not effect.takes_effect:
+                why = _no_effect(snapshot, effect)
+                return Taken(snapshot, tuple(one for one in told if one != why), f"{why} {_AGAIN}")
         return Taken(snapshot, tuple(told))
     except SafeupdateError as error:
-        why = f"There is no snapshot to go back to: {error}."
-        if settings.policy == "required":
-            return Taken(None, tuple(told), why)
-        return Taken(None, (*told, *_once(host, f"{why} {error.hint}".strip())))
+        why = f"There is no snapshot to go back to: {error}. {error.hint}".strip()
+        if settings.policy == "required" or isinstance(error, Unfit):
+            return Taken(None, tuple(told), f"{why} {_AGAIN}")
+        return Taken(None, (*told, *_once(host, why)))
+
+
+def _no_effect(snapshot: Snapshot, effect: Effect) -> str:
+    return f"To go back to snapshot {snapshot.label.number} would not take effect. {effect.why}"
+
+
+def apart(host: Host) -> str:
+    """Since when one is being copied apart from all that waits for it; empty where none is."""
+    begun = host.machine.text(_APART)
+    return begun if begun and systemd.show(host, UNIT, "ActiveState").get("ActiveState") == "active" else ""
+
+
+def _begun_apart(host: Host) -> str:
+    """Have it copied by a run of its own, which `_create` of `safeupdate snapshot` is; returns since when."""
+    host.write(_APART, host.time.encode())
+    create = ("/usr/bin/safeupdate", "snapshot", "create", "--kind=pre-reboot")
+    programs.output(host, ("systemd-run", f"--unit={UNIT}", "--collect", "--nice=10", *create))
+    return host.time
+
+
+def is_copied(since: str) -> str:
+    """The sentence on that."""
+    return (
+        f"This system is being copied since {since}, to have something to go back to; that takes minutes, and the gate "
+        f"is set anew when it is done. `journalctl -u {UNIT}` shows what became of it."
+    )
+
+
+def _too_old(host: Host, settings: SnapshotSettings, backends: Sequence[Backend]) -> tuple[str, ...]:
+    """What is to be said of the removal of those beyond the age that is kept; their manifests alone are read first."""
+    told: list[str] = []
+    oldest = rfc3339(host.now() - timedelta(days=settings.keep_days))
+    with suppress(SafeupdateError):
+        every = [manifest.read(host.machine, number) for number in manifest.numbers(host.machine)]
+        old = [one for one in every if one and one.label.kind != "by-hand" and one.label.time < oldest]
+        if old and not host.machine.exists(kept.UNDONE) and not apart(host):
+            with kept.alone(host):
+                prune(host, settings, told, backends)
+    return tuple(told)
 
 
 def _once(host: Host, sentence: str) -> tuple[str, ...]:
@@ -158,15 +231,18 @@ def take(
         if kind == "pre-transaction" and backend.adopt is not None:
             adopted = backend.adopt(host, rfc3339(host.now() - _ADOPTED_WITHIN))
         if adopted is None and backend.slow and not waits:
-            raise SnapshotError(
+            raise Slow(
                 f"{backend.title} copies for minutes, and is not started from here",
                 "`safeupdate snapshot create` does it.",
             )
+        before = look() if backend.changes_root and adopted is None else None
         snapshot = _made(host, backend, detected, label, adopted)
-        if backend.changes_root and adopted is None:
-            _proven(host, backend, snapshot, look)
+        if before is not None:
+            _proven(host, backend, snapshot, before, look)
         told.append(f"Snapshot {number} ({backend.title}, {kind}) was {'adopted' if adopted else 'taken'}.")
         host.record("snapshot-taken", told[-1])
+        if not detected.undo.takes_effect:
+            told.append(_no_effect(snapshot, detected.undo))
         with suppress(SafeupdateError):
             prune(host, settings, told, backends)
         return snapshot
@@ -200,7 +276,7 @@ def _made(host: Host, backend: Backend, detected: Detected, label: Label, adopte
             host, label, backend.name, detected.parts, boot_returns=detected.boot_returns, adopted=adopted
         )
         if draft.disagreements:
-            raise SnapshotError(" ".join(draft.disagreements).rstrip("."))
+            raise Unfit(" ".join(draft.disagreements).rstrip("."))
         _refuse_without_room((*(() if adopted else backend.space(host)), *manifest.space(host, draft)))
         manifest.write(host, draft)
         try:
@@ -213,19 +289,28 @@ def _made(host: Host, backend: Backend, detected: Detected, label: Label, adopte
         if not touched:
             return snapshot
         _remove(host, kept.numbered(host, label.number, (backend,)))
-    raise SnapshotError(f"{', '.join(touched)} changed while the snapshot was taken")
+    raise Unfit(f"{', '.join(touched)} changed while the snapshot was taken")
 
 
-def _proven(host: Host, backend: Backend, snapshot: Snapshot, look: Callable[[], Report]) -> None:
-    """With this snapshot the next boot must find its root all the same; else it is removed. Raises `SnapshotError`."""
+def _proven(host: Host, backend: Backend, snapshot: Snapshot, before: Report, look: Callable[[], Report]) -> None:
+    """With this snapshot the next boot must find its root all the same, and so must the fallback; else it is removed.
+    Raises `Unfit`."""
     try:
         report = look()
         why = "" if report.verdict == "safe" else f"with it the verdict is {report.verdict}"
+        if not why and report.fallback.quality == "none" != before.fallback.quality:
+            why = f"with it {before.fallback.kernel}, the fallback, would not come up"
     except SafeupdateError as error:
         why = f"with it the machine cannot be judged: {error}"
-    if why:
+    if not why:
+        return
+    became = "is removed"
+    try:
         _remove(host, kept.numbered(host, snapshot.label.number, (backend,)))
-        raise SnapshotError(f"the snapshot that {backend.title} made is removed, as {why}")
+    except SafeupdateError as error:
+        became = f"cannot be removed ({error}), and must be"
+    hint = f'Without "{backend.name}" in `also` of [snapshots] none is tried.'
+    raise Unfit(f"the snapshot that {backend.title} made {became}, as {why}", hint)
 
 
 def _refuse_without_room(rooms: Sequence[Room]) -> None:

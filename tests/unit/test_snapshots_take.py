@@ -278,9 +278,9 @@ def test_the_policy(fake: Fake) -> None:
     fake.detected = Unusable("The pool is gone.", "Make one.")
     required = fake.before_reboot("required")
     assert (required.snapshot, required.told) == (None, ())
-    assert required.holds == "There is no snapshot to go back to: The pool is gone."
-    # It is told once, and again when it changes.
     sentence = "There is no snapshot to go back to: The pool is gone. Make one."
+    assert required.holds == f"{sentence} `safeupdate settle --force` tries again."
+    # It is told once, and again when it changes.
     assert fake.before_reboot("if-possible") == Taken(None, (sentence,))
     assert fake.before_reboot("if-possible") == Taken()
     fake.detected = Unusable()
@@ -335,9 +335,67 @@ def test_a_snapshot_that_breaks_the_next_boot_is_removed(world: World) -> None:
     assert fake.take()[0].number == 1
     world.reboot(OLD)
     world.verdict = "unsafe"
-    taken = fake.before_reboot("required")
-    assert "is removed, as with it the verdict is unsafe" in taken.holds
-    assert fake.manifests() == (1,)
+    # Whatever the policy: what is opted in for must not be what keeps the machine from coming back.
+    for policy in ("if-possible", "required"):
+        taken = fake.before_reboot(policy)
+        assert "is removed, as with it the verdict is unsafe" in taken.holds
+        assert 'Without "fake" in `also` of [snapshots] none is tried.' in taken.holds
+        assert fake.manifests() == (1,)
+
+
+def test_a_snapshot_that_breaks_the_fallback_is_removed(world: World) -> None:
+    """As one of LVM's without a pool does, where only the new initramfs has dm-snapshot."""
+    fake = Fake(world, changes_root=True)
+
+    def look() -> Report:
+        return report(world.machine, "safe", fallback=None if fake.kept else OLD)
+
+    fake.look = look  # type: ignore[method-assign]
+    assert f"as with it {OLD}, the fallback, would not come up" in fake.before_reboot("if-possible").holds
+    assert (fake.kept, fake.manifests()) == ({}, ())
+    fake.backend = replace(fake.backend, delete=_refused)
+    assert "cannot be removed (the pool stands still), and must be" in fake.before_reboot("if-possible").holds
+
+
+def _refused(_: Host, __: Snapshot) -> None:
+    raise SnapshotError("the pool stands still")
+
+
+def test_what_does_not_fit_together_is_held_whatever_the_policy(fake: Fake) -> None:
+    (fake.world.root / f"boot/initrd.img-{NEW}").unlink()
+    taken = fake.before_reboot("if-possible")
+    assert (taken.snapshot, taken.told) == (None, ())
+    assert f"is not whole: /boot/initrd.img-{NEW}" in taken.holds
+
+
+def test_an_undo_that_would_not_take_effect_is_no_way_back(fake: Fake) -> None:
+    assert isinstance(fake.detected, Detected)
+    fake.detected = replace(fake.detected, undo=Effect(False, "It is mounted by its number."))
+    sentence = "To go back to snapshot 1 would not take effect. It is mounted by its number."
+    required = fake.before_reboot("required")
+    assert required.told == ("Snapshot 1 (fake, pre-reboot) was taken.",)
+    assert required.holds == f"{sentence} `safeupdate settle --force` tries again."
+    # It is said where it is taken, and holds nothing where none is required.
+    assert fake.before_reboot("if-possible") == Taken(required.snapshot)
+    assert fake.take("by-hand")[1][1:] == [sentence.replace("1", "2")]
+
+
+def test_what_is_too_old_goes_though_none_is_taken(fake: Fake) -> None:
+    """As after each start; what a person took stays."""
+    fake.world.armed()
+    fake.take()
+    fake.take("by-hand")
+    running = replace(fake.look(), target=replace(fake.look().target, kernel=OLD))
+
+    def told(policy: str) -> tuple[str, ...]:
+        settings = replace(SETTINGS, policy=policy)
+        return take.before_reboot(fake.world.host(), running, settings, fake.look, backends=(fake.backend,)).told
+
+    fake.world.later(days=29)
+    assert told("if-possible") == ()
+    fake.world.later(days=2)
+    assert [sentence.endswith("was removed, as it is old.") for sentence in told("off")] == [True]
+    assert fake.manifests() == (2,)
 
 
 def test_one_that_is_spoiled_until_the_reboot(fake: Fake) -> None:
@@ -394,9 +452,47 @@ def test_what_costs_is_used_only_where_it_is_named(world: World) -> None:
 
 
 def test_what_is_slow_is_not_run_from_a_hook(world: World) -> None:
+    """It is begun apart, once; who rests on it waits, and finds it when it is there."""
     fake = Fake(world, slow=True)
-    assert "is not started from here" in fake.before_reboot("required").holds
-    assert fake.take()[0].number == 1
+    ran: list[str] = []
+    states = {"systemctl": b"ActiveState=inactive\n"}
+
+    def runner(command: Sequence[str], _: float) -> Completed:
+        ran.append(" ".join(command))
+        return Completed(0, states.get(command[0], b""), b"")
+
+    def before(when: str, **more: bool) -> Taken:
+        host = replace(world.host(), runner=runner)
+        if when == "transaction":
+            return take.before_transaction(host, NEW, SETTINGS, fake.look, backends=(fake.backend,))
+        return take.before_reboot(host, fake.look(), SETTINGS, fake.look, backends=(fake.backend,), **more)
+
+    assert "fake copies for minutes, and is not started from here" in before("transaction").told[0]
+    assert ran == []
+    taken = before("reboot")
+    assert (taken.snapshot, taken.told) == (None, ())
+    assert taken.holds.startswith(f"This system is being copied since {world.host().time}")
+    (started,) = ran
+    assert started.startswith("systemd-run --unit=safeupdate-snapshot.service")
+    assert started.endswith("/usr/bin/safeupdate snapshot create --kind=pre-reboot")
+    states["systemctl"] = b"ActiveState=active\n"
+    ran.clear()
+    assert before("reboot") == taken
+    assert before("transaction").holds == taken.holds
+    assert all(command.startswith("systemctl show") for command in ran)
+    # What was begun is this, and settles with what becomes of it.
+    done = before("reboot", waits=True)
+    assert done.told == ("Snapshot 1 (fake, pre-reboot) was taken.",)
+    states["systemctl"] = b"ActiveState=inactive\n"
+    assert before("reboot") == Taken(done.snapshot)
+
+
+def test_where_nothing_can_be_begun_apart_the_policy_decides(world: World) -> None:
+    fake = Fake(world, slow=True)
+    host = replace(world.host(), runner=lambda *_: Completed(1, b"", b"no systemd"))
+    taken = take.before_reboot(host, fake.look(), SETTINGS, fake.look, backends=(fake.backend,))
+    assert (taken.holds, len(taken.told)) == ("", 1)
+    assert "no systemd" in taken.told[0]
 
 
 def test_the_snapshot_of_another_hook_is_adopted(world: World) -> None:
