@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from safeupdate.machine import Machine
     from safeupdate.report import Report
 
+_WIDTH = 80
+
 
 def machine_at(root: str | None) -> Machine:
     """This machine, or the one below the directory `root`. Raises `UsageError` where there is no such directory.
@@ -112,3 +114,27 @@ def who() -> str:
             return pwd.getpwuid(int(file.read())).pw_name
     except (OSError, ValueError, KeyError, OverflowError):
         return "root"
+
+
+def wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
+    """The text in lines for a terminal of 80 columns; those after the first are indented by `hanging`, else alike."""
+    import textwrap
+
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def minute(time: str) -> str:
+    """A time that was written down, for people: to the minute, in UTC; as it stands where it is none."""
+    from datetime import datetime, timezone
+
+    try:
+        return datetime.fromisoformat(time).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return time

@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from safeupdate.commands import minute, wrapped
 from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 OPEN, CLOSED, NOT_KNOWN = 0, 1, 3
 
-_WIDTH = 80
 _LABEL = 13
 
 
@@ -90,15 +89,15 @@ def as_json(gate: Gate | None, *, changed: bool | None, problem: str = "") -> st
 def render(gate: Gate | None, *, changed: bool | None, problem: str = "", colour: bool = False) -> str:
     """The same for a person: what holds and why first, what helps last, in lines of 80 columns."""
     if gate is None:
-        lines = [*_wrap("Nothing is known yet: the gate was not settled since this machine started.")]
-        lines += _wrap(problem, "  ") if problem else []
+        lines = [*wrapped("Nothing is known yet: the gate was not settled since this machine started.")]
+        lines += wrapped(problem, "  ") if problem else []
         return "\n".join([*lines, "", *_helps([("Judge it, and set the gate", "safeupdate settle")])]) + "\n"
     lines = [*_head(gate, colour)]
     if changed and gate.verdict != "pending":
-        lines += _wrap("Something that boots next has changed since: this is not judged yet.", "  ")
+        lines += wrapped("Something that boots next has changed since: this is not judged yet.", "  ")
     lines += ["", *_facts(gate), "", *_levers(gate)]
     for sentence in gate.problems:
-        lines += _wrap(f"warning: {sentence}", "", "  ")
+        lines += wrapped(f"warning: {sentence}", "", "  ")
     helps = _remedies(gate, changed=bool(changed))
     return "\n".join([*lines, *([""] if helps else []), *_helps(helps)]) + "\n"
 
@@ -116,12 +115,12 @@ def _head(gate: Gate, colour: bool) -> Iterator[str]:
         word, rest = "CLOSED", "reboots are held back."
     code = {"OPEN": "1;32", "CLOSED": "1;31", "OBSERVING": "1;33"}[word]
     yield f"\x1b[{code}m{word}\x1b[0m: {rest}" if colour else f"{word}: {rest}"
-    yield from _wrap(visible(gate.why), "  ")
+    yield from wrapped(visible(gate.why), "  ")
 
 
 def _facts(gate: Gate) -> Iterator[str]:
     judged = gate.judged
-    yield from _fact("Since", _minute(gate.since))
+    yield from _fact("Since", minute(gate.since))
     if gate.held:
         yield from _fact("Next boot", f"{judged.fallback or 'the fallback'}, as the default is held on it")
         yield from _fact("Let go", f"{judged.kernel or 'not known'} starts once that is let go")
@@ -156,10 +155,10 @@ def _levers(gate: Gate) -> Iterator[str]:
 
     for name, lever in gate.levers.items():
         if lever.position != "not-here":
-            yield from _wrap(visible(f"{lever.position:<10}{name}: {lever.words}"), "", " " * 10)
+            yield from wrapped(visible(f"{lever.position:<10}{name}: {lever.words}"), "", " " * 10)
     absent = [name for name, lever in gate.levers.items() if lever.position == "not-here"]
     if absent:
-        yield from _wrap(f"{'not here':<10}{', '.join(absent)}", "", " " * 10)
+        yield from wrapped(f"{'not here':<10}{', '.join(absent)}", "", " " * 10)
 
 
 def _remedies(gate: Gate, *, changed: bool) -> list[tuple[str, str]]:
@@ -190,25 +189,4 @@ def _helps(helps: list[tuple[str, str]]) -> Iterator[str]:
 def _fact(label: str, text: str) -> list[str]:
     from safeupdate.render import visible
 
-    return _wrap(f"{label:<{_LABEL}}{visible(text)}", "", " " * _LABEL)
-
-
-def _wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent if hanging is None else hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    )
-
-
-def _minute(time: str) -> str:
-    try:
-        return datetime.fromisoformat(time).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError):
-        return time
+    return wrapped(f"{label:<{_LABEL}}{visible(text)}", "", " " * _LABEL)

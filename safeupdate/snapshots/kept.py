@@ -94,4 +94,5 @@ def numbered(host: Host, number: int, backends: Sequence[Backend] = BACKENDS) ->
     for one in every:
         if one.label.number == number:
             return one
-    raise SnapshotError(f"there is no snapshot {number}", " ".join(problems) or "`safeupdate snapshot list` has all")
+    hint = " ".join(problems) or "`safeupdate snapshot list` shows those that there are."
+    raise SnapshotError(f"there is no snapshot {number}", hint)

@@ -26,7 +26,7 @@ OLD, NEW = "6.1.0-50-amd64", "6.1.0-56-amd64"
 
 UUID, BOOT_UUID = "7b0d1c1e-0000-4000-8000-000000000001", "7b0d1c1e-0000-4000-8000-000000000002"
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 SIZE = 6 << 30
 """Bytes of the disk, of which only what is written is there."""
@@ -132,14 +132,14 @@ class Box:
         self.boots += 1
         option = self.flags.partition("rootflags=")[2] or "defaults"
         run("mount", "-o", option, self.disk, self.root)
-        for name in ("usr", "proc", "sys", "dev", "run", "boot", f".{_CHECKOUT}"):
+        for name in ("usr", "proc", "sys", "dev", "run", "boot", f".{CHECKOUT}"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         if self.boot:
             run("mount", self.boot_disk, self.root / "boot")
         for point, subvolume in self.mounted.items():
             run("mount", "-o", f"subvol={subvolume}", self.disk, self.root / point)
         run("mount", "--bind", "/usr", self.root / "usr")
-        run("mount", "--bind", _CHECKOUT, f"{self.root}{_CHECKOUT}")
+        run("mount", "--bind", CHECKOUT, f"{self.root}{CHECKOUT}")
         run("mount", "-t", "proc", "proc", self.root / "proc")
         run("mount", "-t", "sysfs", "sysfs", self.root / "sys")
         run("mount", "--rbind", "/dev", self.root / "dev")
@@ -257,10 +257,10 @@ def _command(words: tuple[str, ...]) -> tuple[int, str]:
 
     from safeupdate.cli import main
 
-    out = io.StringIO()
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = main(words)
-    return code, out.getvalue()
+    return code, out.buffer.getvalue().decode()
 
 
 def told(module: str, story: str, directory: Path) -> Any:
@@ -268,7 +268,7 @@ def told(module: str, story: str, directory: Path) -> Any:
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     command += [sys.executable, "-m", "tests.snapshots.box", module, story, str(directory)]
     try:
-        done = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
     finally:
         for line in run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").splitlines():
             device, _, file = line.partition(" ")
