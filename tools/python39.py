@@ -13,13 +13,26 @@ from machines.namespace import mount, ran
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COMMAND = "cd /src && exec /venv/bin/python -m pytest -q -p no:cacheprovider -m 'not vm and not machines' tests/unit"
 
+_COPIED = (
+    "safeupdate",
+    "tests",
+    "machines",
+    "docs",
+    "bin",
+    "plugins",
+    "systemd",
+    "man",
+    "completions",
+    "pyproject.toml",
+)
+
 
 def main() -> int:
     """pytest's own exit code."""
     with machines.copy("debian11-python") as tree:
         source = os.path.join(tree, "src")
         os.mkdir(source)
-        for name in ("safeupdate", "tests", "machines", "docs", "bin", "plugins", "systemd", "pyproject.toml"):
+        for name in _COPIED:
             if os.path.isdir(os.path.join(HERE, name)):
                 shutil.copytree(os.path.join(HERE, name), os.path.join(source, name))
             else:
