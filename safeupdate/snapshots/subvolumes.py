@@ -125,6 +125,10 @@ def _way(machine: Machine, mount: Mount) -> Way:
         if line.point == "/":
             options += [("/etc/fstab", one) for one in line.options]
     name = mount.root.strip("/")
+    usr = places.holding(machine, "/usr") if machine.exists("/usr") else None
+    if usr is not None and not places.same(usr, mount):
+        why = f"/usr is not in the subvolume {mount.root}: the programs would be newer than what goes back."
+        return Way(by_name=True, effect=Effect(False, why))
     for place, option in options:
         key, _, value = option.partition("=")
         if key == "subvolid":
@@ -255,7 +259,7 @@ def _mounts(machine: Machine, point: str) -> int:
 def lost(time: str, called: str) -> str:
     """The sentence on what is gone with an undo, and where it is kept."""
     return (
-        f"All that was written to the root file system since {time}: packages, configuration, logs, databases in /var. "
+        f"All that was written to the root file system since {time}: packages, configuration, logs, databases. "
         f"It is kept as {called} until you remove that."
     )
 

@@ -30,6 +30,8 @@ PROGRESS = f"{manifest.DIRECTORY}/undo.json"
 _COPY_SECONDS = 300.0
 """For 100 MB onto a slow SD card or stick, and their sync."""
 
+_DATABASES = ("/var/lib/dpkg", "/usr/lib/sysimage/rpm", "/var/lib/rpm", "/var/lib/pacman")
+
 _UNDOES = {
     "pre-transaction": "It was taken before a transaction of the package manager, and undoes that.",
     "pre-reboot": "It was taken after the update: it undoes what was changed since, and not the update.",
@@ -55,6 +57,13 @@ def plan(host: Host, one: Kept) -> UndoPlan:
         for place in detected.not_covered
         if place.point not in told and not place.point.startswith("/boot")
     ]
+    for path in filter(host.machine.exists, _DATABASES):
+        lies = host.machine.resolve(path)
+        if any(_below(lies, place.point) for place in detected.not_covered):
+            stays.append(
+                f"{path}, where the package manager has written what is installed, does not come back: it will take "
+                "the old files for those of the new packages."
+            )
     found = replace(found, stays=(*found.stays, *stays))
     if one.manifest is None and not detected.boot_returns:
         why = "What /boot held then is not known, as the manifest is not there: see that its kernels fit the old state."
@@ -62,6 +71,10 @@ def plan(host: Host, one: Kept) -> UndoPlan:
     if one.manifest is None or one.manifest.boot_returns:
         return found
     return _with_boot(host, one.manifest, found)
+
+
+def _below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}/")
 
 
 def _with_boot(host: Host, then: Manifest, found: UndoPlan) -> UndoPlan:

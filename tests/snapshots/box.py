@@ -99,7 +99,7 @@ class Box:
         self.boots = 0
         self.mounted: dict[str, str] = {}
         """Further subvolumes, by the directories that they are mounted on."""
-        for name in ("root", "top"):
+        for name in ("root", "top", "empty"):
             (directory / name).mkdir()
         self.disk = self._disk("disk", size)
         run("mkfs.btrfs", "-q", "-U", UUID, self.disk)
@@ -138,7 +138,9 @@ class Box:
             run("mount", self.boot_disk, self.root / "boot")
         for point, subvolume in self.mounted.items():
             run("mount", "-o", f"subvol={subvolume}", self.disk, self.root / point)
-        run("mount", "--bind", "/usr", self.root / "usr")
+        # Of no disk, as if it were the root's own.
+        lower = f"lowerdir=/usr:{self.directory / 'empty'}"
+        run("mount", "-t", "overlay", "-o", lower, "overlay", self.root / "usr")
         run("mount", "--bind", CHECKOUT, f"{self.root}{CHECKOUT}")
         run("mount", "-t", "proc", "proc", self.root / "proc")
         run("mount", "-t", "sysfs", "sysfs", self.root / "sys")

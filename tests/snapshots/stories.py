@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -165,6 +166,24 @@ def _left(box: Box) -> dict[str, Any]:
     }
 
 
+def divided(directory: Path) -> Any:
+    """/var is a subvolume of its own, and then /usr is."""
+    box = Box(directory)
+    shutil.rmtree(box.root / "var")
+    box.nest("var")
+    (box.root / "var/lib/dpkg").mkdir(parents=True)
+    end: dict[str, Any] = {"var": box.command("snapshot", "create"), "plan": box.command("snapshot", "undo", "1")}
+    run("umount", box.root / "usr")
+    top = box.top()
+    run("btrfs", "subvolume", "create", top / "@usr")
+    run("umount", top)
+    run("mount", "-o", "subvol=@usr", box.disk, box.root / "usr")
+    for name in os.listdir("/usr"):
+        (box.root / "usr" / name).mkdir()
+        run("mount", "--bind", f"/usr/{name}", box.root / "usr" / name)
+    return {**end, "usr": box.command("snapshot", "undo", "1", "--execute")}
+
+
 def by_number(directory: Path) -> Any:
     """fstab mounts / by the number of its subvolume."""
     box = Box(directory)
@@ -316,6 +335,6 @@ STORIES = {
     for one in (
         *(by_name, with_boot, flat, by_default, snapper_by_name, snapper_by_default, snapper_of_suse),
         *(snapper_on_the_bus, adopted),
-        *(no_room, by_number, often, killed, damaged, gone_back_twice, undo_killed),
+        *(no_room, divided, by_number, often, killed, damaged, gone_back_twice, undo_killed),
     )
 }
