@@ -9,6 +9,7 @@
 # make vm       the other tests that boot virtual machines
 # make dist     the sources in one file, below dist/
 # make deb      the package for Debian, below dist/ (docs/packaging.md)
+# make rpm      the packages for RHEL and Fedora, below dist/ (docs/packaging.md)
 # make setup    install what is missing; part of all of these
 
 PYTHON = .venv/bin/python
@@ -16,7 +17,7 @@ PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
 SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/* debian/safeupdate.p* debian/tests/[uv]*)
 
-.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm dist deb
+.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm dist deb rpm
 
 setup:
 	@tools/setup.sh
@@ -60,9 +61,12 @@ lab-smoke: setup
 vm: setup
 	$(AS_ROOT) $(PYTEST) -m vm
 
-# These two want nothing of .venv.
+# These want nothing of .venv.
 dist:
 	@tools/dist.sh
 
 deb:
 	@tools/deb.sh
+
+rpm:
+	@tools/rpm.sh

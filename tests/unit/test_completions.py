@@ -23,8 +23,6 @@ NAMES = {
 }
 """What may stand where no option does, by the words before."""
 
-pytestmark = pytest.mark.skipif(not COMPLETIONS.is_dir(), reason="the completions are not in this tree")
-
 
 def _bash(line: str) -> list[str]:
     words = line.replace("=", " = ").split(" ")  # as bash divides it

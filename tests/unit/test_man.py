@@ -17,8 +17,6 @@ from tests.unit.verbs import EXIT_CODES, PARSERS, options, positionals
 MAN = Path(__file__).parents[2] / "man"
 PAGES = ("safeupdate.8", "safeupdate-open.8", "safeupdate.toml.5")
 
-pytestmark = pytest.mark.skipif(not MAN.is_dir(), reason="the manual pages are not in this tree")
-
 
 def source(page: str) -> str:
     """What is written in it, with quotes."""
