@@ -15,7 +15,7 @@
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
-SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/* debian/safeupdate.p* debian/tests/[uv]*)
+SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/* debian/safeupdate.p* debian/tests/verbs)
 
 .PHONY: setup run test lint bench docs fuzz lab lab-smoke vm dist deb rpm
 
