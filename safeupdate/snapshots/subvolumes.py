@@ -6,8 +6,8 @@ Shared by the back ends whose snapshots are subvolumes, ours and snapper's (btrf
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 
 from safeupdate.errors import SafeupdateError
 from safeupdate.formats import cmdline, fstab, mountinfo
@@ -248,7 +248,18 @@ def undo_plan(host: Host, source: str, number: int, time: str) -> UndoPlan:
             f"GRUB, where it starts this machine, goes on reading /boot of {called}: run grub-install and write its "
             "menu anew once the machine is up with the old state."
         )
-    return UndoPlan(tuple(steps), found.effect, loses=(lost(time, called),), stays=tuple(stays))
+    effect = replace(found.effect, why=f"{found.effect.why}{_in_menu(host.machine, source)}")
+    return UndoPlan(tuple(steps), effect, loses=(lost(time, called),), stays=tuple(stays))
+
+
+def _in_menu(machine: Machine, source: str) -> str:
+    """That grub-btrfs has an entry for the snapshot (its 41_snapshots-btrfs writes the name so); else empty."""
+    name = source.strip("/")
+    for grub in ("grub", "grub2"):
+        with suppress(SafeupdateError):
+            if f'subvol="{name}"'.encode() in (machine.read_if_there(f"/boot/{grub}/grub-btrfs.cfg") or b""):
+                return f" The menu of GRUB has {name} too, to look at it before, or where nothing else starts."
+    return ""
 
 
 def _mounts(machine: Machine, point: str) -> int:

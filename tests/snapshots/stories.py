@@ -135,6 +135,8 @@ def adopted(directory: Path) -> Any:
         "snapper", "--no-dbus", "create", "--type", "pre", "--description", "apt", "--cleanup-algorithm", "number"
     )
     taken = box.do(lambda: _take("pre-transaction"))
+    line = f'        linux "/@/boot/vmlinuz-{OLD}" root=UUID={UUID} ro rootflags=subvol="@/.snapshots/2/snapshot"\n'
+    (box.root / "boot/grub/grub-btrfs.cfg").write_text(line)
     return {
         "taken": taken,
         "plan": box.command("snapshot", "undo", "1"),

@@ -72,6 +72,7 @@ def test_what_snappers_own_hook_made_is_adopted(tmp_path: Path) -> None:
     end = told("stories", "adopted", tmp_path)
     assert end["taken"] == [1, ["Snapshot 1 (snapper, pre-transaction) was adopted."]]
     assert "/@/.snapshots/2/snapshot" in end["plan"][1]
+    assert "The menu of GRUB has @/.snapshots/2/snapshot too" in " ".join(end["plan"][1].split())
     assert end["deleted"] == [0, "Snapshot 1 is forgotten, and left to whom it belongs.\n"]
     assert end["snapper"].split() == ["number,type", "0,single", "1,single", "2,pre"]
     assert end["empty"] == [0, "There is no snapshot to go back to.\n"]
