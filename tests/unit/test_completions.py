@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -74,6 +75,7 @@ def _zsh(line: str) -> list[str]:
 def _until(terminal: int, end: bytes) -> bytes:
     read = b""
     while end not in read:
+        assert select.select([terminal], [], [], 60)[0], read
         read += os.read(terminal, 1 << 16)
     return read
 
