@@ -132,6 +132,8 @@ def _create(arguments: argparse.Namespace) -> int:
         return _settled_with(host, look)
     try:
         made = take.take(host, arguments.kind, None, settings(host.machine).snapshots, told, look)
+    except SafeupdateError as error:
+        raise SafeupdateError(f"no snapshot was taken: {error}", error.hint) from None
     finally:
         _print(line for sentence in told for line in wrapped(sentence))
     _print(_contents(host, kept.numbered(host, made.label.number)))

@@ -82,6 +82,7 @@ def test_without_room_nothing_is_made(tmp_path: Path) -> None:
     end = told("stories", "no_room", tmp_path)
     code, said = end["created"]
     assert code == 1
+    assert said.startswith("safeupdate: no snapshot was taken: the btrfs of / has ")
     assert "MiB free, and 1024 MiB are needed" in said
     assert end["listed"] == [0, "There is no snapshot to go back to.\n"]
     assert end["left"] == {"snapshots": [], "top": ["@"], "manifests": [], "mounts": []}
