@@ -24,6 +24,14 @@ from tests.unit.test_check_root_storage import tell, the_rest_taken_out, without
 
 BOOTS = results()
 
+OPEN = {
+    ("lvm-on-luks", "dracut", "rest"),
+    ("luks-on-lvm", "dracut", "rest"),
+    ("multipath", "dracut", "mended"),
+}
+"""Boots that failed although the check passes, by root, generator and kind: what they lack is not asked for yet
+(docs/root-storage.md)."""
+
 
 @dataclass(frozen=True)
 class Root:
@@ -105,4 +113,5 @@ def test_what_was_booted(root: Root) -> None:
         omission = omitted.get((boot.kind, boot.name))
         if omission is not None:
             levels = {finding.level for finding in tell(*root.without(omission))}
-            assert ("blocker" in levels) == (boot.ending != "up"), boot
+            is_open = (boot.root, boot.generator, boot.kind) in OPEN
+            assert (("blocker" in levels) == (boot.ending != "up")) != is_open, boot

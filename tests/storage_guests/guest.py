@@ -19,7 +19,7 @@ from safeupdate.rehearsal.outcome import Ending
 from tests.lab.slots import slot
 from tests.storage_guests.tree import DONE, UP
 
-SLOTS = 2
+SLOTS = 4
 """Guests at once, together with those of the lab."""
 
 _CLOCK = ("-icount", "shift=2")
