@@ -31,6 +31,7 @@ with_apt() {
 	better="shellcheck lz4 lzop squashfs-tools binutils systemd-boot-efi systemd-journal-remote rpm strace"
 	better="$better sbsigntool openssl ovmf dosfstools kmod qemu-system-x86 qemu-utils xfsprogs btrfs-progs"
 	better="$better snapper dbus-daemon debhelper dh-python pybuild-plugin-pyproject python3-wheel"
+	better="$better mandoc zsh fish"
 	missing=
 	for package in $wanted $better; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null) in
