@@ -70,7 +70,7 @@ def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool
     image does not come up, nor what it was mended to, nothing else would tell anything."""
     place = made(suite)
     made_image = images.read(image(root, suite, generator))
-    firsts = omissions.whole(root.name, generator)
+    firsts = omissions.whole(root.name, generator, lambda path: tree.file(suite, path))
     members = firsts[-1].of(made_image)
     whole = omissions.index(images.write(members))
     line = root.filled(root.line)

@@ -28,9 +28,9 @@ class Member:
         return self.fields[1]
 
     @classmethod
-    def new(cls, path: str, mode: int, content: str = "") -> Member:
+    def new(cls, path: str, mode: int, content: bytes = b"") -> Member:
         """A file, directory or link of root's."""
-        return cls(path, (0, mode, *(0 for _ in range(_FIELDS - 2))), content.encode())
+        return cls(path, (0, mode, *(0 for _ in range(_FIELDS - 2))), content)
 
     @property
     def is_file(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Omission:
     words: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
     volume: str = ""
-    added: tuple[tuple[str, int, str], ...] = ()
+    added: tuple[tuple[str, int, bytes], ...] = ()
 
     def of(self, members: Iterable[Member]) -> list[Member]:
         """The image without it."""
@@ -81,13 +81,15 @@ def index(data: bytes) -> Index:
     return initramfs.read_image(io.BytesIO(data), size=len(data), hashed=frozenset())
 
 
-def whole(root: str, generator: str) -> list[Omission]:
-    """Nothing taken out; where the image is not whole as it was made, it as it was mended, too. The last is what all
-    others are taken out of."""
+def whole(root: str, generator: str, read: Callable[[str], bytes] = lambda path: b"") -> list[Omission]:
+    """Nothing taken out; where the image is not whole as it was made, it as it was mended, too, with files that are
+    `read` from the tree. The last is what all others are taken out of."""
     found = [Omission("whole", "the whole image", "", False)]
     missing = MENDED.get((root, generator))
     if missing:
-        found.append(Omission("mended", missing[0].rpartition("/")[2], "", False, added=(missing,)))
+        names = ", ".join(path.rpartition("/")[2] for path in missing)
+        added = tuple((path, 0o100644, read(path)) for path in missing)
+        found.append(Omission("mended", names, "", False, added=added))
     return found
 
 
@@ -141,10 +143,10 @@ def waits(image: Index) -> Iterator[Omission]:
     if top is not None:
         escaped = device.replace("/", "\\x2f")
         hook = f"{top}/dracut/hooks/initqueue/finished/devexists-{escaped}.sh"
-        test = (hook, 0o100755, f'[ -e "{device}" ]\n')
+        test = (hook, 0o100755, f'[ -e "{device}" ]\n'.encode())
         yield Omission("waits", "a hook that waits for a device which is gone", "", True, added=(test,))
-        link = (f"etc/systemd/system/initrd.target.wants/{unit}", 0o120777, f"../{unit}")
-        endless = (f"etc/systemd/system/{unit}.d/timeout.conf", 0o100644, "[Unit]\nJobTimeoutSec=0\n")
+        link = (f"etc/systemd/system/initrd.target.wants/{unit}", 0o120777, f"../{unit}".encode())
+        endless = (f"etc/systemd/system/{unit}.d/timeout.conf", 0o100644, b"[Unit]\nJobTimeoutSec=0\n")
         yield Omission("waits", "a unit that waits for a device which is gone", "", True, added=(link, endless))
         yield Omission("waits", "a unit that waits for such a device for a while", "", False, added=(link,))
 

@@ -163,10 +163,11 @@ ROOTS = {root.name: replace(root, number=number) for number, root in enumerate(_
 
 MENDED = {
     ("multipath", "dracut"): (
-        "usr/lib/udev/rules.d/66-kpartx.rules",
-        0o100644,
-        'ACTION!="remove", ENV{DM_UUID}=="mpath-?*", RUN+="/sbin/kpartx -un -p -part /dev/$name"\n',
+        "usr/lib/multipath/libchecktur.so",
+        "usr/lib/multipath/libprioconst.so",
+        "usr/lib/udev/rules.d/60-kpartx.rules",
     )
 }
-"""What an image lacks as its generator made it, so that it does not boot, by root and generator: dracut 059 knows the
-rule by another name than Debian 12 has for it. Everything else is taken out of the image that has it."""
+"""Files of the tree that an image lacks as its generator made it, so that it does not boot, by root and generator:
+dracut 059 knows the rule by another name than Debian 12 has for it, and the plugins in another place. Everything else
+is taken out of the image that has them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -87,6 +88,12 @@ def root(name: str) -> Path:
         with tempfile.TemporaryDirectory(prefix="new.", dir=place) as work:
             _make(suite, Path(work, "root"), place)
     return place
+
+
+def file(name: str, path: str) -> bytes:
+    """What is in a file of the tree."""
+    asked = ["debugfs", "-R", f"cat /{path}", str(root(name) / "tree.img")]
+    return subprocess.run(asked, check=True, capture_output=True, timeout=60).stdout
 
 
 def _make(suite: str, tree: Path, place: Path) -> None:

@@ -370,6 +370,7 @@ LAYERS: Mapping[str, initrd.Content] = {
     **{f"usr/sbin/{name}": STATIC for name in ("cryptsetup", "dmsetup", "lvm", "lvm_scan", "mdadm", "zfs", "zpool")},
     "usr/lib/systemd/systemd-cryptsetup": STATIC,
     "usr/lib/systemd/system-generators/systemd-cryptsetup-generator": STATIC,
+    "usr/lib/systemd/system/cryptsetup.target": b"",
     **{f"usr/lib/udev/rules.d/{name}.rules": b"" for name in _RULES},
     "usr/lib/udev/rules.d/64-md-raid-assembly.rules": b'RUN+="/sbin/mdadm --incremental $devnode"\n',
 }

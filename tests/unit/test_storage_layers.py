@@ -100,6 +100,7 @@ DEBIAN: dict[str, initrd.Content] = {
     "usr/lib/udev/rules.d/69-bcache.rules": b"",
     "usr/lib/udev/rules.d/69-lvm.rules": b"",
     "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
+    **{f"usr/lib/multipath/{name}": b"" for name in ("libchecktur.so", "libprioconst.so")},
     **{f"usr/sbin/{name}": b"" for name in ("cryptsetup", "dmsetup", "lvm", "mdadm", "multipath", "zpool", "zfs")},
     **{f"usr/bin/{name}": b"" for name in ("btrfs", "kpartx", "ipconfig", "nfsmount", "iscsistart", "nbd-client")},
 }
@@ -113,6 +114,7 @@ FEDORA: dict[str, initrd.Content] = {
     "usr/lib/systemd/systemd-udevd": b"",
     "usr/lib/systemd/systemd-cryptsetup": b"",
     "usr/lib/systemd/system-generators/systemd-cryptsetup-generator": b"",
+    "usr/lib/systemd/system/cryptsetup.target": b"",
     "usr/lib/systemd/system/multipathd.service": b"",
     "usr/lib/udev/rules.d/10-dm.rules": b"",
     "usr/lib/udev/rules.d/11-dm-lvm.rules": b"",
@@ -125,6 +127,7 @@ FEDORA: dict[str, initrd.Content] = {
     "usr/lib/udev/rules.d/69-bcache.rules": b"",
     "usr/lib/udev/rules.d/95-dm-notify.rules": b"",
     "usr/lib/udev/bcache-register": b"",
+    **{f"usr/lib64/multipath/{name}": b"" for name in ("libchecktur.so", "libprioconst.so")},
     **{f"usr/sbin/{name}": b"" for name in ("dmsetup", "kpartx", "lvm", "lvm_scan", "mdadm", "multipathd")},
     **{f"usr/sbin/{name}": b"" for name in ("zpool", "zfs", "iscsiadm", "mount.nfs", "NetworkManager", "nbd-client")},
 }

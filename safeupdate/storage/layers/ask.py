@@ -61,3 +61,10 @@ def is_on(line: CommandLine, name: str) -> bool:
     """Whether a switch of dracut's that is off by itself is on."""
     value = line.last(name)
     return value is not None and value not in _OFF
+
+
+def library_directories(image: Image) -> Iterator[str]:
+    """Where libraries may lie in an image (Filesystem Hierarchy Standard 3.0, 4.7; Debian's multiarch)."""
+    for top in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
+        yield top
+        yield from (f"{top}/{name}" for name in image.names(top) if "-linux-" in name)

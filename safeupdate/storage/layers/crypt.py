@@ -178,6 +178,10 @@ def _dracut(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield Requirement("program", _SYSTEMD, True, opens, layer)
         names = tuple(f"{place}/systemd-cryptsetup-generator" for place in _GENERATORS)
         yield Requirement("program", names, True, "it makes the unit that opens the volume", layer)
+        if ask.arguments(image).last("root") != f"/dev/mapper/{layer.facts.get('dm-name', layer.name)}":
+            # Of root= itself systemd knows that it waits for it, and so starts what makes it.
+            why = "with it that unit is started, as nothing else waits for the opened volume"
+            yield Requirement("unit", ("cryptsetup.target",), True, why, layer)
     else:
         yield Requirement("program", ("cryptsetup",), True, opens, layer)
         yield Requirement("program", ("cryptroot-ask",), True, "it asks for the passphrase of the volume", layer)
@@ -234,7 +238,7 @@ def _unlocked_by(entry: Line, layer: Layer, image: Image) -> Iterator[Requiremen
         yield Requirement("file", (key,), False, why, layer, otherwise=_ASKED)
     for option, library in _TOKENS.items():
         if entry.has(option):
-            there = (name for directory in _library_directories(image) for name in image.names(directory))
+            there = (name for directory in ask.library_directories(image) for name in image.names(directory))
             found = any(name.startswith(library) for name in there)
             why = f"crypttab has {option}, by which the volume is opened without a passphrase"
             yield Requirement("configuration", (library,), False, why, layer, met=found, otherwise=_ASKED)
@@ -242,9 +246,3 @@ def _unlocked_by(entry: Line, layer: Layer, image: Image) -> Iterator[Requiremen
         why = "crypttab has a keyscript, which systemd in the image does not run: it asks for the passphrase"
         names = ("a way to open it without a keyscript",)
         yield Requirement("configuration", names, False, why, layer, met=False, otherwise=_ASKED)
-
-
-def _library_directories(image: Image) -> Iterator[str]:
-    for top in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
-        yield top
-        yield from (f"{top}/{name}" for name in image.names(top) if "-linux-" in name)

@@ -124,7 +124,17 @@ def _made(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirement]:
             yield Requirement("unit", ("multipathd.service",), must, why, layer, otherwise=otherwise)
         yield from _switched_on(layer, image, must=must)
     if image.generator in ("initramfs-tools", "dracut"):
+        yield from _plugins(layer, image, must=must)
         yield from _listed(layer, image, must=must)
+
+
+def _plugins(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirement]:
+    """Without its usual checker and prioritizer, which it loads by their names, neither multipath nor multipathd goes
+    on (init_checkers and init_prio of libmultipath)."""
+    for name in ("libchecktur.so", "libprioconst.so"):
+        places = tuple(f"{directory}/multipath/{name}" for directory in ask.library_directories(image))
+        why = "without it multipath, which makes the device, ends at once"
+        yield Requirement("file", places, must, why, layer, otherwise="" if must else _STAYS)
 
 
 def _switched_on(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirement]:
