@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from safeupdate import packages, steering
+from safeupdate import __version__, packages, steering
 from safeupdate.errors import Missing, SafeupdateError, Unreadable
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def of(
     hasher: Hasher, firmware: Firmware, plan: BootPlan, kernels: Sequence[Kernel], databases: Sequence[Database] = ()
 ) -> dict[str, str]:
     """The fingerprint of what boots next and of what it could fall back to: short digests by part, so that it can be
-    said what changed; 64 bits, against accidents and not against people. Nothing is raised for what cannot be read.
+    said what changed; 64 bits, against accidents and not against people. Another version of the program judges anew, so
+    that it counts as a change. Nothing is raised for what cannot be read.
     """
     machine = hasher.machine
     images = [file.path for entry in plan.entries for file in (entry.kernel, entry.devicetree) if file and file.path]
@@ -209,6 +210,7 @@ def of(
         "config": _texts(
             machine, ["/etc/safeupdate/safeupdate.toml", *_listed(machine, "/etc/safeupdate/safeupdate.toml.d")]
         ),
+        "program": [__version__],
     }
     return {part: _short(found) for part, found in lines.items()}
 

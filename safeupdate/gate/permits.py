@@ -18,8 +18,9 @@ REJECTED = f"{VAR}/rejected.json"
 
 _LIMIT = 1 << 16
 
-_NOT_MEANT = {"loader-state", "config"}
-"""Parts of a fingerprint that a permission does not hang on: loaders count boots, and a rule changes no file."""
+_NOT_MEANT = {"loader-state", "config", "program"}
+"""Parts of a fingerprint that a permission does not hang on: loaders count boots; a rule, or who judges by it, changes
+no file."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -195,6 +197,25 @@ def test_a_change_is_told_by_its_part(machine: Machine, path: str, content: Cont
     found = changed(machine, lambda: tree(Path(machine.root), {path: content}))
     # An empty file at a place of the menu's reads as none.
     assert found == ({part} if part is not None else set())
+
+
+_OF_ANOTHER_VERSION = """
+import sys
+import safeupdate
+safeupdate.__version__ += "+1"
+from safeupdate import fingerprint
+from safeupdate.boot.firmware import Firmware
+from safeupdate.boot.plan import BootPlan
+from safeupdate.machine import Machine
+print(fingerprint.of(fingerprint.Hasher(Machine(sys.argv[1])), Firmware("bios"), BootPlan(None), ())["program"])
+"""
+
+
+def test_another_version_of_the_program_judges_anew(machine: Machine) -> None:
+    command = [sys.executable, "-c", _OF_ANOTHER_VERSION, machine.root]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    assert len(told) == len(parts(machine)["program"])
+    assert told != parts(machine)["program"]
 
 
 def test_the_order_in_which_files_were_made_does_not_count(machine: Machine) -> None:
