@@ -85,12 +85,17 @@ def whole(root: str, generator: str, read: Callable[[str], bytes] = lambda path:
     """Nothing taken out; where the image is not whole as it was made, it as it was mended, too, with files that are
     `read` from the tree. The last is what all others are taken out of."""
     found = [Omission("whole", "the whole image", "", False)]
-    missing = MENDED.get((root, generator))
-    if missing:
-        names = ", ".join(path.rpartition("/")[2] for path in missing)
-        added = tuple((path, 0o100644, read(path)) for path in missing)
-        found.append(Omission("mended", names, "", False, added=added))
+    mended = MENDED.get((root, generator))
+    if mended is not None:
+        names = ", ".join(_name(path) for path in mended.added)
+        names += "".join(f", without {_name(path)}" for path in mended.gone)
+        added = tuple((path, 0o100644, read(path)) for path in mended.added)
+        found.append(Omission("mended", names, "", False, frozenset(mended.gone), added=added))
     return found
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def musts(one: Case, image: Index) -> Iterator[Omission]:
@@ -133,7 +138,7 @@ def samples(one: Case, image: Index) -> Iterator[Omission]:
     yield Omission("rest", "all other modules, all helpers of other layers", "", False, frozenset(gone))
     for path in sorted(image.entries):
         if "/rules.d/" in path and path not in gone and not any(answers(path, each) for each in asked):
-            yield Omission("other rule", path.rpartition("/")[2], "", False, frozenset([path]))
+            yield Omission("other rule", _name(path), "", False, frozenset([path]))
 
 
 def waits(image: Index) -> Iterator[Omission]:

@@ -159,15 +159,28 @@ _ROOTS = (
     ),
 )
 
+
+@dataclass(frozen=True)
+class Mended:
+    """Files that an image gets from the tree, and files that are taken out of it."""
+
+    added: tuple[str, ...]
+    gone: tuple[str, ...] = ()
+
+
 ROOTS = {root.name: replace(root, number=number) for number, root in enumerate(_ROOTS, 1)}
 
 MENDED = {
-    ("multipath", "dracut"): (
-        "usr/lib/multipath/libchecktur.so",
-        "usr/lib/multipath/libprioconst.so",
-        "usr/lib/udev/rules.d/60-kpartx.rules",
+    ("multipath", "dracut"): Mended(
+        added=(
+            "usr/lib/multipath/libchecktur.so",
+            "usr/lib/multipath/libprioconst.so",
+            "usr/lib/udev/rules.d/60-kpartx.rules",
+        ),
+        gone=("usr/lib/systemd/system/multipathd.socket",),
     )
 }
-"""Files of the tree that an image lacks as its generator made it, so that it does not boot, by root and generator:
-dracut 059 knows the rule by another name than Debian 12 has for it, and the plugins in another place. Everything else
-is taken out of the image that has them."""
+"""What becomes of an image that does not boot as its generator made it, by root and generator; everything else is taken
+out of the image that was mended. Dracut 059 knows the rule by another name than Debian 12 has for it, and the plugins
+in another place. The socket starts multipathd again that was stopped before root is switched to, which takes that back
+(multipathd.service conflicts with initrd-cleanup.service), and the machine stays in its initramfs."""
