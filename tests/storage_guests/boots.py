@@ -70,12 +70,12 @@ def boots(root: Root, suite: str, generator: str, *, pick: str = "", again: bool
     image does not come up, nor what it was mended to, nothing else would tell anything."""
     place = made(suite)
     made_image = images.read(image(root, suite, generator))
-    firsts = omissions.whole(root.name, generator, lambda path: tree.file(suite, path))
+    firsts = omissions.whole(root.name, generator, made_image, lambda path: tree.file(suite, path))
     members = firsts[-1].of(made_image)
     whole = omissions.index(images.write(members))
     line = root.filled(root.line)
     before = [] if again else [each for each in results() if each.key[:3] == (suite, root.name, generator)]
-    if any(each.kind == firsts[-1].kind and each.ending != "up" for each in before):
+    if any(each.key[3:] == (firsts[-1].kind, firsts[-1].name) and each.ending != "up" for each in before):
         return
     known = {each.key for each in before}
     with tempfile.TemporaryDirectory(prefix="boot.", dir=place) as work:

@@ -81,16 +81,18 @@ def index(data: bytes) -> Index:
     return initramfs.read_image(io.BytesIO(data), size=len(data), hashed=frozenset())
 
 
-def whole(root: str, generator: str, read: Callable[[str], bytes] = lambda path: b"") -> list[Omission]:
-    """Nothing taken out; where the image is not whole as it was made, it as it was mended, too, with files that are
-    `read` from the tree. The last is what all others are taken out of."""
+def whole(
+    root: str, generator: str, members: Iterable[Member], read: Callable[[str], bytes] = lambda path: b""
+) -> list[Omission]:
+    """Nothing taken out of an image; where it does not boot as it was made, it as it was mended, too, step by step,
+    with files that are `read` from the tree. The last is what all others are taken out of."""
     found = [Omission("whole", "the whole image", "", False)]
-    mended = MENDED.get((root, generator))
-    if mended is not None:
-        names = ", ".join(_name(path) for path in mended.added)
-        names += "".join(f", without {_name(path)}" for path in mended.gone)
+    paths = [one.path for one in members]
+    for mended in MENDED.get((root, generator), ()):
+        names = ", ".join(map(_name, mended.added)) + "".join(f", without {name}" for name in mended.gone)
         added = tuple((path, 0o100644, read(path)) for path in mended.added)
-        found.append(Omission("mended", names, "", False, frozenset(mended.gone), added=added))
+        gone = frozenset(path for path in paths if _name(path) in mended.gone)
+        found.append(Omission("mended", names, "", False, gone, added=added))
     return found
 
 

@@ -162,7 +162,7 @@ _ROOTS = (
 
 @dataclass(frozen=True)
 class Mended:
-    """Files that an image gets from the tree, and files that are taken out of it."""
+    """Files that an image gets from the tree, by their paths, and files that are taken out of it, by their names."""
 
     added: tuple[str, ...]
     gone: tuple[str, ...] = ()
@@ -170,17 +170,13 @@ class Mended:
 
 ROOTS = {root.name: replace(root, number=number) for number, root in enumerate(_ROOTS, 1)}
 
-MENDED = {
-    ("multipath", "dracut"): Mended(
-        added=(
-            "usr/lib/multipath/libchecktur.so",
-            "usr/lib/multipath/libprioconst.so",
-            "usr/lib/udev/rules.d/60-kpartx.rules",
-        ),
-        gone=("usr/lib/systemd/system/multipathd.socket",),
-    )
-}
+_OF_MULTIPATH = (
+    "usr/lib/multipath/libchecktur.so",
+    "usr/lib/multipath/libprioconst.so",
+    "usr/lib/udev/rules.d/60-kpartx.rules",
+)
+
+MENDED = {("multipath", "dracut"): (Mended(_OF_MULTIPATH), Mended(_OF_MULTIPATH, gone=("multipathd.socket",)))}
 """What becomes of an image that does not boot as its generator made it, by root and generator; everything else is taken
-out of the image that was mended. Dracut 059 knows the rule by another name than Debian 12 has for it, and the plugins
-in another place. The socket starts multipathd again that was stopped before root is switched to, which takes that back
-(multipathd.service conflicts with initrd-cleanup.service), and the machine stays in its initramfs."""
+out of the last. Dracut 059 knows the rule by another name than Debian 12 has for it, and the plugins in another place;
+and it enables the socket, which starts multipathd again when that is to end."""

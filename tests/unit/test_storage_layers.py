@@ -520,6 +520,25 @@ def test_a_multipath_device_that_is_made_holds_its_paths(target: Target, files: 
     assert stops(stack, image(target, other, "/kpartx", line="root=LABEL=root")) == []
 
 
+_CONFLICT = b"[Unit]\nConflicts=shutdown.target\nConflicts=initrd-cleanup.service\n"
+_AGAIN: dict[str, initrd.Content] = {
+    "etc/multipath/wwids": b"/3600/\n",
+    "etc/systemd/system/sockets.target.wants/multipathd.socket": "/usr/lib/systemd/system/multipathd.socket",
+    "usr/lib/dracut/hooks/cleanup/80-multipathd-needshutdown.sh": b"multipath -l -v1\n",
+    "usr/lib/systemd/system/multipathd.service": _CONFLICT,
+    "usr/lib/systemd/system/multipathd.socket": b"",
+}
+
+
+@pytest.mark.parametrize("gone", [(), *((path,) for path in _AGAIN if "wwids" not in path)], ids=str)
+def test_multipathd_that_starts_again_takes_the_switch_back(target: Target, gone: tuple[str, ...]) -> None:
+    """Only where all comes together, whatever root= names."""
+    found = image(target, {**FEDORA, **_AGAIN}, *gone, line="root=UUID=1")
+    again = "a multipathd.service without Also=multipathd.socket"
+    stack = of_disk("xfs", PART, MULTIPATH)
+    assert stops(stack, found) == ([again] if not gone else [])
+
+
 @pytest.mark.parametrize(
     ("named", "stopped"),
     [

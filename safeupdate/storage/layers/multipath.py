@@ -29,6 +29,8 @@ _SELECTORS = ("dm_service_time", "dm_round_robin", "dm_queue_length", "dm_histor
 _CONFIGURATION = "/etc/multipath.conf"
 _UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")
 
+_CLEANUP = ("/usr/lib/dracut/hooks/cleanup", "/lib/dracut/hooks/cleanup")
+
 _MADE = "it makes the multipath device"
 _STAYS = "The machine comes up on one of the paths, and stays on it: when that path fails, its root is gone."
 
@@ -42,6 +44,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
             yield from ask.module(layer, image, f"scsi_dh_{layer.facts['handler']}", why, must=False)
         if must:
             yield from _bound(layer, image)
+            yield from _let_go(layer, image)
     elif _is_of_multipath(layer) and not goes_without(layer, image):
         yield from _partition(layer, image)
 
@@ -52,6 +55,7 @@ def under_lvm(layer: Layer, image: Image) -> Iterator[Requirement]:
         if len(device.below) > 1:
             yield from ask.module(device, image, "dm-multipath", f"{_MADE}, and of its paths LVM takes none")
             yield from _made(device, image, must=True)
+            yield from _let_go(device, image)
 
 
 def goes_without(layer: Layer, image: Image) -> bool:
@@ -190,6 +194,20 @@ def _bound(layer: Layer, image: Image) -> Iterator[Requirement]:
         # Without any, names are given in the order in which devices come.
         otherwise = "Names are given in the order in which devices are found: if another one comes first, root is lost."
         yield Requirement("configuration", (name,), wwid in given, why, layer, met=met, otherwise=otherwise)
+
+
+def _let_go(layer: Layer, image: Image) -> Iterator[Requirement]:
+    """multipathd is stopped before root is switched to (its unit conflicts with initrd-cleanup.service). Dracut 059
+    enables its socket, too, and a hook asks `multipath -l` meanwhile, which goes by that socket: multipathd starts
+    again, and initrd-cleanup.service is never reached (dracut's issues 2175 and 2289)."""
+    hooks = any(image.exists(f"{place}/*multipathd-needshutdown.sh") for place in _CLEANUP)
+    units = [text for text in (image.text(f"{one}/multipathd.service") for one in _UNITS) if text]
+    conflicts = any(re.search(r"(?m)^Conflicts=.*\binitrd-cleanup\.service", text) for text in units)
+    enabled = image.exists("/etc/systemd/system/sockets.target.wants/multipathd.socket")
+    if hooks and conflicts and enabled and image.systemd and image.unit("multipathd.socket"):
+        name = "a multipathd.service without Also=multipathd.socket"
+        why = "by its socket multipathd is started again when it is to end, and root is never switched to"
+        yield Requirement("configuration", (name,), True, why, layer, met=False)
 
 
 def _partition(layer: Layer, image: Image) -> Iterator[Requirement]:
