@@ -28,7 +28,7 @@ def add(verbs: Verbs) -> None:
         "status",
         help="show whether reboots are held back, and why",
         description="Show whether reboots are held back, why, and what helps. Exit code 0: the gate is open, 1: it is "
-        "closed, 3: it was not settled since the machine started.",
+        "closed, 3: it is not known.",
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=run)
@@ -89,7 +89,10 @@ def as_json(gate: Gate | None, *, changed: bool | None, problem: str = "") -> st
 def render(gate: Gate | None, *, changed: bool | None, problem: str = "", colour: bool = False) -> str:
     """The same for a person: what holds and why first, what helps last, in lines of 80 columns."""
     if gate is None:
-        lines = [*wrapped("Nothing is known yet: the gate was not settled since this machine started.")]
+        told = (
+            "It is not known how the gate stands: it was not settled since this machine started, or that could not be "
+        )
+        lines = [*wrapped(f"{told}written down.")]
         lines += wrapped(problem, "  ") if problem else []
         return "\n".join([*lines, "", *_helps([("Judge it, and set the gate", "safeupdate settle")])]) + "\n"
     lines = [*_head(gate, colour)]

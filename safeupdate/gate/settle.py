@@ -7,6 +7,7 @@ is written last, so that the next run sees the same difference and does the same
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,8 @@ class _Run:
             state.store(self.host, gate)
         except SafeupdateError as error:
             self.problems.append(f"How the gate stands cannot be written down: {error}.")
+            with suppress(SafeupdateError):
+                state.forget(self.host)
         gate = replace(gate, problems=tuple(dict.fromkeys(self.problems)))
         self.known = replace(self.known, before=gate)
         return gate

@@ -113,6 +113,11 @@ def store(host: Host, gate: Gate) -> None:
     host.write(PATH, document.text(asdict(gate)))
 
 
+def forget(host: Host) -> None:
+    """Leave no state that is not how the gate stands. Raises `NotDone`."""
+    host.remove(PATH)
+
+
 def remembered(machine: Machine) -> Memory:
     """What outlasted the reboot. Raises `Damaged` and `Unreadable`."""
     found = document.read(machine, MEMORY)

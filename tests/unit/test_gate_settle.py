@@ -472,6 +472,15 @@ def test_without_a_place_in_run(armed: World) -> None:
     assert armed.held() == set()
 
 
+def test_a_state_that_cannot_be_replaced_is_not_left_behind(armed: World) -> None:
+    """It would tell of a gate that stands otherwise."""
+    assert armed.settle().position == "open"
+    (armed.root / RUN[1:] / ".gate.json.new").mkdir()
+    armed.update("unsafe")
+    assert armed.settle().position == "closed"
+    assert state.read(armed.machine) is None
+
+
 def test_without_systemd(tmp_path: Path) -> None:
     """A machine of another init: what has no systemd to ask is not here, all else holds, and nothing is amiss."""
     world = World(tmp_path, levers=levers.LEVERS)
