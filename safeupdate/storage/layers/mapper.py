@@ -69,7 +69,9 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         yield from ask.module(layer, image, level, f"it is the {level} of this volume", alias=f"md-{level}")
     if must and image.generator and image.program(*_UDEV) is not None:
         why = "whatever makes a volume waits for udev to say that it is there, and without it waits for ever"
-        yield Requirement("rule", ("95-dm-notify.rules",), True, why, layer)
+        # With dracut it is multipathd and a rule of udev's that wait, and nothing waits for these.
+        waited_for = image.generator != "dracut" or not multipath.is_of_multipath(layer)
+        yield Requirement("rule", ("95-dm-notify.rules",), waited_for, why, layer)
         yield Requirement("program", ("dmsetup",), True, why, layer)
     root = ask.arguments(image).last("root")
     if must and image.generator == "dracut" and image.systemd:

@@ -45,7 +45,7 @@ def needs(layer: Layer, image: Image) -> Iterator[Requirement]:
         if must:
             yield from _bound(layer, image)
             yield from _let_go(layer, image)
-    elif _is_of_multipath(layer) and not goes_without(layer, image):
+    elif is_of_multipath(layer) and not goes_without(layer, image):
         yield from _partition(layer, image)
 
 
@@ -64,13 +64,14 @@ def goes_without(layer: Layer, image: Image) -> bool:
     return device is not None and not _is_named(layer, image) and not _is_made(device, image)
 
 
-def _is_of_multipath(layer: Layer) -> bool:
+def is_of_multipath(layer: Layer) -> bool:
+    """Whether it is a multipath device, or a partition of one."""
     return layer.kind == "multipath" or "mpath-" in layer.facts.get("dm-uuid", "")
 
 
 def _device(layer: Layer) -> Layer | None:
     """The multipath device that a layer is, or is a partition of."""
-    if not _is_of_multipath(layer):
+    if not is_of_multipath(layer):
         return None
     return next((one for one in (layer, *layer.below) if one.kind == "multipath"), layer)
 
