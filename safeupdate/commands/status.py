@@ -106,16 +106,15 @@ def render(gate: Gate | None, *, changed: bool | None, problem: str = "", colour
 
 
 def _head(gate: Gate, colour: bool) -> Iterator[str]:
+    from safeupdate.gate.words import held_back
     from safeupdate.render import visible
 
     if gate.mode == "observing":
         word, rest = "OBSERVING", "nothing is held back."
     elif gate.position == "open":
         word, rest = "OPEN", "reboots are let through."
-    elif gate.people:
-        word, rest = "CLOSED", "what reboots by itself is held back; a person may reboot."
     else:
-        word, rest = "CLOSED", "reboots are held back."
+        word, rest = "CLOSED", f"{held_back(gate)}."
     code = {"OPEN": "1;32", "CLOSED": "1;31", "OBSERVING": "1;33"}[word]
     yield f"\x1b[{code}m{word}\x1b[0m: {rest}" if colour else f"{word}: {rest}"
     yield from wrapped(visible(gate.why), "  ")

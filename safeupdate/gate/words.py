@@ -11,8 +11,15 @@ def headline(gate: Gate) -> str:
         return f"safeupdate observes and holds nothing back. {gate.why}"
     if gate.position == "open":
         return f"The gate is open. {gate.why}"
-    for_whom = "reboots by themselves are held back; a person may reboot" if gate.people else "reboots are held back"
-    return f"The gate is closed, {for_whom}. {gate.why}"
+    return f"The gate is closed, {held_back(gate)}. {gate.why}"
+
+
+def held_back(gate: Gate) -> str:
+    """What a closed gate holds back."""
+    if gate.people:
+        return "what reboots by itself is held back; a person may reboot"
+    lever = gate.levers.get("reboot-target")
+    return "reboots are held back" if lever is None or lever.position == "closed" else "but nothing stops a `reboot`"
 
 
 def reason(gate: Gate) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from safeupdate.gate.state import Gate
+from safeupdate.gate.words import held_back
 from safeupdate.hooks.preflight import Concern
 from safeupdate.render import visible
 from safeupdate.render.text import WIDTH, render
@@ -58,8 +59,8 @@ def after(report: Report, gate: Gate, *, colour: bool = False) -> Iterator[str]:
         parts = [f"{more} more such findings"] * (more > 0) + [f"{warned} warning{'s' * (warned > 1)}"] * (warned > 0)
         yield from _wrap(f"{' and '.join(parts)}: safeupdate check", "  ")
     if gate.position == "closed":
-        who = "Nothing reboots by itself until this is settled" if gate.people else "Reboots are held back"
-        yield from _wrap(f"{who}: safeupdate status", "  ")
+        held = held_back(gate)
+        yield from _wrap(f"{held[0].upper()}{held[1:]}: safeupdate status", "  ")
 
 
 def _findings(report: Report, *, essential: bool = False) -> Iterator[Finding]:

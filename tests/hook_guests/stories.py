@@ -72,7 +72,8 @@ rm -f /run/reboot-required*
 
 def _unattended(machine: Machine, guest: Running) -> str:
     repositories(guest, "base")
-    manages(machine, guest, f"apt-get --yes --no-install-recommends install unattended-upgrades {META}", "")
+    command = f"apt-get --yes --no-install-recommends install unattended-upgrades {META}"
+    manages(machine, guest, command, "safeupdate: SAFE")  # by its name it could be a kernel
     repositories(guest, "base", "kernel", "later")
     guest.ask(_UPGRADES)
     return _kernel(guest)[1]

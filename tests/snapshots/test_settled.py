@@ -34,7 +34,7 @@ def test_an_update_from_the_hook_to_the_reboot_and_back(tmp_path: Path) -> None:
 
 def test_the_gate_is_closed_until_there_is_a_way_back(tmp_path: Path) -> None:
     end = told("settled", "required", tmp_path)
-    closed = "The gate is closed, reboots by themselves are held back; a person may reboot."
+    closed = "The gate is closed, what reboots by itself is held back; a person may reboot."
     for name, why in (("no room", "and 1024 MiB are needed"), ("no effect", "To go back to snapshot 1 would not take")):
         said = end[name][1]
         assert closed in said

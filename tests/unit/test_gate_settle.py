@@ -19,6 +19,7 @@ from safeupdate.errors import SafeupdateError
 from safeupdate.gate import levers, lock, permits, policy, state, tell
 from safeupdate.gate.host import RUN, VAR
 from safeupdate.gate.known import WAY_OUT
+from safeupdate.gate.lever import State
 from safeupdate.gate.parts import parts_now
 from safeupdate.gate.permits import Allowed, Rejected
 from safeupdate.gate.settle import settle
@@ -479,6 +480,15 @@ def test_a_state_that_cannot_be_replaced_is_not_left_behind(armed: World) -> Non
     armed.update("unsafe")
     assert armed.settle().position == "closed"
     assert state.read(armed.machine) is None
+
+
+def test_a_closed_gate_without_its_mask_does_not_claim_to_hold(armed: World) -> None:
+    armed.update("unsafe")
+    gate = armed.settle()
+    assert "reboots are held back" in headline(gate)
+    levers = {**gate.levers, "reboot-target": State("open", "It could not be set.")}
+    assert "but nothing stops a `reboot`" in headline(replace(gate, levers=levers))
+    assert "a person may reboot" in headline(replace(gate, levers=levers, people=True))
 
 
 def test_without_systemd(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_what_became_of_the_next_boot_is_said_once(tmp_path: Path, capsys: pytes
     said = capsys.readouterr()
     assert said.out == "", "dnf 5 reads it as commands"
     assert f"safeupdate: UNSAFE: do not reboot: the next boot ({NEW})" in " ".join(said.err.split())
-    assert "The initramfs is cut off." in said.err and "Reboots are held back: safeupdate status" in said.err
+    assert "The initramfs is cut off." in said.err and "But nothing stops a `reboot`: safeupdate status" in said.err
     gate = state.read(world.machine)
     assert gate is not None and (gate.position, gate.verdict) == ("closed", "unsafe")
 
