@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import arming, lock, policy, pulling, standing, state, tell, verdict, waits
-from safeupdate.gate.host import Host
+from safeupdate.gate.host import VAR, Host
 from safeupdate.gate.known import Known, recall
 from safeupdate.gate.lever import Lever, Order, State
 from safeupdate.gate.levers import LEVERS
@@ -27,8 +27,17 @@ from safeupdate.ledger import reading
 if TYPE_CHECKING:
     from safeupdate.report import Report
 
+SNAPSHOTS = f"{VAR}/snapshots"
+"""What is on record about snapshots: without it there is none that could be lost, and nothing is asked."""
+
 _LOOKS = 3
 """A machine that changes while it is looked at is looked at again; a third change leaves it pending."""
+
+
+def _spoiled(host: Host, kernel: str | None) -> str:
+    from safeupdate.snapshots import take  # which knows the gate
+
+    return take.spoiled(host, kernel)
 
 
 def settle(
@@ -36,6 +45,7 @@ def settle(
     look: Callable[[], Report],
     *,
     protect: Callable[[Report], str] = lambda _: "",
+    spoiled: Callable[[Host, str | None], str] = _spoiled,
     config: Config = DEFAULTS,
     force: bool = False,
     levers: Sequence[Lever] = LEVERS,
@@ -45,13 +55,14 @@ def settle(
 
     `look` judges the machine, and records that; it is called where something changed, where it could not be told for
     long, or with `force`. `protect` makes the way back from what was judged safe anew, before any lever opens; it
-    returns the sentence why no machine may reboot by itself yet, or nothing. What could not be done is in the gate's
-    `problems`. Raises `SafeupdateError` where another run does not come to its end.
+    returns the sentence why no machine may reboot by itself yet, or nothing. `spoiled` says why the snapshot that was
+    taken for a reboot into this kernel is of no use any more, or nothing; then all is done anew. What could not be done
+    is in the gate's `problems`. Raises `SafeupdateError` where another run does not come to its end.
     """
     with lock.alone(host, lock_seconds) as problem:
         problems = [problem] if problem else []
         known = recall(host, problems.append)
-        return _Run(host, look, protect, config, levers, problems, known).gate(force=force)
+        return _Run(host, look, protect, spoiled, config, levers, problems, known).gate(force=force)
 
 
 @dataclass
@@ -61,6 +72,7 @@ class _Run:
     host: Host
     look: Callable[[], Report]
     protect: Callable[[Report], str]
+    spoiled: Callable[[Host, str | None], str]
     config: Config
     levers: Sequence[Lever]
     problems: list[str]
@@ -71,7 +83,7 @@ class _Run:
         parts = self._parts()
         before = self.known.before
         changed = before is None or before.fingerprint != parts
-        if before is not None and not (changed or force or self._is_due(before)):
+        if before is not None and not (changed or force or self._is_due(before) or self._is_unprotected(before)):
             return self._set(before.judged, parts, before.mode)
         for _ in range(_LOOKS):
             if changed:
@@ -94,6 +106,19 @@ class _Run:
 
     def _is_due(self, before: Gate) -> bool:
         return standing.is_due(self.known, self.config.gate, before, self.host.now())
+
+    def _is_unprotected(self, before: Gate) -> bool:
+        """Whether the snapshot is lost that the gate stands open with. That is a problem for as long as no other was
+        taken, and a reason to do all anew once."""
+        if before.cause != "safe" or self.config.snapshots.policy == "off":
+            return False
+        try:
+            lost = self.host.machine.listdir(SNAPSHOTS) and self.spoiled(self.host, before.judged.kernel)
+        except SafeupdateError as error:
+            lost = f"Whether there is a snapshot to go back to cannot be seen: {error}."
+        if lost:
+            self.problems.append(lost)
+        return bool(lost) and lost not in before.problems
 
     def _pending(self) -> Judged:
         before = self.known.before

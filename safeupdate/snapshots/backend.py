@@ -133,11 +133,13 @@ class Room:
 @dataclass(frozen=True)
 class Snapshot:
     """One that is there. `ids` are the back end's own names, one for each part that was found. `problem` is a sentence
-    where it cannot be gone back to (it overflowed, it is being merged)."""
+    where it cannot be gone back to (it overflowed, it is being merged). `lost`: nor ever will be, and it only takes up
+    room."""
 
     label: Label
     ids: tuple[str, ...]
     problem: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def ours(host: Host, *, thin: bool) -> dict[Label, list[Volume]]:
 def listed(host: Host, *, thin: bool) -> tuple[Snapshot, ...]:
     """The answer of `Backend.list`."""
     return tuple(
-        Snapshot(known, tuple(part.id for part in parts), " ".join(_problems(parts)))
+        Snapshot(known, tuple(part.id for part in parts), " ".join(_problems(parts)), any(map(_overflowed, parts)))
         for known, parts in ours(host, thin=thin).items()
     )
 
@@ -281,11 +281,15 @@ def _problems(parts: Sequence[Volume]) -> Iterator[str]:
     for part in parts:
         if part.merging:
             yield f"{part.group}/{part.origin} goes back to it when it is activated, with the next boot."
-        elif part.invalid or (not part.thin and part.data == 1):
+        elif _overflowed(part):
             yield f"{part.id} overflowed, and what it kept is lost: more was written than it could hold."
         elif not part.origin:
             # As soon as one of several thin snapshots is merged: the origin of the others is no more.
             yield f"LVM does not know any more of what {part.id} is a snapshot, as another one was gone back to."
+
+
+def _overflowed(part: Volume) -> bool:
+    return not part.merging and (part.invalid or (not part.thin and part.data == 1))
 
 
 def remove(host: Host, snapshot: Snapshot, *, thin: bool) -> None:

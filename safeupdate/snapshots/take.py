@@ -103,18 +103,31 @@ def before_transaction(
     return _by_policy(host, "pre-transaction", kernel, settings, look, backends)
 
 
-def spoiled(host: Host, *, backends: Sequence[Backend] = BACKENDS) -> str:
-    """Why there is nothing to go back to any more of what was taken for this reboot, as a sentence: a snapshot with
-    room of its own may have overflowed since. Empty where one is good, or none was taken."""
+def spoiled(host: Host, kernel: str | None = None, *, backends: Sequence[Backend] = BACKENDS) -> str:
+    """Why there is nothing to go back to any more of what was taken for this reboot (into this kernel, where one is
+    named), as a sentence: a snapshot with room of its own may have overflowed since, and any may have been removed.
+    Empty where one is good, or none was taken. Only back ends that have taken one for it are asked, and so no program
+    is run where there is none. Raises `SafeupdateError`."""
     boot_id = reading.boot_id(host.machine)
-    ours = [
-        one for one in kept.find(host, backends)[0] if (one.label.kind, one.label.boot_id) == ("pre-reboot", boot_id)
-    ]
+
+    def is_for_it(label: Label) -> bool:
+        return (label.kind, label.boot_id) == ("pre-reboot", boot_id) and kernel in (None, label.kernel)
+
+    asked = set()
+    for number in manifest.numbers(host.machine):
+        with suppress(SafeupdateError):
+            one = manifest.read(host.machine, number)
+            asked |= {one.backend} if one is not None and is_for_it(one.label) else set()
+    if not asked or host.machine.exists(kept.UNDONE):
+        return ""
+    every = kept.find(host, [backend for backend in backends if backend.name in asked])[0]
+    ours = [one for one in every if is_for_it(one.label)]
     if not ours or any(one.state == "whole" and not one.snapshot.problem for one in ours):
         return ""
     last = ours[-1]
-    why = last.snapshot.problem or "It is not whole."
-    return f"Snapshot {last.label.number}, taken for this reboot, cannot be gone back to: {why}"
+    why = last.snapshot.problem or ("Somebody removed it." if last.state == "gone" else "It is not whole.")
+    # The number is given again to the next one, which may be lost in turn.
+    return f"Snapshot {last.label.number} of {last.label.time}, taken for this reboot, cannot be gone back to: {why}"
 
 
 def _by_policy(
@@ -334,10 +347,14 @@ def _tidied(host: Host, told: list[str], backends: Sequence[Backend]) -> list[Ke
     whole = []
     for one in every:
         number = one.label.number
-        if one.state == "whole":
+        if one.state == "whole" and not (one.snapshot.lost and one.label.kind != "by-hand"):
             whole.append(one)
             continue
-        what = "was not finished" if one.state == "unfinished" else "was never made, or somebody removed it"
+        what = {
+            "unfinished": "was not finished",
+            "gone": "was never made, or somebody removed it",
+            "whole": "overflowed",
+        }[one.state]
         try:
             _remove(host, one)
             told.append(f"Snapshot {number} of {one.label.time} {what}; what is left of it is removed.")

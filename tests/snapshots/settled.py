@@ -114,4 +114,27 @@ def required(directory: Path) -> Any:
     return end
 
 
-STORIES = {one.__name__: one for one in (updated, required)}
+def removed(directory: Path) -> Any:
+    """Somebody removes the snapshot that the gate stands open with, twice: the second time there is no room."""
+    box = _whole(directory)
+    _updated(box)
+    end: dict[str, Any] = {"taken": box.command("settle"), "unchanged": box.command("settle")}
+
+    def remove(number: int) -> None:
+        top = box.top()
+        run("btrfs", "subvolume", "delete", "--commit-after", top / f".safeupdate-snapshots/{number}")
+        run("umount", top)
+
+    remove(1)
+    end["removed"] = box.command("settle")
+    end["another"] = box.command("settle")
+    tree(box.root, {"/etc/safeupdate/safeupdate.toml": '[snapshots]\npolicy = "required"\n'})
+    end["required"] = box.command("settle")
+    remove(1)
+    run("fallocate", "-l", "5G", box.root / "full")
+    end["no room"] = box.command("settle")
+    end["still"] = box.command("settle")
+    return end
+
+
+STORIES = {one.__name__: one for one in (updated, required, removed)}

@@ -44,3 +44,18 @@ def test_the_gate_is_closed_until_there_is_a_way_back(tmp_path: Path) -> None:
     open_ = f"The gate is open. {NEW}, which is to start next, has everything that it needs.\n"
     assert end["there"] == [0, open_]
     assert end["apart"] == [0, f"Snapshot 1 (btrfs, pre-reboot) was taken.\n{open_}"]
+
+
+def test_settle_notices_that_somebody_removed_the_snapshot(tmp_path: Path) -> None:
+    end = told("settled", "removed", tmp_path)
+    open_ = f"The gate is open. {NEW}, which is to start next, has everything that it needs.\n"
+    assert end["unchanged"] == [0, open_]
+    code, said = end["removed"]
+    assert code == 1
+    assert "safeupdate: Snapshot 1 (btrfs, pre-reboot) was taken.\n" in said
+    assert open_ in said
+    assert said.endswith(", taken for this reboot, cannot be gone back to: Somebody removed it.\n")
+    assert end["another"] == end["required"] == [0, open_]
+    for name in ("no room", "still"):
+        assert "The gate is closed" in end[name][1]
+        assert "and 1024 MiB are needed" in end[name][1]

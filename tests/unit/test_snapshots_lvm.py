@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from safeupdate.config import SnapshotSettings
 from safeupdate.gate.host import Host
 from safeupdate.machine import Completed, Machine
-from safeupdate.snapshots import lvm, lvm_thick, lvm_thin
+from safeupdate.snapshots import lvm, lvm_thick, lvm_thin, manifest, take
 from safeupdate.snapshots.backend import Backend, Detected, Label, SnapshotError, Unusable
+from safeupdate.snapshots.manifest import Manifest
 
 _REPORT = Path(__file__).parents[1] / "data" / "snapshots" / "lvs.json"
 
@@ -32,6 +34,11 @@ _ACTIVE = {
     "pool": {"data_percent": "9.99", "metadata_percent": "11.91"},
     "root_safeupdate_1": {"data_percent": "12.00", "lv_snapshot_invalid": ""},
 }
+
+_THICK = SnapshotSettings(also=("lvm-thick",))
+
+_MILD = replace(lvm_thick.BACKEND, changes_root=False)
+"""Nothing is judged with what it makes."""
 
 Row = dict[str, str]
 
@@ -298,6 +305,31 @@ def test_an_overflow_is_told(tmp_path: Path) -> None:
         lvm_thick.BACKEND.undo_plan(host, snapshot)
     lvm_thick.BACKEND.delete(host, snapshot)
     assert lvm_thick.BACKEND.list(host) == ()
+
+
+def test_an_overflow_before_the_reboot_is_noticed_and_gone_when_another_is_taken(tmp_path: Path) -> None:
+    """It has the room that the next one needs."""
+    group = Group()
+    host = _host(tmp_path, group)
+    (tmp_path / "var/lib/safeupdate").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text(f"{_LABEL.boot_id}\n")
+    label = replace(_LABEL, kind="pre-reboot")
+    made = Manifest(label, "lvm-thick", ("vg0/root",), None, None, None, None, None, (), False, ())
+    manifest.write(host, manifest.Draft(made, {}, ()))
+    lvm_thick.BACKEND.create(host, label)
+    assert take.spoiled(host, label.kernel) == ""
+    group["root_safeupdate_7"].update({"lv_snapshot_invalid": "snapshot invalid", "data_percent": "100.00"})
+    assert "vg0/root_safeupdate_7 overflowed, and what it kept is lost" in take.spoiled(host, label.kernel)
+    assert take.spoiled(host, "6.1.0-50-amd64") == ""
+    told: list[str] = []
+    # Nothing can start here, so that no other is taken.
+    with pytest.raises(take.Unfit):
+        take.take(host, "pre-reboot", label.kernel, _THICK, told, lambda: pytest.fail("-"), backends=(_MILD,))
+    assert "overflowed; what is left of it is removed." in told[0]
+    assert group.asked[-1] == "lvremove -y vg0/root_safeupdate_7"
+    assert manifest.numbers(host.machine) == ()
 
 
 def test_an_undo_that_waits_for_the_reboot(tmp_path: Path) -> None:

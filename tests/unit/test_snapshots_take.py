@@ -64,6 +64,7 @@ class Fake:
         self.during: Callable[[], None] = lambda: None
         self.silent = False
         self.problems: dict[Label, str] = {}
+        self.lost = False
         self.backend = Backend(
             "fake", "fake", lambda _: self.detected, self._space, self._create, self._list, self._delete, self._undo
         )
@@ -82,7 +83,10 @@ class Fake:
     def _list(self, _: Host) -> tuple[Snapshot, ...]:
         if self.silent:
             raise SnapshotError("it does not answer")
-        return tuple(Snapshot(label, ids, self.problems.get(label, "")) for label, ids in self.kept.items())
+        return tuple(
+            Snapshot(label, ids, self.problems.get(label, ""), self.lost and label in self.problems)
+            for label, ids in self.kept.items()
+        )
 
     def _delete(self, _: Host, snapshot: Snapshot) -> None:
         self.kept.pop(snapshot.label, None)
@@ -104,6 +108,23 @@ class Fake:
         settings = SnapshotSettings(policy=policy)
         host = self.world.host()
         return take.before_reboot(host, self.look(), settings, self.look, backends=(self.backend,))
+
+    def spoiled(self, host: Host, kernel: str | None) -> str:
+        return take.spoiled(host, kernel, backends=(self.backend,))
+
+    def settled(self, policy: str, *, force: bool = False) -> Gate:
+        """As `safeupdate settle`."""
+        self.world.later(seconds=1)
+        return settle(
+            self.world.host(),
+            self.world.look,
+            protect=lambda _: self.before_reboot(policy).holds,
+            spoiled=self.spoiled,
+            config=replace(self.world.config, snapshots=SnapshotSettings(policy=policy)),
+            levers=self.world.levers,
+            force=force,
+            lock_seconds=5,
+        )
 
     def find(self) -> tuple[kept.Kept, ...]:
         return kept.find(self.world.host(), (self.backend,))[0]
@@ -293,27 +314,15 @@ def test_the_gate_waits_for_one_that_is_required(fake: Fake) -> None:
     """And for it alone: a person may reboot."""
     world = fake.world.armed()
     world.update("safe")
-
-    def settled() -> Gate:
-        world.later(seconds=1)
-        return settle(
-            world.host(),
-            world.look,
-            protect=lambda _: fake.before_reboot("required").holds,
-            config=world.config,
-            levers=world.levers,
-            lock_seconds=5,
-        )
-
     fake.free = 0
-    gate = settled()
+    gate = fake.settled("required")
     assert (gate.cause, gate.unattended, gate.people) == ("no-snapshot", False, True)
     assert "There is no snapshot to go back to: the pool has 0 KiB free" in gate.why
     fake.free = 2 << 30
-    gate = settled()
+    gate = fake.settled("required")
     assert (gate.cause, gate.unattended) == ("safe", True)
     assert [one.label.kind for one in fake.find()] == ["pre-reboot"]
-    assert settled() == gate
+    assert fake.settled("required") == gate
     assert len(fake.kept) == 1
 
 
@@ -409,12 +418,81 @@ def test_one_that_is_spoiled_until_the_reboot(fake: Fake) -> None:
     label = fake.take()[0]
     assert spoiled() == ""
     fake.problems[label] = "It overflowed."
-    assert spoiled() == "Snapshot 2, taken for this reboot, cannot be gone back to: It overflowed."
+    assert spoiled() == f"Snapshot 2 of {label.time}, taken for this reboot, cannot be gone back to: It overflowed."
     assert fake.take()[0].number == 3
     assert spoiled() == ""
     fake.world.reboot(OLD)
     fake.problems.update(dict.fromkeys(fake.kept, "It overflowed."))
     assert spoiled() == ""
+
+
+def test_settle_takes_another_where_one_is_lost(fake: Fake) -> None:
+    """Somebody removed it, or it overflowed: that is told once, and the gate stays as it is."""
+    fake.world.armed().update("safe")
+    gate = fake.settled("required")
+    assert (gate.cause, gate.problems) == ("safe", ())
+    fake.kept.clear()
+    assert fake.settled("off").problems == ()
+    for _ in range(2):  # the next one, too
+        (problem,) = fake.settled("required").problems
+        assert problem.startswith("Snapshot 1 of 2026-11-23T08:")
+        assert problem.endswith(", taken for this reboot, cannot be gone back to: Somebody removed it.")
+        assert len(fake.kept) == 1
+        fake.kept.clear()
+    assert fake.settled("required").unattended
+    (label,) = fake.kept
+    fake.problems[label], fake.lost = "It overflowed.", True
+    gate = fake.settled("if-possible")
+    assert gate.problems[0].endswith("cannot be gone back to: It overflowed.")
+    assert (gate.cause, len(fake.kept), label in fake.kept) == ("safe", 1, False)
+    assert fake.settled("if-possible") == replace(gate, problems=())
+
+
+def test_settle_closes_the_gate_where_the_required_one_is_lost(fake: Fake) -> None:
+    fake.world.armed().update("safe")
+    assert fake.settled("required").unattended
+    fake.kept.clear()
+    fake.free = 0
+    gate = fake.settled("required")
+    assert (gate.position, gate.cause, gate.unattended, gate.people) == ("closed", "no-snapshot", False, True)
+    fake.free = 2 << 30
+    assert fake.settled("required").cause == "safe"
+
+
+def test_what_is_lost_for_good_is_told_without_judging_anew(fake: Fake) -> None:
+    """As a volume that a person has merged by hand, until the reboot: nothing else can be done about it."""
+    world = fake.world.armed()
+    world.update("safe")
+    fake.settled("if-possible")
+    fake.problems.update(dict.fromkeys(fake.kept, "It is being merged."))
+    fake.detected = Unusable("The pool is gone.")
+    looks = len(world.during)
+    for _ in range(3):
+        gate = fake.settled("if-possible")
+        assert gate.cause == "safe"
+        assert gate.problems[0].endswith("cannot be gone back to: It is being merged.")
+    assert len(world.during) == looks + 1
+    assert fake.manifests() == (1,)
+
+
+def test_without_a_snapshot_nothing_is_asked(fake: Fake) -> None:
+    """A hook that has nothing to do must stay cheap, also where there is one of another boot, or for another kernel."""
+    fake.take("by-hand")
+    fake.take()
+    fake.kept.clear()
+    fake.backend = replace(fake.backend, list=lambda _: pytest.fail("it is asked"))
+    assert fake.spoiled(fake.world.host(), OLD) == ""
+    fake.world.reboot(OLD)
+    assert fake.spoiled(fake.world.host(), None) == ""
+
+
+def test_an_undo_that_waits_for_the_reboot_is_no_loss(fake: Fake) -> None:
+    """It may use its snapshot up."""
+    fake.take()
+    fake.kept.clear()
+    assert fake.spoiled(fake.world.host(), NEW) != ""
+    (fake.world.root / kept.UNDONE.lstrip("/")).write_text("1")
+    assert fake.spoiled(fake.world.host(), NEW) == ""
 
 
 @pytest.mark.parametrize(("policy", "if_safe", "held"), [("required", True, True), ("required", False, False)])
@@ -441,7 +519,8 @@ def test_a_spoiled_one_is_told_at_the_last_moment(
     (world.root / "etc/safeupdate/safeupdate.toml").write_text(f'[snapshots]\npolicy = "{policy}"\n')
     code = reboot.reboot(world.host(), OPEN, if_needed=False, if_safe=if_safe)
     assert code == (reboot.HELD if held else reboot.REBOOTING)
-    assert "Snapshot 1, taken for this reboot, cannot be gone back to: It is not whole." in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"Snapshot 1 of {lost.label.time}, taken for this reboot, cannot be gone back to: Somebody removed" in said
 
 
 def test_what_costs_is_used_only_where_it_is_named(world: World) -> None:
