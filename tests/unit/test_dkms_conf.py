@@ -185,7 +185,7 @@ CONFIGS: tuple[dict[str, str], ...] = (
 
 
 @pytest.mark.skipif(not PACKAGES, reason="no packages of Debian's are here")
-@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", PACKAGES, ids=[path.parent.name for path in PACKAGES])
 def test_debians_packages(path: Path, tmp_path: Path) -> None:
     """Whatever is told of a real file is what bash finds in it; and nearly all is told."""
     not_known = values = 0

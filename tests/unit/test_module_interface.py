@@ -292,7 +292,7 @@ def sample(found: ModuleTree) -> list[str]:
     return random.Random(1).sample(sorted(path for path in found.files if path.startswith("kernel/")), TRIED)
 
 
-@pytest.mark.parametrize("found", TREES, ids=lambda found: found.kernel.release)
+@pytest.mark.parametrize("found", TREES, ids=[found.kernel.release for found in TREES])
 def test_a_kernels_own_modules_fit(found: ModuleTree) -> None:
     one = Interface(found)
     assert [misfit for path in sample(found) if (misfit := one.misfit(path)) is not None] == []

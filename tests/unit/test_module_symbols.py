@@ -311,7 +311,7 @@ def test_the_same_as_modprobe_and_nm_say(tmp_path: Path) -> None:
         assert said("modinfo", "-F", "vermagic", "./a.ko").strip("\n") == found.one("vermagic"), path
 
 
-@pytest.mark.parametrize("path", HEADERS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", HEADERS, ids=[path.parent.name for path in HEADERS])
 def test_a_kernels_image_and_its_headers_agree(path: Path) -> None:
     release = path.parent.name.partition("linux-headers-")[2]
     listed = symvers.parse(path.read_bytes())
