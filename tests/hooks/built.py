@@ -172,11 +172,11 @@ def rpms(directory: Path) -> dict[str, bytes]:
 REPOSITORY = b"[local]\nname=local\nbaseurl=file:///opt/repository\nenabled=1\ngpgcheck=0\n"
 
 
+_NEEDED = ("python3-apt", "python3-cryptography", "python3-pefile", "python3-rich")
+
 PACKAGES = {
-    "debian13": (
-        *("dnf", "createrepo-c", "rpm", "unattended-upgrades"),
-        *("python3-apt", "python3-cryptography", "python3-pefile", "python3-rich"),
-    ),
+    "debian12": _NEEDED,
+    "debian13": ("dnf", "createrepo-c", "rpm", "unattended-upgrades", *_NEEDED),
     "testing-dracut": ("dnf5", "createrepo-c", "python3-libdnf5", "rpm"),
 }
 """What the machines get besides: a package manager, and what safeupdate itself needs."""

@@ -38,8 +38,6 @@ find / -xdev -path '*safeupdate*' -not -path '/proc/*' -not -path '/opt/*'
 """
 """For the shell: every file of a machine, but for what its package manager keeps for itself."""
 
-built.PACKAGES.setdefault("debian12", ("python3-apt", "python3-cryptography", "python3-pefile", "python3-rich"))
-
 
 def test_the_changelog_has_the_version_of_the_program() -> None:
     first = (TOP / "debian/changelog").read_text(encoding="utf-8").partition("\n")[0]
