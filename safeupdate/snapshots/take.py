@@ -44,7 +44,11 @@ UNIT = "safeupdate-snapshot.service"
 """What is started apart where a back end copies for minutes; it settles when it is done."""
 
 _APART = f"{RUN}/snapshot-apart"
-"""Left when that was started, with the moment: only then is systemd asked whether it runs."""
+"""There from the start of that to its end, so that it is still there after one that was killed: moment, kernel, and how
+often it was begun, between spaces. Only where it is there systemd is asked whether it runs."""
+
+_BEGINNINGS = 2
+"""What was killed once may have been in somebody's way; what was killed twice is killed again."""
 
 _AGAIN = "`safeupdate settle --force` tries again."
 
@@ -52,6 +56,10 @@ _AGAIN = "`safeupdate settle --force` tries again."
 class Unfit(SnapshotError):
     """What starts next does not fit together, or would not with the snapshot: whatever the policy, nothing is to reboot
     into that by itself."""
+
+
+class CutOff(SnapshotError):
+    """What copies it apart was killed each time."""
 
 
 class Slow(SnapshotError):
@@ -81,13 +89,20 @@ def before_reboot(
     none is taken, and only what is too old goes. For `settle`. `look` judges the machine again, where the root file
     system lies on something else with the snapshot than without. `waits`: as in `take`; else one that is copied for
     minutes is begun apart, and the gate waits for it."""
+    is_needed = True
     with suppress(SafeupdateError):
         gate = state.read(host.machine)
         if gate is not None:
             now = replace(gate, judged=replace(gate.judged, kernel=report.target.kernel))
-            if need.reboot_needed(host.machine, now) is None:
-                return Taken(None, _too_old(host, settings, backends))
-    return _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends, waits=waits)
+            is_needed = need.reboot_needed(host.machine, now) is not None
+    if is_needed:
+        taken = _by_policy(host, "pre-reboot", report.target.kernel, settings, look, backends, waits=waits)
+    else:
+        taken = Taken(None, _too_old(host, settings, backends))
+    if waits:  # it came to its end, whatever that is
+        with suppress(SafeupdateError):
+            host.remove(_APART)
+    return taken
 
 
 def before_transaction(
@@ -151,7 +166,8 @@ def _by_policy(
         except Slow:
             if kind != "pre-reboot":
                 raise
-            return Taken(None, tuple(told), is_copied(_begun_apart(host)))
+            since = _begun_apart(host, kernel, told)
+            return Taken(None, tuple(told), is_copied(since))
         if settings.policy == "required":
             effect = choose(host, settings, backends)[1].undo
             if not effect.takes_effect:
@@ -161,7 +177,7 @@ def _by_policy(
     except SafeupdateError as error:
         why = f"There is no snapshot to go back to: {error}. {error.hint}".strip()
         if settings.policy == "required" or isinstance(error, Unfit):
-            return Taken(None, tuple(told), f"{why} {_AGAIN}")
+            return Taken(None, tuple(told), why if isinstance(error, CutOff) else f"{why} {_AGAIN}")
         return Taken(None, (*told, *_once(host, why)))
 
 
@@ -171,15 +187,34 @@ def _no_effect(snapshot: Snapshot, effect: Effect) -> str:
 
 def apart(host: Host) -> str:
     """Since when one is being copied apart from all that waits for it; empty where none is."""
-    begun = host.machine.text(_APART)
-    return begun if begun and systemd.show(host, UNIT, "ActiveState").get("ActiveState") == "active" else ""
+    begun = (host.machine.text(_APART) or "").partition(" ")[0]
+    # One that is told to stop holds its locks until it has.
+    runs = begun and systemd.show(host, UNIT, "ActiveState").get("ActiveState") not in ("inactive", "failed", None)
+    return begun if runs else ""
 
 
-def _begun_apart(host: Host) -> str:
-    """Have it copied by a run of its own, which `_create` of `safeupdate snapshot` is; returns since when."""
-    host.write(_APART, host.time.encode())
+def _begun_apart(host: Host, kernel: str | None, told: list[str]) -> str:
+    """Have it copied by a run of its own, which `_create` of `safeupdate snapshot` is; returns since when. One that was
+    killed is told, and begun again. Raises `CutOff` where that was done before, and `SafeupdateError`."""
+    before, _, rest = (host.machine.text(_APART) or "").partition(" ")
+    known, _, times = rest.partition(" ")
+    done = int(times) if known == (kernel or "-") and times.isdecimal() else 0
+    if done >= _BEGINNINGS:
+        raise CutOff(
+            f"it is copied by {UNIT}, which was begun {done} times and ended before it was done, the last begun at "
+            f"{before}",
+            f"`journalctl -u {UNIT}` may show why; `safeupdate snapshot create --kind=pre-reboot` does it while you "
+            "wait.",
+        )
+    if done:
+        told.append(f"{UNIT}, begun at {before} to copy this system, ended before it was done, and is begun again.")
+    host.write(_APART, f"{host.time} {kernel or '-'} {done + 1}".encode())
     create = ("/usr/bin/safeupdate", "snapshot", "create", "--kind=pre-reboot")
-    programs.output(host, ("systemd-run", f"--unit={UNIT}", "--collect", "--nice=10", *create))
+    try:
+        programs.output(host, ("systemd-run", f"--unit={UNIT}", "--collect", "--nice=10", *create))
+    except SafeupdateError:
+        host.remove(_APART)
+        raise
     return host.time
 
 

@@ -13,7 +13,7 @@ from safeupdate.boot.plan import BootEntry
 from safeupdate.commands import reboot
 from safeupdate.config import SnapshotSettings
 from safeupdate.errors import SafeupdateError
-from safeupdate.gate import document
+from safeupdate.gate import document, state
 from safeupdate.gate.host import Host
 from safeupdate.gate.settle import settle
 from safeupdate.gate.state import Gate
@@ -564,6 +564,59 @@ def test_what_is_slow_is_not_run_from_a_hook(world: World) -> None:
     assert done.told == ("Snapshot 1 (fake, pre-reboot) was taken.",)
     states["systemctl"] = b"ActiveState=inactive\n"
     assert before("reboot") == Taken(done.snapshot)
+
+
+@pytest.mark.parametrize("policy", ["required", "if-possible"])
+def test_a_copy_that_was_killed_is_begun_again_once(world: World, policy: str) -> None:
+    """By the next settle, which says so; then a person is asked. Another kernel is another copy."""
+    fake = Fake(world, slow=True)
+    world.armed().update("safe")
+    ran: list[str] = []
+    states = {"systemctl": b"ActiveState=active\n"}
+
+    def runner(command: Sequence[str], _: float) -> Completed:
+        ran.append(command[0])
+        return Completed(0, states.get(command[0], b""), b"")
+
+    told: list[str] = []
+
+    def protect(_: Report) -> str:
+        host, settings = replace(world.host(), runner=runner), SnapshotSettings(policy=policy)
+        taken = take.before_reboot(host, fake.look(), settings, fake.look, backends=(fake.backend,))
+        told.extend(taken.told)
+        return taken.holds
+
+    def settled() -> tuple[str, str]:
+        world.later(minutes=10)
+        ran.clear()
+        gate = settle(
+            world.host(), world.look, protect=protect, config=world.config, levers=world.levers, lock_seconds=5
+        )
+        return gate.cause, " ".join(ran)
+
+    assert settled() == ("no-snapshot", "systemd-run")
+    begun = world.host().time
+    assert settled() == ("no-snapshot", "systemctl")
+    # It is told to stop, and then gone.
+    states["systemctl"] = b"ActiveState=deactivating\n"
+    assert settled() == ("no-snapshot", "systemctl")
+    assert told == []
+    states["systemctl"] = b"ActiveState=inactive\n"
+    assert settled() == ("no-snapshot", "systemctl systemd-run")
+    copied = f"safeupdate-snapshot.service, begun at {begun} to copy this system, "
+    assert told == [f"{copied}ended before it was done, and is begun again."]
+    told.clear()
+    cause, asked = settled()
+    assert (cause, asked) == ("no-snapshot" if policy == "required" else "safe", "systemctl")
+    why = told[0] if policy == "if-possible" else (state.read(world.machine) or OPEN).why
+    assert "begun 2 times and ended before it was done" in why
+    assert why.endswith("`safeupdate snapshot create --kind=pre-reboot` does it while you wait.")
+    host = replace(world.host(), runner=runner)
+    by_hand = SnapshotSettings(policy=policy)
+    done = take.before_reboot(host, fake.look(), by_hand, fake.look, backends=(fake.backend,), waits=True)
+    assert done.snapshot is not None
+    assert not world.machine.exists("/run/safeupdate/snapshot-apart")
+    assert settled()[0] == "safe"
 
 
 def test_where_nothing_can_be_begun_apart_the_policy_decides(world: World) -> None:
