@@ -78,14 +78,19 @@ class Contents:
         return any(fnmatchcase(name, pattern) for directory in RULES for name in self.names(directory))
 
     @cached_property
-    def rules(self) -> str:
-        """All of udev's rules."""
+    def rule_files(self) -> Mapping[str, str]:
+        """The files of udev's rules by name, in the order in which udev reads them."""
         files: dict[str, str] = {}
         for directory in RULES:
             for name in self.names(directory):
                 if name.endswith(".rules"):
                     files.setdefault(name, f"{directory}/{name}")
-        return "\n".join(self.text(files[name]) or "" for name in sorted(files))
+        return {name: self.text(files[name]) or "" for name in sorted(files)}
+
+    @cached_property
+    def rules(self) -> str:
+        """All of udev's rules."""
+        return "\n".join(self.rule_files.values())
 
     def firmware(self, name: str) -> bool:
         """Whether a firmware file is there, packed or not."""

@@ -217,6 +217,8 @@ def _partition(layer: Layer, image: Image) -> Iterator[Requirement]:
     made = "makes the partition of the multipath device"
     if image.generator in ("initramfs-tools", "dracut"):
         yield Requirement("program", ("kpartx",), True, f"it {made}", layer)
-    # Fedora has it among the rules of multipath itself.
-    if image.generator == "dracut" and not re.search("RUN.*kpartx", image.rules):
-        yield Requirement("rule", ("66-kpartx.rules", "60-kpartx.rules"), True, f"by it udev {made}", layer)
+    if image.generator == "dracut":
+        # Fedora has it among the rules of multipath itself.
+        running = tuple(name for name, text in image.rule_files.items() if re.search("RUN.*kpartx", text))
+        names = running or ("66-kpartx.rules", "60-kpartx.rules")
+        yield Requirement("rule", names, True, f"by it udev {made}", layer)
