@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 import machines
-from bench import disks, hooks
+from bench import disks, hooks, snapshots
 from machines.build import cache
 
 SAMPLE = "debian12"
@@ -177,6 +177,7 @@ def main() -> int:
             _added(part, sample)
     _disks()
     hooks.report(SAMPLE)
+    snapshots.report()
     for sample in (SAMPLE, PACKED_SAMPLE):
         _modules(sample)
     return 0

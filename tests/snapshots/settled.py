@@ -137,4 +137,21 @@ def removed(directory: Path) -> Any:
     return end
 
 
-STORIES = {one.__name__: one for one in (updated, required, removed)}
+def timed(directory: Path) -> Any:
+    """Seconds of the hook before a transaction, without a snapshot and with one, in pairs (`make bench`)."""
+    box = _whole(directory)
+    pairs = []
+    for _ in range(4):
+        took = []
+        for policy in ("off", "if-possible"):
+            tree(box.root, {"/etc/safeupdate/safeupdate.toml": f'[snapshots]\npolicy = "{policy}"\n'})
+            start = time.perf_counter()
+            told = _hook(box)[1]
+            took.append(time.perf_counter() - start)
+            assert ("was taken" in told) == (policy != "off"), told
+        box.command("snapshot", "delete", "1")
+        pairs.append(took)
+    return pairs[1:]  # the first does not count
+
+
+STORIES = {one.__name__: one for one in (updated, required, removed, timed)}
