@@ -7,6 +7,7 @@
 # make lab      every verdict held against a real boot, in virtual machines (docs/lab.md; needs QEMU)
 # make lab-smoke  eight of them
 # make vm       the other tests that boot virtual machines
+# make matrix   the unit tests on the Python and the libraries of Debian 11, 12, 13 and testing (tools/matrix.py)
 # make dist     the sources in one file, below dist/
 # make deb      the package for Debian, below dist/ (docs/packaging.md)
 # make rpm      the packages for RHEL and Fedora, below dist/ (docs/packaging.md)
@@ -17,7 +18,7 @@ PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 AS_ROOT = tools/as_root.sh
 SHELL_FILES = .ci/run tools/*.sh machines/*.sh plugins/hook $(wildcard tests/systemd/*.sh plugins/molly-guard/* plugins/apt/zzz-* bin/* debian/safeupdate.p* debian/tests/verbs)
 
-.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm dist deb rpm
+.PHONY: setup run test lint bench docs fuzz lab lab-smoke vm matrix dist deb rpm
 
 setup:
 	@tools/setup.sh
@@ -60,6 +61,10 @@ lab-smoke: setup
 
 vm: setup
 	$(AS_ROOT) $(PYTEST) -m vm
+
+# All of them, or those named: make matrix SUITES=trixie
+matrix: setup
+	$(AS_ROOT) $(PYTHON) -m tools.matrix $(SUITES)
 
 # These want nothing of .venv.
 dist:
