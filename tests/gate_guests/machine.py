@@ -23,8 +23,8 @@ from tests.lab.programs import LabError
 from tests.lab.slots import slot
 from tests.played import Played, Row
 
-_KERNEL = re.compile(r"Linux version (\S+)")
-_LOADED = re.compile(r"Loading Linux (\S+) \.\.\.|Linux version (\S+)")
+_KERNEL = re.compile(r"Linux version (\S+) ")
+_LOADED = re.compile(r"Loading Linux (\S+) \.\.\.|Linux version (\S+) ")  # a blank, as half a line may have come
 """What GRUB says of the kernel that it starts, and what a kernel says first."""
 
 _ENDS = (
