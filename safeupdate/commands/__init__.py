@@ -68,7 +68,9 @@ def settled(host: Host, *, force: bool = False) -> Gate:
     from safeupdate.machine import Machine
 
     config = settings(host.machine)
-    return settle(host, lambda: check(Machine.here()), protect=protection(host), config=config, force=force)
+    return settle(
+        host, lambda: check(Machine.here()), protect=protection(host), spoiled=spoiled, config=config, force=force
+    )
 
 
 def protection(host: Host) -> Callable[[Report], str]:
@@ -87,6 +89,17 @@ def protection(host: Host) -> Callable[[Report], str]:
         return taken.holds
 
     return protect
+
+
+def spoiled(host: Host, kernel: str | None) -> str:
+    """What `settle` learns from that a snapshot is lost. Where none is on record nothing is loaded for it."""
+    from safeupdate.gate.host import SNAPSHOTS
+
+    if not host.machine.listdir(SNAPSHOTS):
+        return ""
+    from safeupdate.snapshots import take
+
+    return take.spoiled(host, kernel)
 
 
 def settings(machine: Machine) -> Config:

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
-from safeupdate.commands import acting, protection, settings
+from safeupdate.commands import acting, protection, settings, spoiled
 from safeupdate.errors import SafeupdateError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def after(host: Host, look: Callable[[], Report], protect: Callable[[Report], st
         reports.append(look())
         return reports[-1]
 
-    gate = settle(host, judged, protect=protect, config=settings(host.machine))
+    gate = settle(host, judged, protect=protect, spoiled=spoiled, config=settings(host.machine))
     if reports:
         for line in screen.after(reports[-1], gate, colour=sys.stderr.isatty()):
             print(line, file=sys.stderr)

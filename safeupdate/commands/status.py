@@ -89,10 +89,8 @@ def as_json(gate: Gate | None, *, changed: bool | None, problem: str = "") -> st
 def render(gate: Gate | None, *, changed: bool | None, problem: str = "", colour: bool = False) -> str:
     """The same for a person: what holds and why first, what helps last, in lines of 80 columns."""
     if gate is None:
-        told = (
-            "It is not known how the gate stands: it was not settled since this machine started, or that could not be "
-        )
-        lines = [*wrapped(f"{told}written down.")]
+        why = "it was not settled since this machine started, or that could not be written down."
+        lines = [*wrapped(f"It is not known how the gate stands: {why}")]
         lines += wrapped(problem, "  ") if problem else []
         return "\n".join([*lines, "", *_helps([("Judge it, and set the gate", "safeupdate settle")])]) + "\n"
     lines = [*_head(gate, colour)]

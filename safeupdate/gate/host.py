@@ -24,6 +24,9 @@ RUN = "/run/safeupdate"
 VAR = "/var/lib/safeupdate"
 """What outlasts a reboot, for root alone, as the ledger that lies there."""
 
+SNAPSHOTS = f"{VAR}/snapshots"
+"""What is on record about snapshots: without it there is none that could be lost."""
+
 _OURS = {RUN: 0o755, VAR: 0o700, "/run/motd.d": 0o755}
 
 Runner = Callable[[Sequence[str], float], Completed]

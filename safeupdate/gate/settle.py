@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from safeupdate.config import DEFAULTS, Config
 from safeupdate.errors import SafeupdateError
 from safeupdate.gate import arming, lock, policy, pulling, standing, state, tell, verdict, waits
-from safeupdate.gate.host import VAR, Host
+from safeupdate.gate.host import Host
 from safeupdate.gate.known import Known, recall
 from safeupdate.gate.lever import Lever, Order, State
 from safeupdate.gate.levers import LEVERS
@@ -27,17 +27,8 @@ from safeupdate.ledger import reading
 if TYPE_CHECKING:
     from safeupdate.report import Report
 
-SNAPSHOTS = f"{VAR}/snapshots"
-"""What is on record about snapshots: without it there is none that could be lost, and nothing is asked."""
-
 _LOOKS = 3
 """A machine that changes while it is looked at is looked at again; a third change leaves it pending."""
-
-
-def _spoiled(host: Host, kernel: str | None) -> str:
-    from safeupdate.snapshots import take  # which knows the gate
-
-    return take.spoiled(host, kernel)
 
 
 def settle(
@@ -45,7 +36,7 @@ def settle(
     look: Callable[[], Report],
     *,
     protect: Callable[[Report], str] = lambda _: "",
-    spoiled: Callable[[Host, str | None], str] = _spoiled,
+    spoiled: Callable[[Host, str | None], str] = lambda *_: "",
     config: Config = DEFAULTS,
     force: bool = False,
     levers: Sequence[Lever] = LEVERS,
@@ -113,7 +104,7 @@ class _Run:
         if before.cause != "safe" or self.config.snapshots.policy == "off":
             return False
         try:
-            lost = self.host.machine.listdir(SNAPSHOTS) and self.spoiled(self.host, before.judged.kernel)
+            lost = self.spoiled(self.host, before.judged.kernel)
         except SafeupdateError as error:
             lost = f"Whether there is a snapshot to go back to cannot be seen: {error}."
         if lost:

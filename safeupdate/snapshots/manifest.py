@@ -23,13 +23,13 @@ from safeupdate.errors import Missing, SafeupdateError, Unreadable
 from safeupdate.fingerprint import Hasher
 from safeupdate.gate import document
 from safeupdate.gate.document import Damaged
-from safeupdate.gate.host import VAR, Host, NotDone
+from safeupdate.gate.host import SNAPSHOTS, VAR, Host, NotDone
 from safeupdate.ledger import reading
 from safeupdate.machine import Machine
 from safeupdate.snapshots.backend import Label, Room, SnapshotError, label
 from safeupdate.volumes import Volumes
 
-DIRECTORY = f"{VAR}/snapshots"
+DIRECTORY = SNAPSHOTS
 
 _STATE = (
     *(f"/boot/{grub}/{name}" for grub in ("grub", "grub2") for name in ("grub.cfg", "grubenv", "custom.cfg")),
