@@ -146,10 +146,9 @@ def _switched_on(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirem
     """What keeps multipathd from being started: dracut's script and drop-in, and conditions of its own unit."""
     line = ask.arguments(image)
     off = ask.is_off(line, "rd.multipath") or "rd_NO_MULTIPATH" in line
-    units = [text for text in (image.text(f"{one}/multipathd.service") for one in _UNITS) if text]
     if image.systemd:
         off = off or "nompath" in line or line.last("multipath") == "off"
-        asked = any(f"ConditionPathExists={_CONFIGURATION}" in text for text in units)
+        asked = any(f"ConditionPathExists={_CONFIGURATION}" in text for text in _units(image))
     else:
         asked = True
     why, otherwise = "without it multipathd is not started, which makes the multipath device", "" if must else _STAYS
@@ -158,6 +157,11 @@ def _switched_on(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirem
         yield Requirement("configuration", (name,), must, why, layer, met=False, otherwise=otherwise)
     if asked and line.last("rd.multipath") != "default":
         yield Requirement("file", (_CONFIGURATION,), must, why, layer, otherwise=otherwise)
+
+
+def _units(image: Image) -> list[str]:
+    """What multipathd.service says in the image, wherever it lies."""
+    return [text for text in (image.text(f"{one}/multipathd.service") for one in _UNITS) if text]
 
 
 def _listed(layer: Layer, image: Image, *, must: bool) -> Iterator[Requirement]:
@@ -202,8 +206,7 @@ def _let_go(layer: Layer, image: Image) -> Iterator[Requirement]:
     enables its socket, too, and a hook asks `multipath -l` meanwhile, which goes by that socket: multipathd starts
     again, and initrd-cleanup.service is never reached (dracut's issues 2175 and 2289)."""
     hooks = any(image.exists(f"{place}/*multipathd-needshutdown.sh") for place in _CLEANUP)
-    units = [text for text in (image.text(f"{one}/multipathd.service") for one in _UNITS) if text]
-    conflicts = any(re.search(r"(?m)^Conflicts=.*\binitrd-cleanup\.service", text) for text in units)
+    conflicts = any(re.search(r"(?m)^Conflicts=.*\binitrd-cleanup\.service", text) for text in _units(image))
     enabled = image.exists("/etc/systemd/system/sockets.target.wants/multipathd.socket")
     if hooks and conflicts and enabled and image.systemd and image.unit("multipathd.socket"):
         name = "a multipathd.service without Also=multipathd.socket"
