@@ -20,7 +20,13 @@ def copy(name: str) -> Iterator[str]:
     it, so it goes with them, whatever ends them. Elsewhere a directory of hard links (0.7 s; where links cannot be
     had, of copies, 10 s): with those `replace` and `remove` are the only safe ways to change a file.
     """
-    source = root(name)
+    with copy_of(root(name), name) as tree:
+        yield tree
+
+
+@contextlib.contextmanager
+def copy_of(source: str, name: str) -> Iterator[str]:
+    """The same of any tree, in which nothing else may be changed; `name` is for the directory."""
     parent = os.path.join(cache(), "copies")
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=parent) as directory:
