@@ -47,6 +47,24 @@ def test_the_readme_names_what_there_is_and_what_ci_runs() -> None:
     assert run_by_ci <= named
 
 
+def test_the_readme_names_commands_that_there_are() -> None:
+    lines = re.findall(r"(?m)^safeupdate ([a-z].*?)(?:  .*)?$", README)
+    assert len(lines) > 10
+    for line in lines:
+        verb, *words = line.split()
+        command = [
+            sys.executable,
+            "-m",
+            "safeupdate",
+            verb,
+            *[word for word in words if word.isalpha() and word.islower()][:1],
+            "--help",
+        ]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, line
+        assert not [word for word in words if word.startswith("--") and word not in done.stdout], line
+
+
 def test_the_wheel_holds_the_whole_program(tmp_path: Path) -> None:
     """Built with the setuptools that is here, as a distribution's package build does."""
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -164,7 +164,9 @@ def _closed(machine: rig.Rig) -> bool:
 def test_from_the_installation_to_the_purge(machine: rig.Rig) -> None:
     files = machine.machine
     before = _sh(machine, TRACES).stdout
-    _dpkg(machine, "--install /opt/safeupdate.deb")
+    (install,) = re.findall("(?m)^apt (install ./dist/.*)$", (TOP / "README.md").read_text(encoding="utf-8"))
+    _sh(machine, f"mkdir /opt/dist; ln -s ../safeupdate.deb /opt/dist/safeupdate_{__version__}_all.deb")
+    _sh(machine, f"cd /opt; DEBIAN_FRONTEND=noninteractive apt --yes {install}")
     assert _sh(machine, "safeupdate --version").stdout.split() == [b"safeupdate", __version__.encode()]
     assert _sh(machine, "systemctl is-active safeupdate-settle.timer").stdout == b"active\n"
     units = sorted(path.name for path in (TOP / "systemd").iterdir() if "[Install]" in path.read_text(encoding="utf-8"))
