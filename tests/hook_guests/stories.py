@@ -103,7 +103,7 @@ def unattended_safe(machine: Machine) -> None:
 _SETTLES = """
 for i in $(seq 300); do
 	status=$(safeupdate status)
-	case $status in {wanted}*) break ;; esac
+	case $status in "{wanted}"*) break ;; esac
 	sleep 2
 done
 echo "$status"
