@@ -1,2 +1,2 @@
-"""Snapshots of LVM's and ZFS' in machines that boot, which have the kernel modules: docs/snapshots.md says what came of
+"""Snapshots of btrfs, LVM and ZFS in machines that boot, which have the kernel modules: docs/snapshots.md says what came of
 it."""

@@ -19,8 +19,10 @@ from tests.snapshot_guests.played import PLAYED
 
 LVM = "debian12-initramfstools-lvm-bios"
 ZFS = "debian12-initramfstools-zfs-bios"
+BTRFS = "debian13-initramfstools-btrfs-uefisb"
 
 STORIES: dict[str, tuple[Callable[[Machine], None], str, str]] = {
+    "btrfs": (whole.run, BTRFS, "btrfs"),
     "thin": (whole.run, LVM, "thin"),
     "thick": (whole.run, LVM, "thick"),
     "zfs": (whole.run, ZFS, "zfs"),
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.snapshot_guests")
     parser.add_argument("verb", choices=("run", "page"))
     parser.add_argument("stories", nargs="*", choices=[*STORIES, []], metavar="STORY", help=", ".join(STORIES))
-    parser.add_argument("--base", choices=(LVM, ZFS))
+    parser.add_argument("--base", choices=(BTRFS, LVM, ZFS))
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     parser.add_argument("--swift", action="store_true", help="not with a clock that waits for a host without time")
     given = parser.parse_args(arguments)

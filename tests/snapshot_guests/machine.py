@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from machines.build import cache
-from safeupdate.rehearsal.hardware import Disk, Hardware
+from safeupdate.rehearsal.hardware import Disk, Firmware, Hardware
 from tests.gate_guests import machine as gate
 from tests.gate_guests.machine import SETTLED, Lost, Running
 from tests.gate_guests.states import state
@@ -76,6 +77,12 @@ sync
 """
 
 
+_SUBVOLUME = r"""
+printf 'COMPRESSLEVEL=1\nMODULES=dep\n' > /etc/initramfs-tools/conf.d/lab.conf
+sync
+"""
+
+
 @dataclass(frozen=True)
 class Setup:
     """How a machine's root comes onto what a story is about: a script for each boot. `extra`: with a second disk."""
@@ -87,6 +94,7 @@ class Setup:
 SETUPS = {
     "thin": Setup((_INTO_POOL, _IN_POOL)),
     "thick": Setup((_THICK,)),
+    "btrfs": Setup((_SUBVOLUME,), extra=False),
     "zfs": Setup((f"{_QUICK}\nsync\n",), extra=False),
 }
 
@@ -103,10 +111,15 @@ class Machine(gate.Machine):
     @contextmanager
     def begun(self) -> Iterator[Running]:
         """A new one, started. It loses its power behind the `with`; `started` then starts it anew."""
-        disks = [Disk(_onto(image, os.path.join(self.work, f"disk.{at}"))) for at, image in enumerate(self._ready())]
+        place, images = self._ready()
+        disks = [Disk(_onto(image, os.path.join(self.work, f"disk.{at}"))) for at, image in enumerate(images)]
         if self.kind != "zfs":
-            disks.append(Disk(packages("debian12"), "raw", forget=True))
-        self._disk = Hardware(tuple(disks), None, saved.MEMORY)
+            disks.append(Disk(packages(self.base.name.partition("-")[0]), "raw", forget=True))
+        firmware = None
+        if self.base.uefi:
+            firmware = Firmware(os.path.join(self.work, "disk.fd"), self.base.secure_boot)
+            shutil.copyfile(f"{place}.fd", firmware.variables)
+        self._disk = Hardware(tuple(disks), firmware, saved.MEMORY)
         with self._up() as guest:
             status = guest.words(SETTLED).partition("\n")[0]
             self.tell("before all, status", status, right=status.startswith("OPEN"))
@@ -120,8 +133,9 @@ class Machine(gate.Machine):
             self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
             yield guest
 
-    def _ready(self) -> list[str]:
-        """The disks with the root where the story wants it, made first where they are missing."""
+    def _ready(self) -> tuple[str, list[str]]:
+        """What the files begin with, and the disks with the root where the story wants it, made first where they are
+        missing."""
         before, setup = state(self.base, "armed", self.checkout), SETUPS[self.kind]
         saved.room()
         digest = hashlib.sha256(repr((before.place, setup, _EXTRA)).encode()).hexdigest()[:12]
@@ -129,7 +143,7 @@ class Machine(gate.Machine):
         images = [f"{place}.{at}.qcow2" for at in range(1 + setup.extra)]
         # The first one is there last.
         if os.path.exists(images[0]):
-            return images
+            return place, images
         print(f"snapshots: making {place}", flush=True)
         hardware = before.onto(f"{place}.new")
         if setup.extra:
@@ -141,9 +155,11 @@ class Machine(gate.Machine):
                 done = guest.ask(script)
                 if done.code != 0:
                     raise Lost(f"{self.base.name} was not made ready ({done.code}):\n{done.output[-3000:]}")
+        if self.base.uefi:
+            os.rename(f"{place}.new.fd", f"{place}.fd")
         for at in reversed(range(len(images))):
             os.rename(f"{place}.new.{at}.qcow2", images[at])
-        return images
+        return place, images
 
 
 def _onto(image: str, place: str) -> str:

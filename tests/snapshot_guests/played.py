@@ -9,6 +9,7 @@ PLAYED = Played(
     "snapshot-results.json",
     "docs/snapshots.md",
     {
+        "btrfs": "btrfs, its root in `@`: a kernel is installed, the machine is broken, the undo is executed",
         "thin": "LVM with a thin pool: a kernel is installed, the machine is broken, the undo is executed",
         "thick": "LVM without a thin pool: the same",
         "zfs": "ZFS: the same, with the newest kernel configured anew",

@@ -44,6 +44,14 @@ cat /etc/lab-state
 cat /usr/share/lab-file 2> /dev/null || echo gone
 """
 
+_ASIDE = """
+set -e
+mount -o subvol=/ "$(findmnt -n -o SOURCE / | cut -d '[' -f 1)" /mnt
+btrfs subvolume list /mnt
+btrfs subvolume delete "/mnt/@.before-undo-{number}"
+umount /mnt
+"""
+
 _MERGED = """
 export LVM_SUPPRESS_FD_WARNINGS=1
 lvs -a vg0
@@ -140,6 +148,12 @@ def _is_over(machine: Machine, guest: Running, number: int) -> None:
         aside = f"rpool/ROOT/debian_before-undo-{number}"
         done = guest.ask(f"zfs list -o name,origin,canmount,mounted -r rpool/ROOT; zfs destroy -r {aside}")
         machine.tell("`zfs destroy` of what was set aside", str(done.code), right=done.code == 0)
+        done = guest.ask(f"safeupdate snapshot delete {number}")
+        machine.tell("`safeupdate snapshot delete`", last(done.output), right=done.code == 0)
+    elif machine.kind == "btrfs":
+        done = guest.ask(_ASIDE.format(number=number))
+        machine.tell("`btrfs subvolume delete` of what was set aside", str(done.code), right=done.code == 0)
+        guest.ask("safeupdate snapshot list")
         done = guest.ask(f"safeupdate snapshot delete {number}")
         machine.tell("`safeupdate snapshot delete`", last(done.output), right=done.code == 0)
     else:
