@@ -51,6 +51,8 @@ SHELVES = {
     "debian13": Shelf("debian13-dkms", ("unattended-upgrades", "dnf", "createrepo-c", "rpm"), rpm=True),
     "testing": Shelf("testing-dracut", ("dnf5", "createrepo-c", "rpm"), rpm=True),
     "upgrade": Shelf("debian12-dkms", (), next_suite="trixie"),
+    "story-debian12": Shelf("debian12-dkms", ("unattended-upgrades", "linux-headers-cloud-amd64")),
+    "story-debian13": Shelf("debian13-dkms", ("unattended-upgrades", "linux-headers-cloud-amd64")),
 }
 
 _PROGRAM_NEEDS = "python3 python3-cryptography python3-pefile python3-rich python3-zstandard"

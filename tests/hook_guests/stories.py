@@ -83,7 +83,8 @@ def unattended_unsafe(machine: Machine) -> None:
     """unattended-upgrades brings a kernel that lacks a module of this machine's, and would reboot: it must stay up."""
     with machine.begun(_shelf(machine)) as guest:
         _unattended(machine, guest)
-        manages(machine, guest, "unattended-upgrade --verbose", "")  # which keeps what hooks say for its log
+        # What hooks say after it goes into its log.
+        manages(machine, guest, "unattended-upgrade --verbose", "comes without its headers")
         goes(machine, guest, "true", "stays up", 300)
         stands(machine, guest, "status", "CLOSED")
         held = guest.words("ls /run/reboot-required 2> /dev/null; ls /run/safeupdate/held")

@@ -1,0 +1,139 @@
+"""A module from outside the kernel is not built for the kernel that unattended-upgrades brings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from safeupdate import __version__
+from tests.gate_guests.machine import Lost, Running
+from tests.hook_guests.disks import META
+from tests.hook_guests.machine import PACKAGES, repositories, without_dkms
+from tests.story_guests.machine import Machine
+
+_MODULE = """
+set -e
+mkdir /usr/src/board-1.0
+cat > /usr/src/board-1.0/board.c <<'END'
+#include <linux/module.h>
+#ifndef CONFIG_MEDIA_SUPPORT
+#error "board 1.0 is for kernels with media support"
+#endif
+MODULE_DESCRIPTION("the driver of a board");
+MODULE_LICENSE("GPL");
+END
+echo 'obj-m := board.o' > /usr/src/board-1.0/Makefile
+cat > /usr/src/board-1.0/dkms.conf <<'END'
+PACKAGE_NAME="board"
+PACKAGE_VERSION="1.0"
+BUILT_MODULE_NAME[0]="board"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+MAKE[0]="make -C /lib/modules/$kernelver/build M=$dkms_tree/board/1.0/build modules"
+CLEAN="true"
+AUTOINSTALL="yes"
+END
+dkms add board/1.0
+for release in $(ls /lib/modules); do dkms install board/1.0 -k "$release"; done
+echo board > /etc/modules-load.d/board.conf
+modprobe board
+"""
+"""A driver that the machine needs, and that is built for each kernel; the next one is not to its liking."""
+
+_STOCK = f"""
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q --yes --no-install-recommends install unattended-upgrades {META} "linux-headers-$(sed 's/^linux-image-//' \\
+	{PACKAGES}/kernel/name)"
+cat > /etc/apt/apt.conf.d/99ours <<'END'
+Unattended-Upgrade::Origins-Pattern {{ "origin=ours"; }};
+Unattended-Upgrade::Automatic-Reboot "true";
+Unattended-Upgrade::Automatic-Reboot-WithUsers "true";
+END
+rm -f /run/reboot-required*
+echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf
+"""
+
+_REST = """
+for i in $(seq 300); do
+	systemctl is-active -q safeupdate-boot.service safeupdate-confirm.service safeupdate-settle.service \\
+		safeupdate-changed.service || case $(systemctl is-system-running) in running|degraded) break ;; esac
+	sleep 2
+done
+"""
+"""What the package started in the background has ended."""
+
+_LOG = "grep -A 12 ^safeupdate /var/log/unattended-upgrades/unattended-upgrades-dpkg.log | tail -n 16"
+
+
+def module(machine: Machine) -> None:
+    """From the installation to the boot of the new kernel, by way of a reboot that is forced."""
+    with machine.begun() as guest:
+        repositories(guest, "base")
+        without_dkms(guest)
+        for script in (_MODULE, _STOCK):
+            done = guest.ask(script)
+            if done.code != 0:
+                raise Lost(f"it was not made ready:\n{done.output[-2000:]}")
+        machine.say("A stock machine with a driver that dkms builds. The package is installed:")
+        machine.types(guest, f"apt-get --yes install ./safeupdate_{__version__}_all.deb", "safeupdate")
+        machine.types(guest, "safeupdate status", "", code=None)
+        guest.ask(_REST)
+        machine.say("It holds nothing before the boot that runs is on record and was judged safe. A minute later:")
+        machine.types(guest, "safeupdate status", "armed: it acts")
+        machine.say("At night unattended-upgrades brings a kernel, and would reboot the machine then:")
+        guest.ask("rm -f /run/reboot-required*")
+        repositories(guest, "base", "kernel", "later")
+        machine.types(guest, "unattended-upgrade --verbose", "All upgrades installed")
+        became = guest.goes("true", 150)
+        machine.tell("for 150 s", became, right=became == "stays up")
+        machine.say("The machine stays up. In the morning the log, the message of the day and the gate say why:")
+        machine.types(guest, _LOG, "safeupdate: UNSAFE")
+        machine.types(guest, "cat /run/motd.d/*safeupdate*", "")
+        machine.types(guest, "safeupdate status", "CLOSED", code=1)
+        machine.types(guest, "systemctl reboot", "", code=1)
+        machine.types(guest, "safeupdate check", "board 1.0 is for kernels with media support", code=1)
+        machine.say("Somebody forces it. The boot loader's default is held on the kernel that has proven itself:")
+        machine.types(guest, "uname -r", machine.kernels[-1])
+        became = guest.goes("reboot -f", 900)
+        machine.tell("`reboot -f`", became, right=became == "reboots")
+    with machine.started() as guest:
+        machine.say("`reboot -f`, and the machine comes back by itself:")
+        _up(machine, guest, machine.kernels[-1])
+        guest.ask(f"mkdir -p {PACKAGES}; mount -o ro LABEL=packages {PACKAGES}; {_REST}")
+        machine.types(guest, "safeupdate status", "CLOSED", code=1)
+        machine.say(
+            "A version of the driver's source comes that suits this kernel, and it is built as the finding says:"
+        )
+        machine.types(guest, "sed -i /CONFIG_MEDIA_SUPPORT/,/endif/d /usr/src/board-1.0/board.c", "")
+        for command in _remedy(guest):
+            machine.types(guest, command, "")
+        machine.types(guest, "safeupdate check", "SAFE")
+        machine.types(guest, "safeupdate settle", "")
+        machine.types(guest, "safeupdate status", "OPEN")
+        machine.types(guest, "safeupdate snapshot list", "", code=None)
+        became = guest.goes("systemctl reboot", 900)
+        machine.tell("`systemctl reboot`", became, right=became == "reboots")
+    with machine.started() as guest:
+        newest = guest.words("ls /lib/modules | sort -V | tail -n 1")
+        machine.say("`systemctl reboot`:")
+        _up(machine, guest, newest)
+        guest.ask(_REST)
+        machine.types(guest, "lsmod | grep board", "board")
+        machine.types(guest, "safeupdate history", newest)
+        machine.types(guest, "safeupdate status", "OPEN")
+
+
+def _up(machine: Machine, guest: Running, release: str) -> None:
+    machine.tell("the next boot", f"{guest.ending}, on {guest.kernel}", right=guest.ending == "up")
+    if guest.ending != "up":
+        raise Lost(f"{machine.base.name} did not come up")
+    machine.types(guest, "uname -r", release)
+
+
+def _remedy(guest: Running) -> list[str]:
+    """The commands of the finding that dkms did not build it, but for those that only look."""
+    report = json.loads(guest.ask("safeupdate check --json 2> /dev/null").output)
+    findings = [one for check in report["checks"] for one in check["findings"] if one["id"] == "dkms.build-failed"]
+    if not findings:
+        raise Lost("no finding says that the build failed")
+    return [shlex.join(words) for words in findings[0]["remedy"]["commands"] if words[0] not in ("less", "cat")]
