@@ -7,6 +7,7 @@ Its place is dnf's directory of plug-ins, `dnf-plugins` in Python's site-package
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +17,10 @@ import dnf
 import dnf.exceptions
 
 HOOK = "/usr/libexec/safeupdate/hook"
+
+LOCK = "/run/safeupdate/dnf"
+"""Held from before the transaction until the hook behind it has ended. rpm's own lock is given up before that, and what
+watches for changes (safeupdate/hooks/idle.py) would look first, and leave nothing to be told here."""
 
 REFUSED = 3
 
@@ -28,16 +33,34 @@ class Safeupdate(dnf.Plugin):
 
     name = "safeupdate"
 
+    _lock = -1
+
     def pre_transaction(self) -> None:
         """Nothing is changed yet: an error of dnf's ends it cleanly, and so does Ctrl-C; others are passed over."""
         lines = "".join(f"{line}\n" for line in self._packages())
         if self._hook("dnf-pre", lines) == REFUSED:
             raise dnf.exceptions.Error("safeupdate refuses this transaction; nothing was changed")
+        if self.base.conf.installroot == "/":
+            self._begin()
 
     def transaction(self) -> None:
         """All is done, the scripts that come last (%posttrans) too."""
         with _interrupts_are_for_the_hook():
             self._hook("dnf-post", "")
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _begin(self) -> None:
+        """Take the lock, which is given up at the latest when dnf ends. Where it cannot be had nothing hangs on it."""
+        with contextlib.suppress(OSError):
+            lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                raise
+            self._lock = lock
 
     def _packages(self) -> Iterator[str]:
         # The items of the transaction have no package where only the reason changes, for which it was installed.

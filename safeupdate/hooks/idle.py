@@ -6,10 +6,14 @@ import time
 
 from safeupdate import packages
 from safeupdate.errors import SafeupdateError
+from safeupdate.gate.host import RUN
 from safeupdate.machine import Machine
 
 _LOOK = 2.0
 """Seconds between two looks, and before the first: what has just begun to write may not have its lock yet."""
+
+_DNF = f"{RUN}/dnf"
+"""Held by dnf 4's plugin of ours until its hook has ended, as rpm's lock is given up before that."""
 
 _LONGEST = 3600.0
 """Seconds. One that asks a question may wait for its answer all night; the timer looks again then."""
@@ -26,6 +30,8 @@ def wait(machine: Machine, *, look: float = _LOOK, longest: float = _LONGEST) ->
 
 
 def _busy(machine: Machine) -> bool:
+    if packages.locked(machine, (_DNF,)) is not None:
+        return True
     try:
         return any(packages.at_work(machine, database) is not None for database in packages.databases(machine))
     except SafeupdateError:

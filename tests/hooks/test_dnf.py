@@ -175,6 +175,26 @@ def test_what_the_program_itself_says_before(dnf: Dnf) -> None:
         assert ("kernel-core-1-1.noarch" in said.partition("ended")[2]) == bool(code)
 
 
+HELD = b"""#!/bin/sh
+case $2 in *-pre) cat > /dev/null ;; esac
+flock --nonblock /run/safeupdate/dnf true && echo "$2 free" >> /run/noted || echo "$2 held" >> /run/noted
+"""
+
+IN_TURN = f"""{BUILT}
+do_dnf install kernel-core-1-1
+flock --nonblock /run/safeupdate/dnf true && echo free >> /run/noted
+"""
+
+
+@pytest.mark.parametrize("dnf", ["dnf"], indirect=True)
+def test_until_its_hook_has_ended_dnf_4_is_at_work(dnf: Dnf) -> None:
+    """rpm's lock is given up before."""
+    dnf.write("/usr/bin/safeupdate", HELD)
+    (said,) = dnf.alone(IN_TURN)
+    assert "ended with 0" in said
+    assert dnf.lines("/run/noted") == ["dnf-pre free", "dnf-post held", "free"], said
+
+
 INTERRUPTED = """
 set -m
 rm -f /run/waits

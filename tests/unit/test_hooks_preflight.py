@@ -219,10 +219,12 @@ def test_one_screen_afterwards(tmp_path: Path) -> None:
     assert "\x1b[1;31mUNSAFE\x1b[0m" in coloured[0] and coloured[1:] == unsafe[1:]
 
 
-def test_who_waits_sees_that_nobody_is_at_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["var/lib/dpkg/lock", "run/safeupdate/dnf"])
+def test_who_waits_sees_that_nobody_is_at_work(tmp_path: Path, path: str) -> None:
     made = machine(tmp_path)
     assert idle.wait(made, look=0.0, longest=5.0)
-    lock = Path(made.root) / "var/lib/dpkg/lock"
+    lock = Path(made.root) / path
+    lock.parent.mkdir(parents=True, exist_ok=True)
     lock.touch()
     status = lock.stat()
     held = f"1: POSIX  ADVISORY  WRITE 4711 {status.st_dev >> 8:02x}:{status.st_dev & 255:02x}:{status.st_ino} 0 EOF\n"
