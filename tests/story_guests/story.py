@@ -16,7 +16,7 @@ set -e
 mkdir /usr/src/board-1.0
 cat > /usr/src/board-1.0/board.c <<'END'
 #include <linux/module.h>
-#ifndef CONFIG_MEDIA_SUPPORT
+#if !IS_ENABLED(CONFIG_MEDIA_SUPPORT)
 #error "board 1.0 is for kernels with media support"
 #endif
 MODULE_DESCRIPTION("the driver of a board");
@@ -33,7 +33,7 @@ CLEAN="true"
 AUTOINSTALL="yes"
 END
 dkms add board/1.0
-for release in $(ls /lib/modules); do dkms install board/1.0 -k "$release"; done
+for release in $(ls /boot/vmlinuz-* | sed s,.*/vmlinuz-,,); do dkms install board/1.0 -k "$release"; done
 echo board > /etc/modules-load.d/board.conf
 modprobe board
 """
@@ -54,10 +54,11 @@ echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf
 """
 
 _REST = """
+units='boot.service confirm.service settle.service changed.service'
 for i in $(seq 300); do
-	systemctl is-active -q safeupdate-boot.service safeupdate-confirm.service safeupdate-settle.service \\
-		safeupdate-changed.service || case $(systemctl is-system-running) in running|degraded) break ;; esac
-	sleep 2
+	sleep 4
+	safeupdate status > /dev/null
+	[ $? -ne 3 ] && ! systemctl show -p ActiveState --value $(printf 'safeupdate-%s ' $units) | grep -q activating && break
 done
 """
 """What the package started in the background has ended."""
@@ -70,7 +71,10 @@ def module(machine: Machine) -> None:
     with machine.begun() as guest:
         repositories(guest, "base")
         without_dkms(guest)
-        for script in (_MODULE, _STOCK):
+        for script in (
+            _STOCK,
+            _MODULE,
+        ):  # in the other order the headers that wait for the kernel could not be configured
             done = guest.ask(script)
             if done.code != 0:
                 raise Lost(f"it was not made ready:\n{done.output[-2000:]}")
@@ -83,7 +87,7 @@ def module(machine: Machine) -> None:
         machine.say("At night unattended-upgrades brings a kernel, and would reboot the machine then:")
         guest.ask("rm -f /run/reboot-required*")
         repositories(guest, "base", "kernel", "later")
-        machine.types(guest, "unattended-upgrade --verbose", "All upgrades installed")
+        machine.types(guest, "unattended-upgrade --verbose", "", code=None)
         became = guest.goes("true", 150)
         machine.tell("for 150 s", became, right=became == "stays up")
         machine.say("The machine stays up. In the morning the log, the message of the day and the gate say why:")
@@ -105,7 +109,7 @@ def module(machine: Machine) -> None:
             "A version of the driver's source comes that suits this kernel, and it is built as the finding says:"
         )
         machine.types(guest, "sed -i /CONFIG_MEDIA_SUPPORT/,/endif/d /usr/src/board-1.0/board.c", "")
-        for command in _remedy(guest):
+        for command in _remedies(guest):
             machine.types(guest, command, "")
         machine.types(guest, "safeupdate check", "SAFE")
         machine.types(guest, "safeupdate settle", "")
@@ -130,10 +134,12 @@ def _up(machine: Machine, guest: Running, release: str) -> None:
     machine.types(guest, "uname -r", release)
 
 
-def _remedy(guest: Running) -> list[str]:
-    """The commands of the finding that dkms did not build it, but for those that only look."""
+def _remedies(guest: Running) -> list[str]:
+    """The commands of what is wrong, the module first, but for those that only look."""
     report = json.loads(guest.ask("safeupdate check --json 2> /dev/null").output)
-    findings = [one for check in report["checks"] for one in check["findings"] if one["id"] == "dkms.build-failed"]
-    if not findings:
-        raise Lost("no finding says that the build failed")
-    return [shlex.join(words) for words in findings[0]["remedy"]["commands"] if words[0] not in ("less", "cat")]
+    found = [one for check in report["checks"] for one in check["findings"] if one["level"] == "blocker"]
+    found.sort(key=lambda one: str(one["id"]) != "dkms.build-failed")
+    if not found:
+        raise Lost("nothing is wrong")
+    commands = (words for one in found for words in one["remedy"]["commands"] if words[0] not in ("less", "cat"))
+    return list(dict.fromkeys(map(shlex.join, commands)))
