@@ -54,11 +54,10 @@ echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf
 """
 
 _REST = """
-units='boot.service confirm.service settle.service changed.service'
 for i in $(seq 300); do
 	sleep 4
 	safeupdate status > /dev/null
-	[ $? -ne 3 ] && ! systemctl show -p ActiveState --value $(printf 'safeupdate-%s ' $units) | grep -q activating && break
+	[ $? -ne 3 ] && ! systemctl list-units --no-legend 'safeupdate-*.service' | grep -q activating && break
 done
 """
 """What the package started in the background has ended."""
