@@ -1,4 +1,4 @@
-"""A module from outside the kernel is not built for the kernel that unattended-upgrades brings."""
+"""A module from outside the kernel cannot be built for the kernel that unattended-upgrades brings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ set -e
 mkdir /usr/src/board-1.0
 cat > /usr/src/board-1.0/board.c <<'END'
 #include <linux/module.h>
-#if !IS_ENABLED(CONFIG_MEDIA_SUPPORT)
-#error "board 1.0 is for kernels with media support"
-#endif
 MODULE_DESCRIPTION("the driver of a board");
 MODULE_LICENSE("GPL");
 END
@@ -37,13 +34,12 @@ for release in $(ls /boot/vmlinuz-* | sed s,.*/vmlinuz-,,); do dkms install boar
 echo board > /etc/modules-load.d/board.conf
 modprobe board
 """
-"""A driver that the machine needs, and that is built for each kernel; the next one is not to its liking."""
+"""A driver that the machine needs, and that is built for each kernel that has its headers here."""
 
 _STOCK = f"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q --yes --no-install-recommends install unattended-upgrades {META} "linux-headers-$(sed 's/^linux-image-//' \\
-	{PACKAGES}/kernel/name)"
+apt-get -q --yes --no-install-recommends install unattended-upgrades python3-apt {META}
 cat > /etc/apt/apt.conf.d/99ours <<'END'
 Unattended-Upgrade::Origins-Pattern {{ "origin=ours"; }};
 Unattended-Upgrade::Automatic-Reboot "true";
@@ -70,13 +66,15 @@ def module(machine: Machine) -> None:
     with machine.begun() as guest:
         repositories(guest, "base")
         without_dkms(guest)
-        for script in (
-            _STOCK,
-            _MODULE,
-        ):  # in the other order the headers that wait for the kernel could not be configured
+        for script in (_STOCK, _MODULE):
             done = guest.ask(script)
             if done.code != 0:
                 raise Lost(f"it was not made ready:\n{done.output[-2000:]}")
+        # A boot whose files were changed while it ran is no witness: without this the gate would go on observing.
+        became = guest.goes("systemctl reboot", 900)
+        machine.tell("a reboot before all", became, right=became == "reboots")
+    with machine.started() as guest:
+        _shelf(guest)
         machine.say("A stock machine with a driver that dkms builds. The package is installed:")
         machine.types(guest, f"apt-get --yes install ./safeupdate_{__version__}_all.deb", "safeupdate")
         machine.types(guest, "safeupdate status", "", code=None)
@@ -94,7 +92,7 @@ def module(machine: Machine) -> None:
         machine.types(guest, "cat /run/motd.d/*safeupdate*", "")
         machine.types(guest, "safeupdate status", "CLOSED", code=1)
         machine.types(guest, "systemctl reboot", "", code=1)
-        machine.types(guest, "safeupdate check", "board 1.0 is for kernels with media support", code=1)
+        machine.types(guest, "safeupdate check", "headers", code=1)
         machine.say("Somebody forces it. The boot loader's default is held on the kernel that has proven itself:")
         machine.types(guest, "uname -r", machine.kernels[-1])
         became = guest.goes("reboot -f", 900)
@@ -102,12 +100,10 @@ def module(machine: Machine) -> None:
     with machine.started() as guest:
         machine.say("`reboot -f`, and the machine comes back by itself:")
         _up(machine, guest, machine.kernels[-1])
-        guest.ask(f"mkdir -p {PACKAGES}; mount -o ro LABEL=packages {PACKAGES}; {_REST}")
+        _shelf(guest)
+        guest.ask(_REST)
         machine.types(guest, "safeupdate status", "CLOSED", code=1)
-        machine.say(
-            "A version of the driver's source comes that suits this kernel, and it is built as the finding says:"
-        )
-        machine.types(guest, "sed -i /CONFIG_MEDIA_SUPPORT/,/endif/d /usr/src/board-1.0/board.c", "")
+        machine.say("What the findings say is done:")
         for command in _remedies(guest):
             machine.types(guest, command, "")
         machine.types(guest, "safeupdate check", "SAFE")
@@ -126,6 +122,10 @@ def module(machine: Machine) -> None:
         machine.types(guest, "safeupdate status", "OPEN")
 
 
+def _shelf(guest: Running) -> None:
+    guest.ask(f"mkdir -p {PACKAGES}; mount -o ro LABEL=packages {PACKAGES}")
+
+
 def _up(machine: Machine, guest: Running, release: str) -> None:
     machine.tell("the next boot", f"{guest.ending}, on {guest.kernel}", right=guest.ending == "up")
     if guest.ending != "up":
@@ -134,10 +134,10 @@ def _up(machine: Machine, guest: Running, release: str) -> None:
 
 
 def _remedies(guest: Running) -> list[str]:
-    """The commands of what is wrong, the module first, but for those that only look."""
+    """The commands of what is wrong, the module's first, but for those that only look."""
     report = json.loads(guest.ask("safeupdate check --json 2> /dev/null").output)
     found = [one for check in report["checks"] for one in check["findings"] if one["level"] == "blocker"]
-    found.sort(key=lambda one: str(one["id"]) != "dkms.build-failed")
+    found.sort(key=lambda one: str(one["id"]) != "dkms.headers-missing")
     if not found:
         raise Lost("nothing is wrong")
     commands = (words for one in found for words in one["remedy"]["commands"] if words[0] not in ("less", "cat"))
