@@ -126,6 +126,15 @@ class Machine:
             self.log("-- its power is cut")
             return
 
+    @contextmanager
+    def up(self) -> Iterator[Running]:
+        """The same, where it has to come up; its kernels are those that it has then. Raises `Lost`."""
+        with self.started() as guest:
+            if guest.ending != "up":
+                raise Lost(f"{self.base.name} did not come up: {guest.ending}")
+            self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
+            yield guest
+
     def starts(self) -> str:
         """Start it until it is clear which kernel starts, and cut the power."""
         with self._started() as guest:

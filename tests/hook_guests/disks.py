@@ -20,11 +20,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import machines
 from machines.build import cache
 from machines.namespace import mount, private_mounts
+from safeupdate.rehearsal.hardware import Disk, Hardware
 from tests.lab.programs import LabError, run
 
 META = "kernel-of-ours"
@@ -114,6 +115,11 @@ def disk(name: str) -> str:
             _make(shelf, tree, work, f"{image}.new")
         os.rename(f"{image}.new", image)
     return image
+
+
+def added(hardware: Hardware, name: str) -> Hardware:
+    """A machine with that disk beside its own, as it is at each start."""
+    return replace(hardware, disks=(*hardware.disks, Disk(disk(name), "raw", forget=True)))
 
 
 def _make(shelf: Shelf, tree: str, work: str, image: str) -> None:

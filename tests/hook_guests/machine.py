@@ -8,14 +8,12 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from safeupdate.rehearsal.agent import DIRECTORY, Done
-from safeupdate.rehearsal.hardware import Disk
 from tests.gate_guests import machine as gate
 from tests.gate_guests.machine import SETTLED, Lost, Running
 from tests.gate_guests.states import PATIENCE, state
-from tests.hook_guests.disks import disk
+from tests.hook_guests.disks import added
 from tests.hook_guests.played import PLAYED
 from tests.lab import saved
 
@@ -71,14 +69,9 @@ class Machine(gate.Machine):
     def begun(self, shelf: str) -> Iterator[Running]:
         """It loses its power behind the `with`; `started` then starts it anew."""
         before = state(self.base, "armed", self.checkout)
-        image = disk(shelf)
         saved.room()
-        hardware = before.onto(os.path.join(self.work, "disk"))
-        self._disk = replace(hardware, disks=(*hardware.disks, Disk(image, "raw", forget=True)))
-        with self.started() as guest:
-            if guest.ending != "up":
-                raise Lost(f"{self.base.name} did not come up: {guest.ending}")
-            self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
+        self._disk = added(before.onto(os.path.join(self.work, "disk")), shelf)
+        with self.up() as guest:
             guest.ask(SETTLED)
             guest.agent.put("hooks.tar", _archive(self.checkout), PATIENCE)
             done = guest.ask(_HOOKS)

@@ -120,17 +120,9 @@ class Machine(gate.Machine):
             firmware = Firmware(os.path.join(self.work, "disk.fd"), self.base.secure_boot)
             shutil.copyfile(f"{place}.fd", firmware.variables)
         self._disk = Hardware(tuple(disks), firmware, saved.MEMORY)
-        with self._up() as guest:
+        with self.up() as guest:
             status = guest.words(SETTLED).partition("\n")[0]
             self.tell("before all, status", status, right=status.startswith("OPEN"))
-            yield guest
-
-    @contextmanager
-    def _up(self) -> Iterator[Running]:
-        with self.started() as guest:
-            if guest.ending != "up":
-                raise Lost(f"{self.base.name} did not come up: {guest.ending}")
-            self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
             yield guest
 
     def _ready(self) -> tuple[str, list[str]]:
@@ -151,7 +143,7 @@ class Machine(gate.Machine):
             hardware = replace(hardware, disks=(*hardware.disks, Disk(f"{place}.new.1.qcow2")))
         self._disk = hardware
         for script in setup.scripts:
-            with self._up() as guest:
+            with self.up() as guest:
                 done = guest.ask(script)
                 if done.code != 0:
                     raise Lost(f"{self.base.name} was not made ready ({done.code}):\n{done.output[-3000:]}")

@@ -7,14 +7,13 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from safeupdate.rehearsal.agent import DIRECTORY, Done
-from safeupdate.rehearsal.hardware import Disk
 from tests.gate_guests import machine as gate
 from tests.gate_guests.machine import Lost, Running
 from tests.gate_guests.states import PATIENCE
-from tests.hook_guests.disks import disk
+from tests.hook_guests.disks import added
 from tests.hook_guests.machine import PACKAGES
 from tests.lab import saved
 from tests.played import Played
@@ -41,14 +40,9 @@ class Machine(gate.Machine):
         before = saved.Saved(self.base, place)
         if not before.exists:
             saved.state(self.base, 2, self.checkout)
-        image = disk(f"story-{self.base.name.partition('-')[0]}")
         saved.room()
-        hardware = before.onto(os.path.join(self.work, "disk"))
-        self._disk = replace(hardware, disks=(*hardware.disks, Disk(image, "raw", forget=True)))
-        with self.started() as guest:
-            if guest.ending != "up":
-                raise Lost(f"{self.base.name} did not come up: {guest.ending}")
-            self.kernels = tuple(guest.words("ls /lib/modules | sort -V").split())
+        self._disk = added(before.onto(os.path.join(self.work, "disk")), f"story-{self.base.name.partition('-')[0]}")
+        with self.up() as guest:
             name, data = _package(self.checkout)
             guest.agent.put(name, data, PATIENCE)
             guest.ask(f"mv {DIRECTORY}/{name} /root/; mkdir -p {PACKAGES}; mount -o ro LABEL=packages {PACKAGES}")
