@@ -52,14 +52,8 @@ def test_the_readme_names_commands_that_there_are() -> None:
     assert len(lines) > 10
     for line in lines:
         verb, *words = line.split()
-        command = [
-            sys.executable,
-            "-m",
-            "safeupdate",
-            verb,
-            *[word for word in words if word.isalpha() and word.islower()][:1],
-            "--help",
-        ]
+        below = [word for word in words if word.isalpha() and word.islower()][:1]
+        command = [sys.executable, "-m", "safeupdate", verb, *below, "--help"]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, line
         assert not [word for word in words if word.startswith("--") and word not in done.stdout], line
