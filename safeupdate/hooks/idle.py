@@ -12,8 +12,9 @@ from safeupdate.machine import Machine
 _LOOK = 2.0
 """Seconds between two looks, and before the first: what has just begun to write may not have its lock yet."""
 
-_DNF = f"{RUN}/dnf"
-"""Held by dnf 4's plugin of ours until its hook has ended, as rpm's lock is given up before that."""
+_HOOKS = (f"{RUN}/dnf", "/run/dnf/rpmtransaction.lock")
+"""Held until the hook behind a transaction has ended, as rpm's lock is given up before: by dnf 4's plugin of ours, and
+by dnf 5 itself (TRANSACTION_LOCK_FILEPATH in its libdnf5/conf/const.hpp)."""
 
 _LONGEST = 3600.0
 """Seconds. One that asks a question may wait for its answer all night; the timer looks again then."""
@@ -30,7 +31,7 @@ def wait(machine: Machine, *, look: float = _LOOK, longest: float = _LONGEST) ->
 
 
 def _busy(machine: Machine) -> bool:
-    if packages.locked(machine, (_DNF,)) is not None:
+    if packages.locked(machine, _HOOKS) is not None:
         return True
     try:
         return any(packages.at_work(machine, database) is not None for database in packages.databases(machine))
