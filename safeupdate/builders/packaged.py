@@ -146,10 +146,13 @@ def _left_behind(world: World, running: ModuleTree) -> Iterator[_Source]:
     """Packages with a part of the running kernel's own modules, whose like is not there for the other kernel.
 
     Nor may that have most of these modules from elsewhere: distributions come to put their packages together in other
-    ways. And the package with the kernel itself is none of these: another flavour is somebody's choice.
+    ways. And the package with the kernel itself is none of these: another flavour is somebody's choice, as is a kernel
+    that no package of this database brought at all.
     """
     for database in world.databases:
         with suppress(FormatError, ProgramFailed, Unreadable):
+            if not database.of_kernel(world.tree.kernel.release):
+                continue
             for package in database.of_kernel(running.kernel.release):
                 wanted, like = _like(world, running, package, database)
                 if wanted is not None and (like is None or like.state == "half-installed"):

@@ -99,6 +99,18 @@ def test_ubuntu_with_the_extra_modules_half_there(tmp_path: Path) -> None:
     assert found["f2fs"].remedy.commands == (("apt-get", "install", "--reinstall", f"linux-modules-extra-{NEW}"),)
 
 
+def test_a_kernel_that_no_package_brought(tmp_path: Path) -> None:
+    """As Debian 14 has it, whose linux-modules-R has them all: nobody has packed the like for a kernel built by hand."""
+    installed = [
+        (f"linux-image-{OLD}", (f"/boot/vmlinuz-{OLD}",)),
+        (f"linux-modules-{OLD}", brought(OLD, *BASE, *EXTRA)),
+    ]
+    files = {**files_of(OLD, *BASE, *EXTRA), **files_of(NEW, BASE[0])}
+    assert look(tmp_path / "a", {**dpkg(*installed), **files}) == {}
+    packed = (f"linux-image-{NEW}", (f"/boot/vmlinuz-{NEW}",))
+    assert set(look(tmp_path / "b", {**dpkg(*installed, packed), **files})) >= {"iwlwifi", "libcrc32c"}
+
+
 def test_extra_modules_that_moved_into_the_kernels_package(tmp_path: Path) -> None:
     """A package of that name is no more: what the new kernel has not of its modules was dropped."""
     assert look(tmp_path, {**ubuntu(extra=False), **files_of(NEW, *EXTRA[:2])}) == {}
