@@ -27,6 +27,7 @@ STORIES: dict[str, tuple[Callable[[Machine], None], tuple[str, ...]]] = {
     "unattended-safe": (stories.unattended_safe, (BIOS, UEFI)),
     "release": (stories.release, (BIOS,)),
     "dnf": (stories.dnf, (UEFI, TESTING)),
+    "eviction": (stories.eviction, (UEFI, TESTING)),
 }
 """What is played, and on which machines."""
 

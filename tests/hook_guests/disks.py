@@ -241,7 +241,7 @@ os.execute("/usr/local/sbin/kernel-went {release}")
 
 
 def _rpms(release: str, unpacked: str, work: str, target: str) -> None:
-    """In three versions: one that is there from the beginning and has nothing in it, the kernel, and one that fails."""
+    """In versions: those that have nothing in them, the kernel, and one that fails."""
     modules = f"/usr/lib/modules/{release}"
     source = (
         f"{unpacked}/usr/lib/modules" if os.path.isdir(f"{unpacked}/usr/lib/modules") else f"{unpacked}/lib/modules"
@@ -252,9 +252,10 @@ def _rpms(release: str, unpacked: str, work: str, target: str) -> None:
     mark = "mkdir -p %{buildroot}/usr/share/doc; touch %{buildroot}/usr/share/doc/kernel-core-"
     version = release.partition("-")[0].partition("+")[0]
     scripts = _SCRIPTS.format(release=release)
+    empty = [(one, f"{mark}{one}", "", f"/usr/share/doc/kernel-core-{one}") for one in ("0.1", "97", "98")]
     for number, (numbered, does, what, files) in enumerate(
         (
-            ("0.1", f"{mark}0.1", "", "/usr/share/doc/kernel-core-0.1"),
+            *empty,
             (version, fill, scripts, f"/boot/config-{release}\n/boot/vmlinuz-{release}\n{modules}"),
             ("99", f"{mark}99", "%pre -p <lua>\nerror('it fails')\n", "/usr/share/doc/kernel-core-99"),
         )

@@ -15,5 +15,6 @@ PLAYED = Played(
         "unattended-safe": "unattended-upgrades with `Automatic-Reboot`, the next boot safe",
         "release": "From Debian 12 to 13 in one `apt full-upgrade`",
         "dnf": "A kernel through dnf, and through its automatic updates with `reboot = when-needed`",
+        "eviction": "A kernel that dnf's `installonly_limit` removes",
     },
 )

@@ -146,7 +146,7 @@ set -e
 cp -r @PACKAGES@/rpm /srv/rpm
 createrepo_c -q /srv/rpm
 mkdir -p /etc/yum.repos.d /etc/dnf
-printf '[main]\\ngpgcheck=0\\ninstallonly_limit=3\\nexcludepkgs=kernel-core-99*\\n' > /etc/dnf/dnf.conf
+printf '[main]\\ngpgcheck=0\\ninstallonly_limit=3\\nexcludepkgs=kernel-core-9*\\n' > /etc/dnf/dnf.conf
 printf '[local]\\nname=local\\nbaseurl=file:///srv/rpm\\nenabled=1\\ngpgcheck=0\\n' > /etc/yum.repos.d/local.repo
 cat > /usr/local/sbin/kernel-came <<'END'
 #!/bin/sh
@@ -189,16 +189,20 @@ _RUNS = {
 """Of dnf 4 Debian has no program for it, but all that it does."""
 
 
+def _dnf(machine: Machine, guest: Running) -> tuple[str, str, str]:
+    """It is installed: its name, what a command of it begins with, and the version of the kernel it can bring."""
+    name = "dnf" if machine.base.name.startswith("debian13") else "dnf5"
+    repositories(guest, "base")
+    without_dkms(guest)
+    guest.ask(f"apt-get -q --yes --no-install-recommends install {name} createrepo-c rpm; {_DNF}")
+    return name, f"{name} --assumeyes --releasever=1", _kernel(guest)[1].partition("-")[0].partition("+")[0]
+
+
 def dnf(machine: Machine) -> None:
     """A kernel from a repository of rpm's comes and goes; one fails; one comes by itself, broken and whole."""
-    name = "dnf" if machine.base.name.startswith("debian13") else "dnf5"
     with machine.begun(_shelf(machine)) as guest:
-        repositories(guest, "base")
-        without_dkms(guest)
-        guest.ask(f"apt-get -q --yes --no-install-recommends install {name} createrepo-c rpm; {_DNF}")
+        name, run, version = _dnf(machine, guest)
         _, release = _kernel(guest)
-        version = release.partition("-")[0].partition("+")[0]
-        run = f"{name} --assumeyes --releasever=1"
         manages(machine, guest, f"{run} install kernel-core-0.1", None)
         manages(machine, guest, f"{run} install kernel-core-{version}", "safeupdate: SAFE")
         stands(machine, guest, "status", "OPEN")
@@ -215,6 +219,24 @@ def dnf(machine: Machine) -> None:
         goes(machine, guest, _RUNS[name], "reboots", 3000)
     with machine.started() as guest:
         comes_up(machine, guest, release)
+
+
+def eviction(machine: Machine) -> None:
+    """The kernel that is broken goes, as a newer one comes and more than two are not to be there."""
+    with machine.begun(_shelf(machine)) as guest:
+        _, run, version = _dnf(machine, guest)
+        run = f"{run} --setopt=excludepkgs= --setopt=installonly_limit=2"
+        guest.ask("touch /etc/break")
+        manages(machine, guest, f"{run} install kernel-core-{version}", "safeupdate: UNSAFE")
+        stands(machine, guest, "status", "CLOSED")
+        manages(machine, guest, f"{run} install kernel-core-97", None)
+        stands(machine, guest, "status", "CLOSED")
+        done = manages(machine, guest, f"{run} install kernel-core-98", "safeupdate: SAFE")
+        left = guest.words("rpm -q kernel-core; ls /boot").split()
+        gone = f"vmlinuz-{_kernel(guest)[1]}" not in left and f"{version}-1" in flat(done.output)
+        machine.tell("the kernel that was broken", "is removed by it" if gone else "is there", right=gone)
+        stands(machine, guest, "status", "OPEN")
+        goes(machine, guest, "systemctl reboot", "reboots", 900)
 
 
 def _last(text: str) -> str:
