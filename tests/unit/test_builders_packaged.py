@@ -100,7 +100,7 @@ def test_ubuntu_with_the_extra_modules_half_there(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_no_package_brought(tmp_path: Path) -> None:
-    """As Debian 14 has it, whose linux-modules-R has them all: nobody has packed the like for a kernel built by hand."""
+    """As Debian 14 has it, whose linux-modules-R has them all: nobody packs the like for a kernel built by hand."""
     installed = [
         (f"linux-image-{OLD}", (f"/boot/vmlinuz-{OLD}",)),
         (f"linux-modules-{OLD}", brought(OLD, *BASE, *EXTRA)),
