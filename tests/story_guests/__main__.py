@@ -1,4 +1,4 @@
-"""python3 -m tests.story_guests [--base BASE] [--program DIR]: play the story on Debian 12 and 13, or on one of them.
+"""python3 -m tests.story_guests [STORY...] [--base BASE] [--program DIR]: play them, on all their machines or on one.
 
 Where all was as it was to be, what was typed and answered is written into docs/story.md. Needs the lab's machines
 (tests/lab), and root.
@@ -16,20 +16,32 @@ from tests.lab.bases import BASES
 from tests.story_guests import story
 from tests.story_guests.machine import Machine
 
+LVM = "debian12-initramfstools-lvm-bios"
+
+
+STORIES = {
+    "module": (story.module, (BIOS, UEFI)),
+    "full-boot": (story.full_boot, (LVM,)),
+}
+"""What is played, and on which machines."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """0 where everything was as it was to be, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.story_guests")
-    parser.add_argument("--base", choices=(BIOS, UEFI))
+    parser.add_argument("stories", nargs="*", choices=[*STORIES, []], metavar="STORY", help=", ".join(STORIES))
+    parser.add_argument("--base", choices=(BIOS, UEFI, LVM))
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     given = parser.parse_args(arguments)
     right = True
-    for base in (BIOS, UEFI):
-        if given.base in (None, base):
-            machine = Machine(BASES[base], "module", given.program, swift=True)
-            if machine.play(story.module):
-                machine.write()
-            right &= machine.right
+    for name in given.stories or STORIES:
+        play, bases = STORIES[name]
+        for base in bases:
+            if given.base in (None, base):
+                machine = Machine(BASES[base], name, given.program, swift=True)
+                if machine.play(play):
+                    machine.write()
+                right &= machine.right
     return 0 if right else 1
 
 

@@ -65,12 +65,12 @@ class Machine(gate.Machine):
 
     def write(self) -> None:
         """Put it into the page, in the place of what this machine showed before."""
-        start, end = (f"<!-- {self.base.name} {word} -->\n" for word in ("from here on", "to here"))
+        start, end = (f"<!-- {self.story} on {self.base.name} {word} -->\n" for word in ("from here on", "to here"))
         with open(PAGE, encoding="utf-8") as file:
             before, _, rest = file.read().partition(start)
         _, there, after = rest.partition(end)
         if not there:
-            raise SystemExit(f"{PAGE} has no place for {self.base.name}")
+            raise SystemExit(f"{PAGE} has no place for {self.story} on {self.base.name}")
         with open(PAGE, "w", encoding="utf-8") as file:
             file.write("\n".join([f"{before}{start}", *self._typed, f"{end}{after}"]))
 

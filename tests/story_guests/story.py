@@ -1,9 +1,11 @@
-"""A module from outside the kernel cannot be built for the kernel that unattended-upgrades brings."""
+"""Updates by night that a machine does not come back from, each from the installation of the package on."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from safeupdate import __version__
 from tests.gate_guests.machine import Lost, Running
@@ -61,12 +63,13 @@ done
 _LOG = "grep -A 12 ^safeupdate /var/log/unattended-upgrades/unattended-upgrades-dpkg.log | tail -n 16"
 
 
-def module(machine: Machine) -> None:
-    """From the installation to the boot of the new kernel, by way of a reboot that is forced."""
+@contextmanager
+def _watched(machine: Machine, *scripts: str) -> Iterator[Running]:
+    """A stock machine to which these things were done, with the package installed and armed."""
     with machine.begun() as guest:
         repositories(guest, "base")
         without_dkms(guest)
-        for script in (_STOCK, _MODULE):
+        for script in (_STOCK, *scripts):
             done = guest.ask(script)
             if done.code != 0:
                 raise Lost(f"it was not made ready:\n{done.output[-2000:]}")
@@ -75,18 +78,28 @@ def module(machine: Machine) -> None:
         machine.tell("a reboot before all", became, right=became == "reboots")
     with machine.started() as guest:
         _shelf(guest)
-        machine.say("A stock machine with a driver that dkms builds. The package is installed:")
+        machine.say("The package is installed on a stock machine:")
         machine.types(guest, f"apt-get --yes install ./safeupdate_{__version__}_all.deb", "safeupdate")
         machine.types(guest, "safeupdate status", "", code=None)
         guest.ask(_REST)
         machine.say("It holds nothing before the boot that runs is on record and was judged safe. A minute later:")
         machine.types(guest, "safeupdate status", "armed: it acts")
-        machine.say("At night unattended-upgrades brings a kernel, and would reboot the machine then:")
-        guest.ask("rm -f /run/reboot-required*")
-        repositories(guest, "base", "kernel", "later")
-        machine.types(guest, "unattended-upgrade --verbose", "", code=None)
-        became = guest.goes("true", 150)
-        machine.tell("for 150 s", became, right=became == "stays up")
+        yield guest
+
+
+def _updates_itself(machine: Machine, guest: Running) -> None:
+    machine.say("At night unattended-upgrades brings a kernel, and would reboot the machine then:")
+    guest.ask("rm -f /run/reboot-required*")
+    repositories(guest, "base", "kernel", "later")
+    machine.types(guest, "unattended-upgrade --verbose", "", code=None)
+    became = guest.goes("true", 150)
+    machine.tell("for 150 s", became, right=became == "stays up")
+
+
+def module(machine: Machine) -> None:
+    """A driver that dkms builds cannot be built for the kernel that comes; a reboot is forced; it is mended."""
+    with _watched(machine, _MODULE) as guest:
+        _updates_itself(machine, guest)
         machine.say("The machine stays up. In the morning the log, the message of the day and the gate say why:")
         machine.types(guest, _LOG, "safeupdate: UNSAFE")
         machine.types(guest, "cat /run/motd.d/*safeupdate*", "")
@@ -112,12 +125,48 @@ def module(machine: Machine) -> None:
         machine.types(guest, "safeupdate snapshot list", "", code=None)
         became = guest.goes("systemctl reboot", 900)
         machine.tell("`systemctl reboot`", became, right=became == "reboots")
+    _ends_on_the_newest(machine, "lsmod | grep board")
+
+
+_FULL = """
+free=$(df --output=avail -k /boot | tail -n 1)
+fallocate -l $((free - 12000))K /boot/forgotten.iso
+df -h /boot
+"""
+"""There is room for the kernel itself, and not for its initramfs."""
+
+
+def full_boot(machine: Machine) -> None:
+    """/boot has no room for the initramfs of the kernel that comes; room is made, and dpkg goes on."""
+    with _watched(machine) as guest:
+        machine.say("Somebody has left a file where the kernels are:")
+        guest.ask(_FULL)
+        machine.types(guest, "df -h /boot", "/boot")
+        _updates_itself(machine, guest)
+        machine.say("The machine stays up. In the morning the log and the gate say what happened:")
+        machine.types(guest, _LOG, "not the room")
+        machine.types(guest, "safeupdate check", "", code=None)
+        machine.types(guest, "safeupdate status", "", code=None)
+        machine.say("Room is made, and dpkg told to go on:")
+        machine.types(guest, "rm /boot/forgotten.iso", "")
+        machine.types(guest, "dpkg --configure -a", "")
+        guest.ask(_REST)
+        machine.types(guest, "safeupdate check", "SAFE")
+        machine.types(guest, "safeupdate settle", "")
+        machine.types(guest, "safeupdate status", "OPEN")
+        became = guest.goes("systemctl reboot", 900)
+        machine.tell("`systemctl reboot`", became, right=became == "reboots")
+    _ends_on_the_newest(machine)
+
+
+def _ends_on_the_newest(machine: Machine, *commands: str) -> None:
     with machine.started() as guest:
         newest = guest.words("ls /lib/modules | sort -V | tail -n 1")
         machine.say("`systemctl reboot`:")
         _up(machine, guest, newest)
         guest.ask(_REST)
-        machine.types(guest, "lsmod | grep board", "board")
+        for command in commands:
+            machine.types(guest, command, "")
         machine.types(guest, "safeupdate history", newest)
         machine.types(guest, "safeupdate status", "OPEN")
 
