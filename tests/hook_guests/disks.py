@@ -4,7 +4,7 @@ the machine's own tree, which is changed in a layer of its own.
     base/    what a story installs before it begins: unattended-upgrades, dnf, all that they need
     kernel/  a kernel that the machine lacks
     newer/   the same kernel, as an update of its package brings it
-    later/   the update that brings the kernel: a package of ours, whose first version is in base/
+    later/   the updates that bring the kernel and its headers: packages of ours, whose first versions are in base/
     rpm/     the same kernel, packed by rpmbuild(8)
     next/    the next release of Debian, for all that the machine has
 
@@ -31,7 +31,10 @@ from tests.lab.programs import LabError, run
 META = "kernel-of-ours"
 """A package that an update makes depend on the kernel, as linux-image-amd64 is."""
 
-_VERSION = 2
+HEADERS = "kernel-of-ours-headers"
+"""The same for its headers, on the disks that have them."""
+
+_VERSION = 3
 """To be raised where the code below makes another disk of the same texts."""
 
 _SECONDS = 3600
@@ -43,17 +46,20 @@ class Shelf:
 
     tree: str
     packages: tuple[str, ...]
+    headers: str = ""
     rpm: bool = False
     next_suite: str = ""
 
+
+_HEADERS = "linux-headers-cloud-amd64"
 
 SHELVES = {
     "debian12": Shelf("debian12-dkms", ("unattended-upgrades",)),
     "debian13": Shelf("debian13-dkms", ("unattended-upgrades", "dnf", "createrepo-c", "rpm"), rpm=True),
     "testing": Shelf("testing-dracut", ("dnf5", "createrepo-c", "rpm"), rpm=True),
     "upgrade": Shelf("debian12-dkms", (), next_suite="trixie"),
-    "story-debian12": Shelf("debian12-dkms", ("unattended-upgrades", "linux-headers-cloud-amd64")),
-    "story-debian13": Shelf("debian13-dkms", ("unattended-upgrades", "linux-headers-cloud-amd64")),
+    "story-debian12": Shelf("debian12-dkms", ("unattended-upgrades", _HEADERS), _HEADERS),
+    "story-debian13": Shelf("debian13-dkms", ("unattended-upgrades", _HEADERS), _HEADERS),
 }
 
 _PROGRAM_NEEDS = "python3 python3-cryptography python3-pefile python3-rich python3-zstandard"
@@ -140,7 +146,7 @@ def _make(shelf: Shelf, tree: str, work: str, image: str) -> None:
         if os.path.isdir(f"{upper}/{name}"):
             os.rename(f"{upper}/{name}", f"{shelves}/{name}")
     if os.path.isdir(f"{shelves}/kernel"):
-        _kernels(shelves, work, tree, rpm=shelf.rpm)
+        _kernels(shelves, work, tree, shelf)
     for name in os.listdir(shelves):
         if name != "rpm":
             _index(f"{shelves}/{name}")
@@ -160,7 +166,7 @@ def _make(shelf: Shelf, tree: str, work: str, image: str) -> None:
     )
 
 
-def _kernels(shelves: str, work: str, tree: str, *, rpm: bool) -> None:
+def _kernels(shelves: str, work: str, tree: str, shelf: Shelf) -> None:
     with open(f"{shelves}/kernel/name", encoding="utf-8") as file:
         kernel = file.read().strip()
     (packed,) = glob.glob(f"{shelves}/kernel/{kernel}_*.deb")
@@ -176,16 +182,18 @@ def _kernels(shelves: str, work: str, tree: str, *, rpm: bool) -> None:
         file.write(text.replace(f"Version: {version}\n", f"Version: {version}+update1\n"))
     _pack(unpacked, f"{shelves}/newer")
     shutil.rmtree(f"{unpacked}/DEBIAN")
-    for number, (directory, depends) in enumerate((("base", ""), ("later", f"Depends: {kernel}\n")), start=1):
-        meta = os.path.join(work, f"meta-{number}")
-        os.makedirs(f"{meta}/DEBIAN")
-        with open(f"{meta}/DEBIAN/control", "w", encoding="utf-8") as file:
-            file.write(
-                f"Package: {META}\nVersion: {number}\nArchitecture: all\nMaintainer: nobody <a@b>\n{depends}"
-                "Description: brings a kernel\n"
-            )
-        _pack(meta, f"{shelves}/{directory}")
-    if rpm:
+    for name, what in ((META, kernel), (HEADERS, shelf.headers)):
+        for number, directory in enumerate(("base", "later") if what else (), start=1):
+            meta = os.path.join(work, f"{name}-{number}")
+            os.makedirs(f"{meta}/DEBIAN")
+            depends = f"Depends: {what}\n" if directory == "later" else ""
+            with open(f"{meta}/DEBIAN/control", "w", encoding="utf-8") as file:
+                file.write(
+                    f"Package: {name}\nVersion: {number}\nArchitecture: all\nMaintainer: nobody <a@b>\n{depends}"
+                    "Description: brings a kernel\n"
+                )
+            _pack(meta, f"{shelves}/{directory}")
+    if shelf.rpm:
         release = kernel.partition("linux-image-")[2]
         # From Debian 14 on the package has no files, and depends on others that have them.
         _rpms(release, tree if os.path.isdir(f"{tree}/usr/lib/modules/{release}") else unpacked, work, f"{shelves}/rpm")

@@ -20,7 +20,8 @@ LVM = "debian12-initramfstools-lvm-bios"
 
 
 STORIES = {
-    "module": (story.module, (BIOS, UEFI)),
+    "build": (story.build, (UEFI, BIOS)),
+    "headers": (story.headers, (BIOS,)),
     "full-boot": (story.full_boot, (LVM,)),
 }
 """What is played, and on which machines."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from safeupdate import __version__
 from tests.gate_guests.machine import Lost, Running
-from tests.hook_guests.disks import META
+from tests.hook_guests.disks import HEADERS, META
 from tests.hook_guests.machine import PACKAGES, repositories, without_dkms
 from tests.story_guests.machine import Machine
 
@@ -38,10 +38,29 @@ modprobe board
 """
 """A driver that the machine needs, and that is built for each kernel that has its headers here."""
 
+_OUTDATED = """
+set -e
+cat >> /usr/src/board-1.0/board.c <<'END'
+#ifdef NEWER
+static int __init board_init(void) { return board_register_old(); }
+module_init(board_init);
+#endif
+END
+cat >> /usr/src/board-1.0/Makefile <<'END'
+ifneq ($(findstring cloud,$(KERNELRELEASE)),)
+ccflags-y += -DNEWER
+endif
+END
+"""
+"""Of the kernel that comes it asks for a function that it does not have."""
+
+_UPDATED = "sed -i 's/board_register_old()/0/' /usr/src/board-1.0/board.c"
+"""As an update of the driver does."""
+
 _STOCK = f"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q --yes --no-install-recommends install unattended-upgrades python3-apt {META}
+apt-get -q --yes --no-install-recommends install unattended-upgrades python3-apt {META} {HEADERS}
 cat > /etc/apt/apt.conf.d/99ours <<'END'
 Unattended-Upgrade::Origins-Pattern {{ "origin=ours"; }};
 Unattended-Upgrade::Automatic-Reboot "true";
@@ -96,20 +115,39 @@ def _updates_itself(machine: Machine, guest: Running) -> None:
     machine.tell("for 150 s", became, right=became == "stays up")
 
 
-def module(machine: Machine) -> None:
-    """A driver that dkms builds cannot be built for the kernel that comes; a reboot is forced; it is mended."""
-    with _watched(machine, _MODULE) as guest:
+def build(machine: Machine) -> None:
+    """A driver that dkms builds does not compile for the kernel that comes; a reboot is forced; it is mended."""
+    with _watched(machine, _MODULE, _OUTDATED) as guest:
         _updates_itself(machine, guest)
-        machine.say("The machine stays up. In the morning the log, the message of the day and the gate say why:")
-        machine.types(guest, _LOG, "safeupdate: UNSAFE")
-        machine.types(guest, "cat /run/motd.d/*safeupdate*", "")
-        machine.types(guest, "safeupdate status", "CLOSED", code=1)
-        machine.types(guest, "systemctl reboot", "", code=1)
-        machine.types(guest, "safeupdate check", "headers", code=1)
-        machine.say("Somebody forces it. The boot loader's default is held on the kernel that has proven itself:")
-        machine.types(guest, "uname -r", machine.kernels[-1])
-        became = guest.goes("reboot -f", 900)
-        machine.tell("`reboot -f`", became, right=became == "reboots")
+        _in_the_morning(machine, guest, "board_register_old")
+    _comes_back(machine, _UPDATED, "dpkg --configure -a")
+    _ends_on_the_newest(machine, "lsmod | grep board")
+
+
+def headers(machine: Machine) -> None:
+    """The kernel comes without the headers that dkms builds a driver with; a reboot is forced; they are installed."""
+    with _watched(machine, _MODULE) as guest:
+        guest.ask(f"apt-mark hold {HEADERS}")
+        _updates_itself(machine, guest)
+        _in_the_morning(machine, guest, "headers")
+    _comes_back(machine)
+    _ends_on_the_newest(machine, "lsmod | grep board")
+
+
+def _in_the_morning(machine: Machine, guest: Running, why: str) -> None:
+    machine.say("The machine stays up. In the morning the log, the message of the day and the gate say why:")
+    machine.types(guest, _LOG, "safeupdate: UNSAFE")
+    machine.types(guest, "cat /run/motd.d/*safeupdate*", "")
+    machine.types(guest, "safeupdate status", "CLOSED", code=1)
+    machine.types(guest, "systemctl reboot", "", code=1)
+    machine.types(guest, "safeupdate check", why, code=1)
+    machine.say("Somebody forces it. The boot loader's default is held on the kernel that has proven itself:")
+    machine.types(guest, "uname -r", machine.kernels[-1])
+    became = guest.goes("reboot -f", 900)
+    machine.tell("`reboot -f`", became, right=became == "reboots")
+
+
+def _comes_back(machine: Machine, mend: str = "", after: str = "") -> None:
     with machine.started() as guest:
         machine.say("`reboot -f`, and the machine comes back by itself:")
         _up(machine, guest, machine.kernels[-1])
@@ -117,15 +155,14 @@ def module(machine: Machine) -> None:
         guest.ask(_REST)
         machine.types(guest, "safeupdate status", "CLOSED", code=1)
         machine.say("What the findings say is done:")
-        for command in _remedies(guest):
-            machine.types(guest, command, "")
+        for command in filter(None, (mend, *_remedies(guest), after)):
+            machine.types(guest, command, "", code=None)
         machine.types(guest, "safeupdate check", "SAFE")
         machine.types(guest, "safeupdate settle", "")
         machine.types(guest, "safeupdate status", "OPEN")
         machine.types(guest, "safeupdate snapshot list", "", code=None)
         became = guest.goes("systemctl reboot", 900)
         machine.tell("`systemctl reboot`", became, right=became == "reboots")
-    _ends_on_the_newest(machine, "lsmod | grep board")
 
 
 _FULL = """
@@ -186,7 +223,7 @@ def _remedies(guest: Running) -> list[str]:
     """The commands of what is wrong, the module's first, but for those that only look."""
     report = json.loads(guest.ask("safeupdate check --json 2> /dev/null").output)
     found = [one for check in report["checks"] for one in check["findings"] if one["level"] == "blocker"]
-    found.sort(key=lambda one: str(one["id"]) != "dkms.headers-missing")
+    found.sort(key=lambda one: not str(one["id"]).startswith("dkms."))
     if not found:
         raise Lost("nothing is wrong")
     commands = (words for one in found for words in one["remedy"]["commands"] if words[0] not in ("less", "cat"))
