@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Sequence
 
 from tests.lab import nvram
 from tests.lab.nvram import Value
@@ -24,17 +25,22 @@ def switch(file: str, *, on: bool) -> None:
     _set(file, _SWITCH, bytes([on]))
 
 
-def enrol(file: str, certificate: bytes) -> None:
-    """Make this certificate (DER) the one machine owner key: an EFI_SIGNATURE_LIST (UEFI 2.10, section 32.4.1)."""
-    entry = uuid.UUID(_MOK_LIST[1]).bytes_le + certificate
-    head = uuid.UUID(_X509).bytes_le + struct.pack("<III", 28 + len(entry), 0, len(entry))
-    _set(file, _MOK_LIST, head + entry)
+def enrol(file: str, *certificates: bytes) -> None:
+    """Make these certificates (DER) the machine owner keys: an EFI_SIGNATURE_LIST for each (UEFI 2.10, section 32.4.1).
+    What mokutil has asked for is over with that."""
+    owner, lists = uuid.UUID(_MOK_LIST[1]).bytes_le, b""
+    for certificate in certificates:
+        entry = owner + certificate
+        lists += uuid.UUID(_X509).bytes_le + struct.pack("<III", 28 + len(entry), 0, len(entry)) + entry
+    _set(file, _MOK_LIST, lists, gone=("MokNew", "MokAuth"))
 
 
-def _set(file: str, name: tuple[str, str], data: bytes) -> None:
+def _set(file: str, name: tuple[str, str], data: bytes, gone: Sequence[str] = ()) -> None:
     with open(file, "rb") as old:
         image = old.read()
     variables = nvram.read(image)
     variables[name] = Value(_BEFORE_BOOT, data)
+    for one in gone:
+        variables.pop((one, name[1]), None)
     with open(file, "wb") as new:
         new.write(nvram.write(image, variables))

@@ -16,12 +16,14 @@ from tests.lab.bases import BASES
 from tests.story_guests import story
 from tests.story_guests.machine import Machine
 
+SIGNED = "debian13-initramfstools-btrfs-uefisb"
 LVM = "debian12-initramfstools-lvm-bios"
 
 
 STORIES = {
     "build": (story.build, (UEFI, BIOS)),
     "headers": (story.headers, (BIOS,)),
+    "key": (story.key, (SIGNED,)),
     "full-boot": (story.full_boot, (LVM,)),
 }
 """What is played, and on which machines."""
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """0 where everything was as it was to be, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.story_guests")
     parser.add_argument("stories", nargs="*", choices=[*STORIES, []], metavar="STORY", help=", ".join(STORIES))
-    parser.add_argument("--base", choices=(BIOS, UEFI, LVM))
+    parser.add_argument("--base", choices=(BIOS, UEFI, SIGNED, LVM))
     parser.add_argument("--program", default=wheel.OURS, metavar="DIR", help="a checkout of the program (this one)")
     given = parser.parse_args(arguments)
     right = True

@@ -15,7 +15,7 @@ from tests.gate_guests.machine import Lost, Running
 from tests.gate_guests.states import PATIENCE
 from tests.hook_guests.disks import added
 from tests.hook_guests.machine import PACKAGES
-from tests.lab import saved
+from tests.lab import saved, secure_boot
 from tests.played import Played
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "docs/story.md")
@@ -47,6 +47,11 @@ class Machine(gate.Machine):
             guest.agent.put(name, data, PATIENCE)
             guest.ask(f"mv {DIRECTORY}/{name} /root/; mkdir -p {PACKAGES}; mount -o ro LABEL=packages {PACKAGES}")
             yield guest
+
+    def enrol(self, *certificates: bytes) -> None:
+        """Make these its owner's keys, as MokManager does while it starts."""
+        assert self._disk is not None and self._disk.firmware is not None
+        secure_boot.enrol(self._disk.firmware.variables, *certificates)
 
     def say(self, text: str) -> None:
         """A paragraph of the page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Iterator
@@ -120,6 +121,7 @@ def build(machine: Machine) -> None:
     with _watched(machine, _MODULE, _OUTDATED) as guest:
         _updates_itself(machine, guest)
         _in_the_morning(machine, guest, "board_register_old")
+        _forces(machine, guest)
     _comes_back(machine, _UPDATED, "dpkg --configure -a")
     _ends_on_the_newest(machine, "lsmod | grep board")
 
@@ -130,6 +132,7 @@ def headers(machine: Machine) -> None:
         guest.ask(f"apt-mark hold {HEADERS}")
         _updates_itself(machine, guest)
         _in_the_morning(machine, guest, "headers")
+        _forces(machine, guest)
     _comes_back(machine)
     _ends_on_the_newest(machine, "lsmod | grep board")
 
@@ -141,6 +144,9 @@ def _in_the_morning(machine: Machine, guest: Running, why: str) -> None:
     machine.types(guest, "safeupdate status", "CLOSED", code=1)
     machine.types(guest, "systemctl reboot", "", code=1)
     machine.types(guest, "safeupdate check", why, code=1)
+
+
+def _forces(machine: Machine, guest: Running) -> None:
     machine.say("Somebody forces it. The boot loader's default is held on the kernel that has proven itself:")
     machine.types(guest, "uname -r", machine.kernels[-1])
     became = guest.goes("reboot -f", 900)
@@ -163,6 +169,33 @@ def _comes_back(machine: Machine, mend: str = "", after: str = "") -> None:
         machine.types(guest, "safeupdate snapshot list", "", code=None)
         became = guest.goes("systemctl reboot", 900)
         machine.tell("`systemctl reboot`", became, right=became == "reboots")
+
+
+_IMPORT = "mokutil --generate-hash=secret > hash; mokutil --hash-file hash --import /var/lib/dkms/mok.pub"
+
+
+def key(machine: Machine) -> None:
+    """With Secure Boot dkms signs a driver for the kernel that comes with a key that nobody has enrolled; it is."""
+    with _watched(machine, _MODULE) as guest:
+        enrolled = _certificate(guest)
+        machine.say("dkms loses the key that is enrolled, and makes itself another when it needs one:")
+        machine.types(guest, "rm /var/lib/dkms/mok.key /var/lib/dkms/mok.pub", "")
+        _updates_itself(machine, guest)
+        _in_the_morning(machine, guest, "key")
+        machine.say("What the finding says is done, with the password in a file, as this is a script:")
+        machine.types(guest, _IMPORT, "")
+        machine.types(guest, "safeupdate settle", "", code=None)
+        machine.types(guest, "safeupdate status", "", code=None)
+        came = _certificate(guest)
+        became = guest.goes("systemctl reboot", 900)
+        machine.tell("`systemctl reboot`", became, right=became == "reboots")
+    machine.say("Who stands at the console has MokManager enrol the key (here its variable is written in its place).")
+    machine.enrol(enrolled, came)
+    _ends_on_the_newest(machine, "mokutil --sb-state", "lsmod | grep board")
+
+
+def _certificate(guest: Running) -> bytes:
+    return base64.b64decode(guest.words("base64 -w 0 /var/lib/dkms/mok.pub"))
 
 
 _FULL = """
