@@ -458,8 +458,13 @@ class Machine:
             return ""
 
 
+_FIRST = frozenset(f"st_{name}" for name in ("mode", "ino", "dev", "nlink", "uid", "gid", "size"))
+"""Of a status, which from Python 3.13 on may not be given twice."""
+
+
 def _on_device(status: os.stat_result, device: int) -> os.stat_result:
     """The same status, with another number for the file system. The times have more digits than the first ten items."""
     items = [*status]
     items[stat.ST_DEV] = device
-    return os.stat_result(items, {name: getattr(status, name) for name in dir(status) if name.startswith("st_")})
+    more = (name for name in dir(status) if name.startswith("st_") and name not in _FIRST)
+    return os.stat_result(items, {name: getattr(status, name) for name in more})
