@@ -24,6 +24,9 @@ REFUSED = 3
 MARK = "/run/safeupdate/hook/changed"
 """Left by the hook of a kernel's own package (`plugins/hook`)."""
 
+BEGAN = "/run/safeupdate/hook/began"
+"""Written by the hook before a transaction (`plugins/hook`)."""
+
 _MANAGERS = ("apt", "dnf", "dnf5")
 
 
@@ -64,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             # What was marked until now is looked at here, and a package manager need not do it again.
             with suppress(SafeupdateError):
                 host.remove(MARK)
-        return after(host, look, protection(host))
+            return after(host, look, protection(host))
+        return after(host, look, protection(host), anew=judged_meanwhile(host))
     except Exception as error:
         text = str(error) if isinstance(error, SafeupdateError) else f"{type(error).__name__}: {error}"
         print(f"safeupdate: {text}", file=sys.stderr)
@@ -103,8 +107,25 @@ def _harms(host: Host, manager: str, transaction: Transaction, config: Config) -
     return refused
 
 
-def after(host: Host, look: Callable[[], Report], protect: Callable[[Report], str]) -> int:
-    """Settle, and say what became of the next boot where `look` had to judge it anew. `protect` is that of `settle`."""
+def judged_meanwhile(host: Host) -> bool:
+    """Whether the gate was set between the two hooks of a transaction, as where a kernel's package has asked for a
+    reboot (safeupdate-settle.path): what came of that was told to nobody. True once."""
+    from datetime import datetime
+
+    from safeupdate.gate import state
+
+    try:
+        began, gate = host.machine.stat(BEGAN), state.read(host.machine)
+        host.remove(BEGAN)
+        judged = datetime.fromisoformat(gate.judged.time).timestamp() if gate is not None else 0.0
+    except (SafeupdateError, ValueError):
+        return False
+    return began is not None and judged > began.st_mtime
+
+
+def after(host: Host, look: Callable[[], Report], protect: Callable[[Report], str], *, anew: bool = False) -> int:
+    """Settle, and say what became of the next boot where `look` had to judge it, or is to. `protect` is that of
+    `settle`."""
     from safeupdate.gate.settle import settle
     from safeupdate.hooks import screen
 
@@ -114,7 +135,7 @@ def after(host: Host, look: Callable[[], Report], protect: Callable[[Report], st
         reports.append(look())
         return reports[-1]
 
-    gate = settle(host, judged, protect=protect, spoiled=spoiled, config=settings(host.machine))
+    gate = settle(host, judged, protect=protect, spoiled=spoiled, config=settings(host.machine), force=anew)
     if reports:
         for line in screen.after(reports[-1], gate, colour=sys.stderr.isatty()):
             print(line, file=sys.stderr)

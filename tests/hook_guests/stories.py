@@ -83,8 +83,10 @@ def unattended_unsafe(machine: Machine) -> None:
     """unattended-upgrades brings a kernel that lacks a module of this machine's, and would reboot: it must stay up."""
     with machine.begun(_shelf(machine)) as guest:
         _unattended(machine, guest)
-        # What hooks say after it goes into its log.
         manages(machine, guest, "unattended-upgrade --verbose", "comes without its headers")
+        log = flat(guest.words("cat /var/log/unattended-upgrades/unattended-upgrades-dpkg.log"))
+        said = log.rpartition("safeupdate: ")[2].partition(":")[0]
+        machine.tell("what its log says last", said, right=said == "UNSAFE")
         goes(machine, guest, "true", "stays up", 300)
         stands(machine, guest, "status", "CLOSED")
         held = guest.words("ls /run/reboot-required 2> /dev/null; ls /run/safeupdate/held")

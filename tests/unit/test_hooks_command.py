@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_what_became_of_the_next_boot_is_said_once(tmp_path: Path, capsys: pytes
     world.update("safe")
     assert hook.after(world.host(), world.look, lambda _: "") == 0
     assert capsys.readouterr().err.startswith("safeupdate: SAFE")
+
+
+def test_what_was_judged_in_the_midst_of_it_is_said_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a kernel's package asks for a reboot, which the gate is set for at once."""
+    world = World(tmp_path).armed()
+    began = world.root / hook.BEGAN.lstrip("/")
+    began.parent.mkdir(parents=True)
+    now = world.host().now().timestamp()
+    for when, told in ((now - 60, True), (now + 60, False)):
+        began.touch()
+        os.utime(began, (when, when))
+        world.update("unsafe")
+        world.settle()
+        capsys.readouterr()
+        anew = hook.judged_meanwhile(world.host())
+        assert anew is told and not began.exists() and not hook.judged_meanwhile(world.host())
+        assert hook.after(world.host(), world.look, lambda _: "", anew=anew) == 0
+        assert ("safeupdate: UNSAFE" in capsys.readouterr().err) is told
 
 
 def test_a_machine_that_keeps_changing_is_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
