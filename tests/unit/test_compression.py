@@ -20,7 +20,7 @@ from safeupdate.formats.compression import Refused, Source, Truncated
 from tests.unit.initrd import PROGRAMS, compress, has
 
 KINDS = ["gzip", "bzip2", "lzma", "xz", "zstd", "lz4", "lzop"]
-LIBRARIES = {"zstd": ["zstandard", "backports"], "lz4": ["lz4"], "lzop": []}
+LIBRARIES = {"zstd": ["compression", "zstandard", "backports"], "lz4": ["lz4"], "lzop": []}
 TEXT = b"".join(b"line %d of something that can be compressed\n" % (number * 7919) for number in range(4000))
 
 
