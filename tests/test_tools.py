@@ -47,16 +47,22 @@ def test_the_readme_names_what_there_is_and_what_ci_runs() -> None:
     assert run_by_ci <= named
 
 
-def test_the_readme_names_commands_that_there_are() -> None:
+def test_the_pages_name_commands_that_there_are() -> None:
+    """Each verb, and each option that is named with it."""
     lines = re.findall(r"(?m)^safeupdate ([a-z].*?)(?:  .*)?$", README)
     assert len(lines) > 10
+    for page in sorted((HERE / "docs").glob("*.md")):
+        lines += re.findall(r"`safeupdate ([a-z][^`]*)`", page.read_text(encoding="utf-8"))
+    named: dict[tuple[str, ...], set[str]] = {}
     for line in lines:
-        verb, *words = line.split()
+        verb, *words = line.replace("[", "").replace("]", "").split()
         below = [word for word in words if word.isalpha() and word.islower()][:1]
-        command = [sys.executable, "-m", "safeupdate", verb, *below, "--help"]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, line
-        assert not [word for word in words if word.startswith("--") and word not in done.stdout], line
+        named.setdefault((verb, *below), set()).update(word for word in words if word.startswith("--"))
+    for command, options in named.items():
+        whole = [sys.executable, "-m", "safeupdate", *command, "--help"]
+        done = subprocess.run(whole, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, command
+        assert not [option for option in options if option not in done.stdout], command
 
 
 def test_the_wheel_holds_the_whole_program(tmp_path: Path) -> None:
