@@ -69,6 +69,9 @@ Unattended-Upgrade::Automatic-Reboot-WithUsers "true";
 END
 rm -f /run/reboot-required*
 echo COMPRESSLEVEL=1 > /etc/initramfs-tools/conf.d/lab.conf
+# An emulated machine takes minutes for seconds of others.
+mkdir -p /etc/safeupdate
+printf '[hooks]\\ntimeout_seconds = 600\\n' > /etc/safeupdate/safeupdate.toml
 """
 
 _REST = """
